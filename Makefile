@@ -1,0 +1,83 @@
+# From nothing but Python 3.11+ and make: every target sets up its own .venv first. `make help` lists them.
+# ARGS goes to what the target starts:  make test ARGS="-k cursor -x"   make run ARGS="--once"
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Wheels only: nobody should need a C compiler, and hashes pin exactly what was tested.
+INSTALL := $(PIP) install --require-hashes --only-binary :all: -r
+SOURCES = $(shell find agent -name __pycache__ -prune -o -type f -print)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types bench e2e wheel lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+run: $(VENV)/.runtime ## the agent with a receiver beside it, on this machine's transcripts
+	@$(BIN)/python -m agent try $(ARGS)
+
+test: $(VENV)/.dev ## every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## style, format and types
+	@$(BIN)/python -m ruff check
+	@$(BIN)/python -m ruff format --check
+	@$(BIN)/python -m mypy
+
+types: $(VENV)/.dev ## types only
+	@$(BIN)/python -m mypy $(ARGS)
+
+bench: $(VENV)/.dev ## the yardsticks
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+e2e: wheel ## the built wheel and real processes
+	@$(BIN)/python -m pytest -m e2e $(ARGS)
+
+wheel: dist/.built ## dist/transcriptd-*.whl
+
+# The pins of the last run are kept where they still fit; `make lock ARGS=--upgrade` takes the newest.
+lock: ## packaging/requirements*.txt anew from pyproject.toml
+	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
+	$(PYTHON) -m venv "$$tools" && "$$tools/bin/python" -m pip --disable-pip-version-check -q install uv && \
+	compile="$$tools/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-build \
+	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(ARGS)" && \
+	$$compile -o packaging/requirements.txt && \
+	$$compile --all-extras -c packaging/requirements.txt -o packaging/requirements-dev.txt
+
+clean: ## back to a fresh clone
+	@rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- what the targets stand on: files that say when a step was done last ----
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "transcriptd needs Python 3.11 or newer; '$(PYTHON)' is" \
+	    "$$($(PYTHON) --version 2>&1 || echo missing). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu:" \
+	    "sudo apt install python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV), once ..." >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.made packaging/requirements.txt
+	@$(INSTALL) packaging/requirements.txt
+	@touch $@
+
+# The development pins hold the runtime ones, so whoever has these needs no second round for `run`.
+$(VENV)/.pinned: $(VENV)/.made packaging/requirements.txt packaging/requirements-dev.txt
+	@$(INSTALL) packaging/requirements-dev.txt
+	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.dev: $(VENV)/.pinned pyproject.toml agent/__init__.py
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+dist/.built: $(VENV)/.dev pyproject.toml $(SOURCES)
+	@rm -rf dist && mkdir dist
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >dist/build.log 2>&1 || { cat dist/build.log >&2; exit 1; }
+	@rm dist/build.log && touch $@

@@ -1,0 +1,115 @@
+"""What every test stands on: a home of its own, no way to the world, and the tools it asked for.
+
+The first lines run before anything of the agent is imported, so that not even a constant computed at import
+can hold a path of the person who runs the tests.
+"""
+
+import atexit
+import ipaddress
+import itertools
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Short names: a Unix socket's path may have 104 bytes on macOS, and its temporary folders take half of them.
+SCRATCH = Path(tempfile.mkdtemp(prefix="td-"))
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
+_homes = (SCRATCH / str(number) for number in itertools.count())
+
+# A session bus leads to the keyring of the person who runs the tests. So does keyring's own choice of a
+# backend on macOS and Windows: it fails here, and tests of real keyrings say themselves which one they mean.
+FORGOTTEN = ("TRANSCRIPTD_TOKEN", "DBUS_SESSION_BUS_ADDRESS")
+
+
+def _make_home(home: Path) -> dict[str, str]:
+    """A fresh home on disk, and the environment that points everything to it."""
+    runtime = home / "run"
+    runtime.mkdir(parents=True, mode=0o700)
+    return {
+        "HOME": str(home),
+        "USERPROFILE": str(home),
+        "APPDATA": str(home / "AppData" / "Roaming"),
+        "LOCALAPPDATA": str(home / "AppData" / "Local"),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+        "XDG_CONFIG_HOME": str(home / ".config"),
+        "XDG_DATA_HOME": str(home / ".local" / "share"),
+        "XDG_STATE_HOME": str(home / ".local" / "state"),
+        "XDG_RUNTIME_DIR": str(runtime),
+        "CLAUDE_CONFIG_DIR": str(home / ".claude"),
+        "CODEX_HOME": str(home / ".codex"),
+        "TRANSCRIPTD_HOME": str(home / "td"),
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+    }
+
+
+for _name in FORGOTTEN:
+    os.environ.pop(_name, None)
+os.environ.update(_make_home(next(_homes)))
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home folder for this test alone; the environment points to it."""
+    folder = next(_homes)
+    for name in FORGOTTEN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in _make_home(folder).items():
+        monkeypatch.setenv(name, value)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class ReachedOut(AssertionError):
+    """A test tried to leave this machine. No OSError: code that handles dead networks must not hide it."""
+
+
+def _is_local(family: int, address: object) -> bool:
+    if family not in {socket.AF_INET, socket.AF_INET6}:
+        return True
+    host = address[0] if isinstance(address, tuple) else address
+    try:
+        return ipaddress.ip_address(str(host).partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _guard(connect: Callable[[socket.socket, Any], Any]) -> Callable[[socket.socket, Any], Any]:
+    def guarded(self: socket.socket, address: Any, /) -> Any:
+        if not _is_local(self.family, address):
+            self.close()  # some clients only do so for an OSError, and a leak would drown the message
+            raise ReachedOut(f"a test may only connect to loopback, not to {address!r}")
+        return connect(self, address)
+
+    return guarded
+
+
+socket.socket.connect = _guard(socket.socket.connect)  # type: ignore[assignment, method-assign]
+socket.socket.connect_ex = _guard(socket.socket.connect_ex)  # type: ignore[assignment, method-assign]
+
+
+def require_tool(name: str) -> str:
+    """The path of the program `name`; without it the test is skipped, or fails where CI promised it."""
+    found = shutil.which(name)
+    if found is None:
+        missing = f"{name} is not installed"
+        if os.environ.get("TRANSCRIPTD_CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The folder of transcripts that real coding agents wrote; it lies beside the repository."""
+    folder = REPOSITORY.parent / "shared" / "corpus"
+    if not folder.is_dir():
+        pytest.skip("no corpus beside the repository")
+    return folder
