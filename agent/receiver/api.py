@@ -1,0 +1,218 @@
+"""The endpoints over a store: each takes a request and its caller's owner, and gives a response."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from agent.core.session import StreamId
+from agent.core.wire import JSON, NDJSON, BulkOffer, Capabilities, Head, Meta, StreamList
+from agent.errors import UsageError
+from agent.receiver import parameters, views
+from agent.receiver.auth import Auth, Caller, parse_bearer
+from agent.receiver.bodies import ENCODINGS, Intake, Limits, receive, receive_small
+from agent.receiver.openapi import describe_api
+from agent.receiver.problems import bad_request
+from agent.receiver.store import Moved, Reading, Scope, Store, Stored
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+OwnedEndpoint = Callable[[Request, str], Awaitable[Response]]
+_T = TypeVar("_T")
+
+_WRITERS = 4
+"""Threads that write. The store writes one batch at a time; the others decode meanwhile, and readers keep theirs."""
+
+_META_BYTES = 64 << 10
+_META_TEXT_CHARS = 4096
+_EVENTS = 1000
+_SESSIONS = 1000
+_ALL = 10**18
+_PROBE_S = 1.0
+_PRIVATE = {"Cache-Control": "no-store"}
+
+
+def render_json(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, _PRIVATE, JSON)
+
+
+class Api:
+    def __init__(self, store: Store, auth: Auth, limits: Limits) -> None:
+        self._store = store
+        self._auth = auth
+        self._limits = limits
+        self._writers = ThreadPoolExecutor(_WRITERS, "write")
+        self._probed_at_s = float("-inf")
+
+    def close(self) -> None:
+        self._writers.shutdown()
+
+    def guarded(self, scope: Scope, endpoint: OwnedEndpoint) -> Endpoint:
+        """The endpoint for those who may: 401 for strangers, 403 for readers who would write."""
+
+        async def answer(request: Request) -> Response:
+            caller = await self._caller(request)
+            if caller is None:
+                challenge = {"WWW-Authenticate": 'Bearer realm="transcriptd"'}
+                raise HTTPException(401, "Authorization: Bearer and a token that is in use", challenge)
+            if scope == "write" and caller.scope != "write":
+                raise HTTPException(403, "this token may only read")
+            try:
+                return await endpoint(request, caller.owner)
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody reads it, and nothing was kept
+
+        return answer
+
+    async def _caller(self, request: Request) -> Caller | None:
+        token_sha256 = parse_bearer(request.headers.get("authorization"))
+        if token_sha256 is None:
+            return None
+        found = self._auth.find_run_caller(token_sha256)
+        return found or await run_in_threadpool(self._auth.find_caller, token_sha256)
+
+    async def _write(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._writers, work)
+
+    # --- base protocol ----------------------------------------------------------------------------------------
+
+    async def put_entry(self, request: Request, owner: str) -> Response:
+        session_id = parameters.parse_session_id(request)
+        last_uuid = parameters.parse_last_uuid(request)
+        with self._intake(request, lines=False) as intake:
+            rest = await receive(request, intake)
+
+            def work() -> Stored | Moved:
+                intake.feed(rest)
+                body, uuid = intake.entry()
+                return self._store.put(owner, session_id, last_uuid, uuid, body)
+
+            done = await self._write(work)
+        headers = {"x-last-uuid": done.head.last_uuid} if done.head.last_uuid else None
+        if isinstance(done, Moved):
+            raise HTTPException(409, "the session ends with another entry than Last-Uuid says", headers)
+        return Response(msgspec.json.encode(done.head), 201, headers, JSON)
+
+    async def get_loglines(self, request: Request, owner: str) -> Response:
+        stream = parameters.parse_stream(request)._replace(subpath="")
+        compacted = parameters.parse_flag(request, "after_last_compact")
+        reading = await run_in_threadpool(self._store.read, owner, stream)
+        if reading is None:
+            if not await run_in_threadpool(self._store.has_session, owner, stream.session_id):
+                raise HTTPException(404, "no such session")
+            return render_json({"loglines": []})
+        after = max(0, reading.last_compaction - 1) if compacted else 0
+        return _streamed(views.stream_loglines(reading, after), JSON)
+
+    async def get_events(self, request: Request, owner: str) -> Response:
+        stream = parameters.parse_stream(request)._replace(subpath="")
+        limit = min(_EVENTS, parameters.parse_number(request, "limit", _EVENTS, least=1))
+        generation, after = parameters.parse_events_cursor(request)
+        reading = await self._reading(owner, stream, generation)
+        return _streamed(views.stream_events(stream.session_id, reading, after, limit), JSON)
+
+    # --- bulk extension ---------------------------------------------------------------------------------------
+
+    async def get_capabilities(self, _request: Request, _owner: str) -> Response:
+        offer = BulkOffer(self._limits.max_bytes, self._limits.max_entries, ENCODINGS)
+        return render_json(Capabilities(bulk=offer))
+
+    async def append(self, request: Request, owner: str) -> Response:
+        stream = parameters.parse_stream(request)
+        guard, batch_id = parameters.parse_guard(request)
+        with self._intake(request, lines=True) as intake:
+            rest = await receive(request, intake)
+
+            def work() -> Stored | Moved:
+                intake.feed(rest)
+                return self._store.append(owner, stream, guard, batch_id, intake.batch())
+
+            done = await self._write(work)
+        return render_json(done.head, 200 if isinstance(done, Stored) else 409)
+
+    def _intake(self, request: Request, *, lines: bool) -> Intake:
+        return Intake(self._limits, request.headers.get("content-encoding"), lines=lines)
+
+    async def get_head(self, request: Request, owner: str) -> Response:
+        stream = parameters.parse_stream(request)
+        return render_json(await run_in_threadpool(self._store.head, owner, stream))
+
+    async def get_streams(self, request: Request, owner: str) -> Response:
+        session_id = parameters.parse_session_id(request)
+        found = await run_in_threadpool(self._store.streams, owner, session_id)
+        if found is None:
+            raise HTTPException(404, "no such session")
+        return render_json(StreamList(tuple(found)))
+
+    async def get_entries(self, request: Request, owner: str) -> Response:
+        stream = parameters.parse_stream(request)
+        generation = parameters.parse_generation(request)
+        after = parameters.parse_number(request, "after", 0, least=0)
+        limit = parameters.parse_number(request, "limit", _ALL, least=1)
+        reading = await self._reading(owner, stream, generation)
+        return _streamed(views.stream_ndjson(reading, after, limit), NDJSON, _head_headers(reading.head))
+
+    async def _reading(self, owner: str, stream: StreamId, generation: str | None) -> Reading:
+        reading = await run_in_threadpool(self._store.read, owner, stream, generation)
+        if reading is None:
+            raise HTTPException(404, "no such stream or generation")
+        return reading
+
+    async def put_meta(self, request: Request, owner: str) -> Response:
+        session_id = parameters.parse_session_id(request)
+        try:
+            meta = msgspec.json.decode(await receive_small(request, _META_BYTES), type=Meta)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise bad_request(f"body: a JSON object with the texts {', '.join(Meta.__struct_fields__)}") from None
+        if any(len(text) > _META_TEXT_CHARS for text in msgspec.structs.astuple(meta)):
+            raise bad_request(f"body: at most {_META_TEXT_CHARS} characters a text")
+        await self._write(lambda: self._store.write_meta(owner, session_id, meta))
+        return Response(status_code=204)
+
+    async def get_meta(self, request: Request, owner: str) -> Response:
+        meta = await run_in_threadpool(self._store.read_meta, owner, parameters.parse_session_id(request))
+        if meta is None:
+            raise HTTPException(404, "no such session")
+        return render_json(meta)
+
+    # --- this server's own ------------------------------------------------------------------------------------
+
+    async def get_sessions(self, request: Request, owner: str) -> Response:
+        limit = min(_SESSIONS, parameters.parse_number(request, "limit", 100, least=1))
+        cursor = request.query_params.get("cursor") or None
+        try:
+            page = await run_in_threadpool(self._store.sessions, owner, cursor, limit)
+        except UsageError as exc:
+            raise bad_request(f"cursor: {exc.message}") from None
+        return render_json(page)
+
+    async def get_openapi(self, _request: Request) -> Response:
+        return Response(msgspec.json.encode(describe_api()), 200, None, JSON)
+
+    async def get_health(self, _request: Request) -> Response:
+        """Open to everybody, so a write a second is the most that it can be made to do."""
+        now_s = time.monotonic()
+        if now_s - self._probed_at_s >= _PROBE_S:
+            await self._write(self._store.probe)
+            self._probed_at_s = now_s
+        return render_json({"status": "ok"})
+
+
+def _head_headers(head: Head) -> dict[str, str]:
+    named = {
+        "Last-Uuid": head.last_uuid,
+        "Entry-Count": str(head.entry_count),
+        "Generation": head.generation,
+        "Chain-Hash": head.chain_hash,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _streamed(pieces: Iterator[bytes], media_type: str, headers: dict[str, str] | None = None) -> Response:
+    return StreamingResponse(pieces, 200, {**_PRIVATE, **(headers or {})}, media_type)

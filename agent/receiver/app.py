@@ -1,0 +1,88 @@
+"""The receiver as an ASGI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from agent.core.wire import CODE_SESSIONS, INGRESS
+from agent.errors import AgentError
+from agent.receiver.api import Api, Endpoint, OwnedEndpoint
+from agent.receiver.auth import Auth
+from agent.receiver.bodies import Limits
+from agent.receiver.problems import answer_agent_error, answer_defect, answer_http
+from agent.receiver.store import Store
+from agent.receiver.viewer import page_routes
+
+_SESSION = INGRESS + "/session/{session_id}"
+
+
+def build_app(
+    store: Store, *, limits: Limits | None = None, extra_token: str | None = None, auth: Auth | None = None
+) -> Starlette:
+    """The application over `store`, which stays the caller's to close. `extra_token` may write until the process
+    ends, as owner "local"; `auth` is handed in by those who admit more than that."""
+    auth = auth or Auth(store)
+    if extra_token is not None:
+        auth.accept(extra_token, "write")
+    api = Api(store, auth, limits or Limits())
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        api.close()
+
+    return Starlette(
+        routes=[*_routes(api), *page_routes()],
+        middleware=[Middleware(_EncodedPath)],
+        exception_handlers={
+            HTTPException: answer_http,
+            AgentError: answer_agent_error,
+            Exception: answer_defect,
+        },
+        lifespan=lifespan,
+    )
+
+
+def _routes(api: Api) -> list[Route]:
+    def route(method: str, path: str, endpoint: Endpoint) -> Route:
+        return Route(path, endpoint, methods=[method])
+
+    def reading(path: str, endpoint: OwnedEndpoint) -> Route:
+        return route("GET", path, api.guarded("read", endpoint))
+
+    def writing(method: str, path: str, endpoint: OwnedEndpoint) -> Route:
+        return route(method, path, api.guarded("write", endpoint))
+
+    return [
+        writing("PUT", _SESSION, api.put_entry),
+        reading(_SESSION, api.get_loglines),
+        reading(CODE_SESSIONS + "/{session_id}/teleport-events", api.get_events),
+        reading(INGRESS + "/capabilities", api.get_capabilities),
+        reading(INGRESS + "/sessions", api.get_sessions),
+        writing("POST", _SESSION + "/entries", api.append),
+        reading(_SESSION + "/entries", api.get_entries),
+        reading(_SESSION + "/head", api.get_head),
+        reading(_SESSION + "/streams", api.get_streams),
+        writing("PUT", _SESSION + "/meta", api.put_meta),
+        reading(_SESSION + "/meta", api.get_meta),
+        route("GET", "/openapi.json", api.get_openapi),
+        route("GET", "/healthz", api.get_health),
+    ]
+
+
+class _EncodedPath:
+    """Routes by the path as it was sent, so that a slash inside a session id (`%2F`) separates nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (raw := scope.get("raw_path")):
+            scope["path"] = raw.decode("latin-1")
+        await self._app(scope, receive, send)

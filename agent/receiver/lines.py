@@ -1,0 +1,113 @@
+"""Bodies to lines in bounded memory, and what a line says that the server needs to know."""
+
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b, sha256
+from typing import BinaryIO
+
+import msgspec
+
+from agent.core.transcript import LONG_LINE_BYTES, UuidScanner, derived_id, describe_line, entry_uuid
+from agent.receiver.objects import ObjectCheck
+from agent.receiver.store import StoredLine
+
+RUN_BYTES = 1 << 20
+"""How many bytes of short lines are handled together: one statement, one page of an answer."""
+
+_BOUNDARY = b"compact_boundary"
+
+
+class Facts(msgspec.Struct):
+    """What the server shows of an entry; anything may stand in a field."""
+
+    type: object = None
+    subtype: object = None
+    timestamp: object = None
+
+    def is_compaction(self) -> bool:
+        return self.type == "system" and self.subtype == "compact_boundary"
+
+
+_decode_facts = msgspec.json.Decoder(Facts).decode
+
+
+def read_runs(body: BinaryIO) -> Iterator[list[bytes] | Iterator[bytes]]:
+    """The lines of `body`, which holds whole lines: lists of short ones, and the pieces of each line above
+    `LONG_LINE_BYTES`, which must be taken before going on."""
+    run: list[bytes] = []
+    size = 0
+    while piece := body.readline(LONG_LINE_BYTES + 1):
+        if not piece.endswith(b"\n"):
+            if run:
+                yield run
+            run, size = [], 0
+            yield _long_pieces(piece, body)
+            continue
+        run.append(piece[:-1])
+        size += len(piece)
+        if size >= RUN_BYTES:
+            yield run
+            run, size = [], 0
+    if run:
+        yield run
+
+
+def _long_pieces(piece: bytes, body: BinaryIO) -> Iterator[bytes]:
+    while piece and not piece.endswith(b"\n"):
+        yield piece
+        piece = body.readline(LONG_LINE_BYTES)
+    if len(piece) > 1:
+        yield piece[:-1]
+
+
+def facts_of(line: bytes) -> Facts:
+    try:
+        return _decode_facts(line)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return Facts()
+
+
+def last_compaction(lines: Sequence[bytes]) -> int | None:
+    """Index of the last `system/compact_boundary` entry among short lines. Looking for the bytes first keeps this
+    at memory speed."""
+    for index in range(len(lines) - 1, -1, -1):
+        if _BOUNDARY in lines[index] and facts_of(lines[index]).is_compaction():
+            return index
+    return None
+
+
+def entry_id(session_id: str, subpath: str, line: StoredLine) -> str:
+    """The id of an entry that is in the store."""
+    if line.data is not None and (found := entry_uuid(line.data)):
+        return found
+    _, found, digest = describe_line(line.pieces())
+    return found or derived_id(session_id, subpath, line.ordinal, digest)
+
+
+class LongLine:
+    """One line above `LONG_LINE_BYTES` under way, in bounded memory."""
+
+    def __init__(self, chain: bytes) -> None:
+        self.size = 0
+        self._link = blake2b(chain, digest_size=32)
+        self._sha = sha256()
+        self._scanner = UuidScanner()
+        self._check = ObjectCheck()
+
+    def feed(self, piece: bytes) -> None:
+        self.size += len(piece)
+        self._link.update(piece)
+        self._sha.update(piece)
+        self._scanner.feed(piece)
+        self._check.feed(piece)
+
+    def chain(self) -> bytes:
+        return self._link.digest()
+
+    def is_object(self) -> bool:
+        return self._check.result()
+
+    def uuid(self) -> str | None:
+        return self._scanner.result()
+
+    def sha256(self) -> str:
+        return self._sha.hexdigest()

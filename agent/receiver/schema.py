@@ -1,0 +1,127 @@
+"""The tables of the SQLite store, and the way from an older file to the newest.
+
+Entries belong to a generation, a generation to a stream, a stream to a session, a session to an owner. A line is
+kept as the bytes that arrived. Above 1 MiB it is kept in parts, so that neither writing nor reading holds it.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+
+from agent.errors import MachineError
+
+STEPS = (
+    """
+    CREATE TABLE sessions (
+        id INTEGER PRIMARY KEY,
+        owner TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        created_at_s REAL NOT NULL,
+        changed_at_s REAL NOT NULL,
+        meta BLOB NOT NULL DEFAULT x'7b7d',
+        UNIQUE (owner, session_id)
+    );
+    CREATE INDEX sessions_by_change ON sessions (owner, changed_at_s, id);
+    CREATE TABLE streams (
+        id INTEGER PRIMARY KEY,
+        session INTEGER NOT NULL REFERENCES sessions (id),
+        subpath TEXT NOT NULL,
+        current INTEGER,
+        UNIQUE (session, subpath)
+    );
+    CREATE TABLE generations (
+        id INTEGER PRIMARY KEY,
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        name TEXT NOT NULL,
+        created_at_s REAL NOT NULL,
+        entry_count INTEGER NOT NULL DEFAULT 0,
+        size_bytes INTEGER NOT NULL DEFAULT 0,
+        last_uuid TEXT,
+        chain BLOB NOT NULL DEFAULT (zeroblob(32)),
+        last_compaction INTEGER NOT NULL DEFAULT 0,
+        last_batch TEXT,
+        UNIQUE (stream, name)
+    );
+    CREATE TABLE entries (
+        generation INTEGER NOT NULL,
+        ordinal INTEGER NOT NULL,
+        line BLOB,
+        long_bytes INTEGER,
+        is_object INTEGER,
+        PRIMARY KEY (generation, ordinal)
+    );
+    CREATE TABLE parts (
+        generation INTEGER NOT NULL,
+        ordinal INTEGER NOT NULL,
+        part INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (generation, ordinal, part)
+    );
+    CREATE TABLE tokens (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        scope TEXT NOT NULL CHECK (scope IN ('read', 'write')),
+        sha256 BLOB NOT NULL UNIQUE,
+        created_at_s REAL NOT NULL,
+        last_used_at_s REAL,
+        revoked_at_s REAL
+    );
+    CREATE UNIQUE INDEX tokens_in_use ON tokens (name) WHERE revoked_at_s IS NULL;
+    CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), at_s REAL NOT NULL);
+    """,
+)
+"""Step n leads from version n to n + 1. A step that was released is never changed."""
+
+_PAGE_BYTES = 8192
+_CHECKPOINT_PAGES = 2048
+_WAL_KEPT_BYTES = 64 << 20
+_BUSY_MS = 20_000
+_CACHE_KIB = 8192
+
+
+def open_database(path: Path, *, writer: bool) -> sqlite3.Connection:
+    """A connection in autocommit mode that any thread may use, one at a time. The writer's makes the file (0600)
+    and brings it to the newest version."""
+    if writer:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+    try:
+        db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        if writer:
+            _migrate(db, path)
+        for pragma in (
+            "synchronous = FULL",
+            "fullfsync = 1",
+            "checkpoint_fullfsync = 1",
+            "foreign_keys = ON",
+        ):
+            db.execute(f"PRAGMA {pragma}")
+        db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(STEPS):
+            raise MachineError(
+                f"{path.name} has schema version {version}, this receiver knows up to {len(STEPS)}",
+                hint="start the newer receiver that wrote it, or give another --data folder",
+            )
+        for step in STEPS[version:]:
+            for statement in step.split(";"):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {len(STEPS)}")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")

@@ -1,0 +1,74 @@
+"""The receiver on a socket: one process that says when it is ready and goes when it is told."""
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+_KEEP_ALIVE_S = 75
+"""Longer than a pusher's pause between two batches of a live session, mostly."""
+
+_GRACE_S = 4
+_CONNECTIONS = 1000
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. OSError as the system says."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=512)
+
+
+def address_of(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """Ends with the process's own exit status instead of dying by the signal that stopped it."""
+
+    def __init__(self, app: ASGIApp, sock: socket.socket, *, on_ready: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=_GRACE_S,
+                limit_concurrency=_CONNECTIONS,
+            )
+        )
+        self._sock = sock
+        self._on_ready = on_ready
+
+    def run_until_stopped(self) -> None:
+        self.run(sockets=[self._sock])
+
+    def stop(self) -> None:
+        """From any thread or signal handler."""
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        try:
+            before = {
+                number: signal.signal(number, lambda *_: self.stop()) for number in (signal.SIGTERM, signal.SIGINT)
+            }
+        except ValueError:  # not the main thread: whoever runs it stops it
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
