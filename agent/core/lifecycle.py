@@ -1,0 +1,231 @@
+"""The life of a stream, and of a destination, as tables. The engine obeys them; nothing else decides a state.
+
+A stream is tracked once for each destination. `TRANSITIONS[state][event]` gives the next state and what to do; an
+event that a state's row does not name can't happen there, and `next_state` says so.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from agent.errors import LocalProtocolError
+
+
+class State(StrEnum):
+    SETTLING = "settling"
+    """Grew while it was being sent: a moment of rest, so that a chatty file travels in batches."""
+    DUE = "due"
+    PUSHING = "pushing"
+    PUSHING_STALE = "pushing_stale"
+    """Being sent, and has changed since."""
+    WAITING = "waiting"
+    """A try failed; the next one has a time."""
+    SYNCED = "synced"
+    PRIVATE = "private"
+    REFUSED = "refused"
+    """Not sent again until somebody says `retry`; the reason is kept."""
+    DELETED_ON_SERVER = "deleted_on_server"
+    GONE = "gone"
+    """The file is no longer on disk."""
+
+
+class Event(StrEnum):
+    GREW = "grew"
+    """A look at the disk found a size that was not sent yet, or a file that has changed."""
+    RESTED = "rested"
+    TAKEN = "taken"
+    SENT_ALL = "sent_all"
+    SENT_SOME = "sent_some"
+    CONFLICT = "conflict"
+    REALIGNED = "realigned"
+    HELD = "held"
+    """The destination takes nothing now; not this stream's fault."""
+    FAILED = "failed"
+    TIME_CAME = "time_came"
+    REFUSED = "refused"
+    DELETED = "deleted"
+    VANISHED = "vanished"
+    MARKED_PRIVATE = "marked_private"
+    MARKED_SHARED = "marked_shared"
+    RETRY = "retry"
+    """Somebody asked for it, or token or settings are new."""
+    RESTORED = "restored"
+
+
+class Action(StrEnum):
+    QUEUE = "queue"
+    REST = "rest"
+    BACK_OFF = "back_off"
+    REALIGN = "realign"
+    FORGIVE = "forgive"
+    """Progress was made: failures so far no longer count."""
+
+
+Row = Mapping[Event, tuple[State, tuple[Action, ...]]]
+
+_LEAVES: Row = {
+    Event.VANISHED: (State.GONE, ()),
+    Event.MARKED_PRIVATE: (State.PRIVATE, ()),
+}
+_ANSWERS: Row = {
+    Event.VANISHED: (State.GONE, ()),
+    Event.SENT_SOME: (State.DUE, (Action.FORGIVE, Action.QUEUE)),
+    Event.REALIGNED: (State.DUE, (Action.QUEUE,)),
+    Event.HELD: (State.DUE, (Action.QUEUE,)),
+    Event.FAILED: (State.WAITING, (Action.BACK_OFF,)),
+    Event.REFUSED: (State.REFUSED, ()),
+    Event.DELETED: (State.DELETED_ON_SERVER, ()),
+}
+"""What ends a push. A stream that is with a worker leaves only by its outcome: never two requests in flight."""
+
+TRANSITIONS: Mapping[State, Row] = {
+    State.SETTLING: {
+        Event.GREW: (State.SETTLING, ()),
+        Event.RESTED: (State.DUE, (Action.QUEUE,)),
+        Event.RETRY: (State.SETTLING, ()),
+        **_LEAVES,
+    },
+    State.DUE: {
+        Event.GREW: (State.DUE, ()),
+        Event.TAKEN: (State.PUSHING, ()),
+        Event.REFUSED: (State.REFUSED, ()),
+        Event.RETRY: (State.DUE, ()),
+        **_LEAVES,
+    },
+    State.PUSHING: {
+        Event.GREW: (State.PUSHING_STALE, ()),
+        Event.SENT_ALL: (State.SYNCED, (Action.FORGIVE,)),
+        Event.CONFLICT: (State.PUSHING, (Action.REALIGN,)),
+        Event.RETRY: (State.PUSHING, ()),
+        **_ANSWERS,
+    },
+    State.PUSHING_STALE: {
+        Event.GREW: (State.PUSHING_STALE, ()),
+        Event.SENT_ALL: (State.SETTLING, (Action.FORGIVE, Action.REST)),
+        Event.CONFLICT: (State.PUSHING_STALE, (Action.REALIGN,)),
+        Event.RETRY: (State.PUSHING_STALE, ()),
+        **_ANSWERS,
+    },
+    State.WAITING: {
+        Event.GREW: (State.WAITING, ()),
+        Event.TIME_CAME: (State.DUE, (Action.QUEUE,)),
+        Event.RETRY: (State.DUE, (Action.QUEUE,)),
+        **_LEAVES,
+    },
+    State.SYNCED: {
+        Event.GREW: (State.DUE, (Action.QUEUE,)),
+        Event.RETRY: (State.SYNCED, ()),
+        **_LEAVES,
+    },
+    State.PRIVATE: {
+        Event.GREW: (State.PRIVATE, ()),
+        Event.RETRY: (State.PRIVATE, ()),
+        Event.VANISHED: (State.GONE, ()),
+        Event.MARKED_PRIVATE: (State.PRIVATE, ()),
+        Event.MARKED_SHARED: (State.DUE, (Action.QUEUE,)),
+    },
+    State.REFUSED: {
+        Event.GREW: (State.REFUSED, ()),
+        Event.RETRY: (State.DUE, (Action.FORGIVE, Action.QUEUE)),
+        **_LEAVES,
+    },
+    State.DELETED_ON_SERVER: {
+        Event.GREW: (State.DELETED_ON_SERVER, ()),
+        Event.RETRY: (State.DELETED_ON_SERVER, ()),
+        Event.RESTORED: (State.DUE, (Action.FORGIVE, Action.QUEUE)),
+        **_LEAVES,
+    },
+    State.GONE: {
+        Event.GREW: (State.DUE, (Action.QUEUE,)),
+        Event.RETRY: (State.GONE, ()),
+        Event.VANISHED: (State.GONE, ()),
+        Event.MARKED_PRIVATE: (State.PRIVATE, ()),
+    },
+}
+
+BUSY = frozenset({State.PUSHING, State.PUSHING_STALE})
+"""A worker has the stream; whatever comes of it is awaited."""
+
+UNSENT = frozenset({State.SETTLING, State.DUE, State.PUSHING, State.PUSHING_STALE, State.WAITING})
+"""Something will still be sent without anybody doing anything."""
+
+
+def next_state(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
+    try:
+        return TRANSITIONS[state][event]
+    except KeyError:
+        raise LocalProtocolError(f"event {event} can't happen to a stream that is {state}") from None
+
+
+class Condition(StrEnum):
+    """How the agent stands with one destination."""
+
+    PROBING = "probing"
+    """One question is out: what do you offer? Nothing else is sent meanwhile. Also where a daemon begins."""
+    RUNNING = "running"
+    OFFLINE = "offline"
+    NEEDS_LOGIN = "needs_login"
+    MISCONFIGURED = "misconfigured"
+
+
+class Signal(StrEnum):
+    ANSWERED = "answered"
+    UNREACHABLE = "unreachable"
+    UNAUTHORIZED = "unauthorized"
+    NO_ENDPOINT = "no_endpoint"
+    OFFER_CHANGED = "offer_changed"
+    """A call that was offered is no longer taken: ask again what is."""
+    TIME_CAME = "time_came"
+    CHANGED = "changed"
+    """Token, settings or network are new; try at once."""
+
+
+class Step(StrEnum):
+    PROBE = "probe"
+    RELEASE = "release"
+    BACK_OFF = "back_off"
+    WAIT_LONG = "wait_long"
+
+
+LONG_WAIT_S = 900.0
+"""401 and 404 need a person; a probe every 15 min notices one who repaired it on the server."""
+
+ConditionRow = Mapping[Signal, tuple[Condition, tuple[Step, ...]]]
+
+_OPEN: ConditionRow = {
+    Signal.ANSWERED: (Condition.RUNNING, ()),
+    Signal.UNREACHABLE: (Condition.OFFLINE, (Step.BACK_OFF,)),
+    Signal.UNAUTHORIZED: (Condition.NEEDS_LOGIN, (Step.WAIT_LONG,)),
+    Signal.NO_ENDPOINT: (Condition.MISCONFIGURED, (Step.WAIT_LONG,)),
+    Signal.OFFER_CHANGED: (Condition.PROBING, (Step.PROBE,)),
+    Signal.TIME_CAME: (Condition.RUNNING, ()),
+    Signal.CHANGED: (Condition.PROBING, (Step.PROBE,)),
+}
+
+
+def _closed(condition: Condition) -> ConditionRow:
+    """Stragglers that were in flight when the door closed change nothing; time or a change asks again."""
+    straggler = (condition, ())
+    return {
+        **dict.fromkeys(Signal, straggler),
+        Signal.TIME_CAME: (Condition.PROBING, (Step.PROBE,)),
+        Signal.CHANGED: (Condition.PROBING, (Step.PROBE,)),
+    }
+
+
+CONDITIONS: Mapping[Condition, ConditionRow] = {
+    Condition.PROBING: {
+        **_OPEN,
+        Signal.ANSWERED: (Condition.RUNNING, (Step.RELEASE,)),
+        Signal.OFFER_CHANGED: (Condition.PROBING, ()),
+        Signal.TIME_CAME: (Condition.PROBING, ()),
+        Signal.CHANGED: (Condition.PROBING, ()),
+    },
+    Condition.RUNNING: _OPEN,
+    Condition.OFFLINE: _closed(Condition.OFFLINE),
+    Condition.NEEDS_LOGIN: _closed(Condition.NEEDS_LOGIN),
+    Condition.MISCONFIGURED: _closed(Condition.MISCONFIGURED),
+}
+
+
+def next_condition(condition: Condition, signal: Signal) -> tuple[Condition, tuple[Step, ...]]:
+    return CONDITIONS[condition][signal]

@@ -1,0 +1,56 @@
+"""What a session is made of, in the words that every layer shares."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class StreamId(NamedTuple):
+    """One append-only file of a session. `subpath` is empty for the main transcript, else its place below the
+    session without the file's ending (`subagents/agent-x`)."""
+
+    session_id: str
+    subpath: str
+
+
+class Observation(NamedTuple):
+    """What a look at the disk gave. Times are integer nanoseconds since 1970, sizes bytes."""
+
+    stream: StreamId
+    provider: str
+    path: str
+    size: int
+    mtime_ns: int
+    device: int
+    inode: int
+
+
+class Facts(NamedTuple):
+    """What the lines of a session say about it; empty strings where they do not.
+
+    `project`: the folder it began in. `title`: a name that somebody or the coding agent gave it. `prompt`: the
+    beginning of the first thing its user wrote.
+    """
+
+    project: str = ""
+    title: str = ""
+    prompt: str = ""
+
+    def merged(self, newer: "Facts") -> "Facts":
+        """The first project and prompt hold (the folder may change within a session); the last title does."""
+        return Facts(self.project or newer.project, newer.title or self.title, self.prompt or newer.prompt)
+
+
+class Provider(Protocol):
+    """One coding agent: where its transcripts live and how their lines read. Pure; the scanner does the looking."""
+
+    name: str
+
+    def roots(self, environment: Mapping[str, str], home: str) -> list[str]:
+        """The folders whose trees hold transcripts, absolute."""
+
+    def classify(self, parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> StreamId | None:
+        """The stream of the file at `parts` below a root; None for what is no transcript, or can't be told yet.
+        `first_lines` reads the first whole lines of the file (at most 64 KiB)."""
+
+    def read_facts(self, lines: Sequence[bytes], known: Facts) -> Facts:
+        """`known`, and what a run of whole lines adds to it."""

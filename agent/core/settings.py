@@ -1,0 +1,235 @@
+"""`config.toml` as a value. What may stand in it is the table `FIELDS`; nothing else knows a key's name or default."""
+
+import difflib
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from agent.errors import SettingsError
+
+
+class Field(NamedTuple):
+    """One key: what it may hold and what it means. `allowed` is a range of numbers or a set of words."""
+
+    kind: type
+    default: Any
+    allowed: tuple[float, float] | tuple[str, ...] | None
+    meaning: str
+
+
+REQUIRED = object()
+
+DESTINATION_FIELDS: Mapping[str, Field] = {
+    "name": Field(str, "default", None, "what `status` calls it"),
+    "url": Field(str, REQUIRED, None, "where the server is; everything before /v1"),
+    "protocol": Field(str, "auto", ("auto", "bulk", "ingress"), "auto asks the server; ingress is one entry a request"),
+    "insecure": Field(bool, False, None, "allow http:// to another machine: anybody on the way can read along"),
+}
+SECTION_FIELDS: Mapping[str, Mapping[str, Field]] = {
+    "push": {
+        "interval_s": Field(float, 30.0, (1, 86_400), "seconds between the passes that catch what was missed"),
+        "backlog": Field(bool, True, None, "send also the sessions that were there before the first start"),
+        "workers": Field(int, 8, (1, 8), "requests in flight at the same time, at most"),
+        "coalesce_s": Field(float, 0.05, (0, 60), "rest of a file that grew while it was being sent, in seconds"),
+    },
+    "watch": {
+        "claude": Field(list, [], None, "folders with Claude Code transcripts; empty: where Claude Code keeps them"),
+        "scan_interval_s": Field(float, 300.0, (1, 86_400), "seconds between full looks at all folders"),
+        "poll_interval_s": Field(float, 5.0, (0.2, 3600), "the same where the system gives no change notices"),
+    },
+    "log": {
+        "level": Field(str, "info", ("debug", "info", "warning", "error"), "what goes to the log"),
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    url: str
+    name: str = "default"
+    protocol: str = "auto"
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    interval_s: float = 30.0
+    backlog: bool = True
+    workers: int = 8
+    coalesce_s: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    claude: tuple[str, ...] = ()
+    scan_interval_s: float = 300.0
+    poll_interval_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    destinations: tuple[Destination, ...] = ()
+    push: Push = Push()
+    watch: Watch = Watch()
+    log: Log = Log()
+
+
+DEFAULT_TEXT = """\
+# transcriptd. Every key: docs/operations.md. Check with: transcriptd config check
+
+#[[destination]]
+#url = "https://transcripts.example.com"
+
+[push]
+#interval_s = 30
+#backlog = true
+"""
+
+
+def parse_settings(text: str, source: str = "config.toml") -> Settings:
+    """Raises SettingsError that names file, key, value and what is allowed. `source` is the file's name."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"{source} is not TOML: {_first_lower(str(exc))}", hint="transcriptd config path") from exc
+    _reject_unknown(document, ["destination", *SECTION_FIELDS], "", source)
+    sections: dict[str, Any] = {}
+    for name, table in SECTION_FIELDS.items():
+        given = document.get(name, {})
+        if not isinstance(given, dict):
+            raise _wrong(source, name, given, "a table, written [" + name + "]")
+        sections[name] = _checked(given, table, name, source)
+    rows = document.get("destination", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _wrong(source, "destination", rows, "a list of tables, written [[destination]]")
+    destinations = tuple(_destination(row, source) for row in rows)
+    names = [one.name for one in destinations]
+    for name in names:
+        if names.count(name) > 1:
+            raise _wrong(source, "destination.name", name, "a name that no other destination has")
+    watch = sections["watch"]
+    for folder in watch["claude"]:
+        if not isinstance(folder, str):
+            raise _wrong(source, "watch.claude", folder, "a list of folder names")
+    watch["claude"] = tuple(watch["claude"])
+    return Settings(destinations, Push(**sections["push"]), Watch(**watch), Log(**sections["log"]))
+
+
+def _destination(row: Mapping[str, Any], source: str) -> Destination:
+    one = Destination(**_checked(row, DESTINATION_FIELDS, "destination", source))
+    check_url(one.url, insecure=one.insecure, where=f"destination.url in {source}")
+    return one
+
+
+def check_url(url: str, *, insecure: bool, where: str) -> None:
+    """Raises SettingsError unless a token may travel to `url`: https, or http to this machine."""
+    parts = urlsplit(url)
+    try:
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if parts.scheme not in ("http", "https") or not host:
+        raise SettingsError(
+            f"{where} is no address: expected https://host[:port][/path]", hint="transcriptd config path"
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise SettingsError(f"{where} holds more than an address: no user, password, ? or # is allowed")
+    if parts.scheme == "http" and not insecure and not is_loopback(host):
+        raise SettingsError(
+            f"{where} would send everything unencrypted to {host}",
+            hint="use https://, or write insecure = true below it if the way is safe",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def render_settings(settings: Settings) -> str:
+    """TOML with every key, as `parse_settings` reads it."""
+    blocks = []
+    for one in settings.destinations:
+        blocks.append("[[destination]]\n" + _lines(one))
+    for section in SECTION_FIELDS:
+        blocks.append(f"[{section}]\n" + _lines(getattr(settings, section)))
+    return "\n".join(blocks)
+
+
+def _lines(value: Any) -> str:
+    return "".join(f"{one.name} = {_toml(getattr(value, one.name))}\n" for one in fields(value))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(ch if ch.isprintable() else f"\\U{ord(ch):08x}" for ch in escaped) + '"'
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _checked(given: Mapping[str, Any], table: Mapping[str, Field], section: str, source: str) -> dict[str, Any]:
+    _reject_unknown(given, list(table), section + ".", source)
+    result = {}
+    for key, field in table.items():
+        value = given.get(key, field.default)
+        if value is REQUIRED:
+            raise SettingsError(f"{section}.{key} is missing in {source}", hint=f'add: {key} = "…"')
+        result[key] = _checked_value(value, field, f"{section}.{key}", source)
+    return result
+
+
+def _checked_value(value: Any, field: Field, where: str, source: str) -> Any:
+    if field.kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, field.kind) or (isinstance(value, bool) and field.kind is not bool):
+        raise _wrong(source, where, value, _KIND_WORDS[field.kind])
+    _reject_forbidden(value, field, where, source)
+    return value
+
+
+def _reject_forbidden(value: Any, field: Field, where: str, source: str) -> None:
+    if field.allowed is None:
+        return
+    if field.kind is str:
+        if value not in field.allowed:
+            raise _wrong(source, where, value, "one of " + ", ".join(map(str, field.allowed)))
+        return
+    low, high = map(float, field.allowed)
+    if not low <= value <= high:
+        raise _wrong(source, where, value, f"from {low:g} to {high:g}")
+
+
+_KIND_WORDS = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
+
+
+def _wrong(source: str, where: str, value: Any, expected: str) -> SettingsError:
+    return SettingsError(f"{where} in {source} is {_toml(value)}, expected {expected}", hint="transcriptd config path")
+
+
+def _reject_unknown(given: Mapping[str, Any], known: list[str], prefix: str, source: str) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            raise SettingsError(
+                f"{prefix}{key} in {source} is not a setting", hint=f"did you mean {prefix}{near[0]}?" if near else ""
+            )
+
+
+def _first_lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

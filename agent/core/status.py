@@ -1,0 +1,95 @@
+"""What `status` tells, as values: filled by the engine's report, or from the state when no daemon runs."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from agent.core.lifecycle import UNSENT, State
+from agent.core.session import StreamId
+
+SCHEMA = 1
+"""Version of the JSON that scripts read; grows when a field changes its meaning or goes."""
+
+
+class StreamLine(msgspec.Struct, frozen=True):
+    """One stream at one destination. Sizes in bytes, times in wall seconds; `retry_at_s` None unless it waits."""
+
+    destination: str
+    session_id: str
+    subpath: str
+    path: str
+    state: str
+    size: int
+    sent_bytes: int
+    entries: int
+    sent_entries: int
+    mtime_s: float
+    reason: str = ""
+    retry_at_s: float | None = None
+
+
+class DestinationLine(msgspec.Struct, frozen=True):
+    """How it stands with one server. `protocol`: bulk, ingress, or empty while unknown."""
+
+    name: str
+    url: str
+    condition: str
+    protocol: str = ""
+    why: str = ""
+    retry_at_s: float | None = None
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Streams by state, and what they hold. `not_addressable`: entries that a base server has no place for."""
+
+    sessions: int = 0
+    streams: int = 0
+    states: dict[str, int] = {}
+    bytes: int = 0
+    sent_bytes: int = 0
+    entries: int = 0
+    not_addressable: int = 0
+
+
+class Status(msgspec.Struct, frozen=True):
+    """`running` False: nobody is at work, and this is what the state remembers. `problems` have the two parts of an
+    error: what is wrong, and the next command."""
+
+    schema: int
+    version: str
+    running: bool
+    destinations: Sequence[DestinationLine]
+    counts: Counts
+    pid: int | None = None
+    since_s: float | None = None
+    watching: Sequence[str] = ()
+    polling: Sequence[str] = ()
+    held_back: int = 0
+    oldest_unsent_s: float | None = None
+    problems: Sequence[tuple[str, str]] = ()
+
+    @property
+    def synced(self) -> bool:
+        """Nothing waits, and nothing was refused."""
+        fine = {State.SYNCED, State.GONE, State.PRIVATE}
+        return all(state in fine or not number for state, number in self.counts.states.items())
+
+
+def count_streams(lines: Sequence[StreamLine]) -> Counts:
+    states: dict[str, int] = {}
+    for line in lines:
+        states[line.state] = states.get(line.state, 0) + 1
+    return Counts(
+        sessions=len({line.session_id for line in lines}),
+        streams=len({StreamId(line.session_id, line.subpath) for line in lines}),
+        states=states,
+        bytes=sum(max(line.size, 0) for line in lines),
+        sent_bytes=sum(min(line.sent_bytes, max(line.size, 0)) for line in lines),
+        entries=sum(line.entries for line in lines),
+        not_addressable=sum(line.entries - line.sent_entries for line in lines),
+    )
+
+
+def oldest_unsent_s(lines: Sequence[StreamLine]) -> float | None:
+    """Wall time of the last change of the stream that has waited longest."""
+    return min((line.mtime_s for line in lines if line.state in UNSENT), default=None)

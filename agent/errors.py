@@ -1,0 +1,107 @@
+"""Every error that transcriptd raises on purpose.
+
+AgentError            message, hint, code, retry; exit status 1
+├ UsageError          settings or request are wrong; exit 2
+│ └ SettingsError     the configuration file is wrong; exit 78
+├ MachineError        this computer refused
+│ ├ DiskError         a file or folder can't be read or written
+│ │ └ FileVanished    it is no longer there
+│ ├ WatchError        the system gives no change notices
+│ ├ AlreadyRunning    another daemon holds this home
+│ └ NotRunning        no daemon answers; exit 3
+├ RemoteError         could not learn what the server thinks; exit 69
+│ ├ Unreachable       no answer of this protocol came back
+│ └ Unauthorized      the token is missing or no good; exit 4
+└ ProtocolError       somebody broke the contract
+  ├ LocalProtocolError   we did: a defect
+  └ RemoteProtocolError  the other end did
+
+Messages: lower case, no full stop, the thing, the measured against the allowed. The hint is the next command to
+type. Neither ever holds transcript text or a token.
+"""
+
+
+class AgentError(Exception):
+    """A failure that has a name. `code` is stable and meant for scripts; `retry` says whether the same call may
+    succeed later without anybody changing anything."""
+
+    code = "error"
+    retry = False
+    exit_status = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(AgentError):
+    code = "usage"
+    exit_status = 2
+
+
+class SettingsError(UsageError):
+    code = "bad_configuration"
+    exit_status = 78
+
+
+class MachineError(AgentError):
+    code = "machine"
+
+
+class DiskError(MachineError):
+    code = "disk"
+    retry = True
+
+
+class FileVanished(DiskError):
+    code = "vanished"
+    retry = False
+
+
+class WatchError(MachineError):
+    code = "watch"
+    retry = True
+
+
+class AlreadyRunning(MachineError):
+    code = "already_running"
+    retry = True
+    exit_status = 75
+
+
+class NotRunning(MachineError):
+    code = "not_running"
+    retry = True
+    exit_status = 3
+
+
+class RemoteError(AgentError):
+    code = "remote"
+    exit_status = 69
+
+
+class Unreachable(RemoteError):
+    code = "unreachable"
+    retry = True
+
+
+class Unauthorized(RemoteError):
+    code = "unauthorized"
+    exit_status = 4
+
+
+class ProtocolError(AgentError):
+    code = "protocol"
+
+
+class LocalProtocolError(ProtocolError):
+    code = "local_protocol"
+
+
+class RemoteProtocolError(ProtocolError):
+    code = "remote_protocol"
+    exit_status = 69

@@ -1,0 +1,116 @@
+"""Claude Code. Layouts seen in 1.0.100 to 2.1.329, below `$CLAUDE_CONFIG_DIR/projects` or `~/.claude/projects`:
+
+    <project>/<session>.jsonl                       main transcript
+    <project>/<session>/subagents/agent-<id>.jsonl  subagents
+    <project>/agent-<id>.jsonl                      subagents, flat (2.0); their lines name the session
+
+A project folder's name can't be decoded (`a-b`, `a_b` and `a.b` share one); the first `cwd` of the lines names it.
+"""
+
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from agent.core.session import Facts, StreamId
+
+name = "claude"
+
+_ENDING = ".jsonl"
+_FLAT_SUBAGENT = "agent-"
+_PROMPT_CHARACTERS = 120
+
+_TITLES = {"custom-title": "customTitle", "summary": "summary", "ai-title": "aiTitle"}
+"""Line types that name a session, and where the name stands."""
+
+
+class _Line(msgspec.Struct):
+    type: Any = None
+    cwd: Any = None
+    sessionId: Any = None  # noqa: N815 - the key of the format
+    isMeta: Any = None  # noqa: N815 - the key of the format
+    isSidechain: Any = None  # noqa: N815 - the key of the format
+    message: msgspec.Raw = msgspec.Raw()
+    customTitle: Any = None  # noqa: N815 - the key of the format
+    summary: Any = None
+    aiTitle: Any = None  # noqa: N815 - the key of the format
+
+
+class _Message(msgspec.Struct):
+    content: Any = None
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_message = msgspec.json.Decoder(_Message).decode
+
+
+def roots(environment: Mapping[str, str], home: str) -> list[str]:
+    base = environment.get("CLAUDE_CONFIG_DIR") or posixpath.join(home, ".claude")
+    return [posixpath.join(base, "projects")]
+
+
+def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> StreamId | None:
+    if len(parts) < 2 or not parts[-1].endswith(_ENDING):
+        return None
+    stem = parts[-1][: -len(_ENDING)]
+    if not stem:
+        return None
+    if len(parts) > 2:
+        return StreamId(parts[1], "/".join((*parts[2:-1], stem)))
+    if not stem.startswith(_FLAT_SUBAGENT):
+        return StreamId(stem, "")
+    lines = first_lines()
+    named = next((line.sessionId for line in _read(lines) if isinstance(line.sessionId, str)), None)
+    if named is None:
+        return StreamId(stem, "") if lines else None
+    return StreamId(named, stem)
+
+
+def read_facts(lines: Sequence[bytes], known: Facts) -> Facts:
+    tells = _names_it if known.project and known.prompt else _may_tell
+    facts = known
+    for line in _read([one for one in lines if tells(one)]):
+        project = line.cwd if isinstance(line.cwd, str) else ""
+        facts = facts.merged(Facts(project, _title(line), "" if facts.prompt else _prompt(line)))
+    return facts
+
+
+def _names_it(line: bytes) -> bool:
+    """Cheap and generous: keys that give a title stand at the beginning of short lines."""
+    start = line[:64]
+    return b'-title"' in start or b'"summary"' in start
+
+
+def _may_tell(line: bytes) -> bool:
+    return len(line) < 1 << 16 and (b'"cwd"' in line or _names_it(line))
+
+
+def _read(lines: Sequence[bytes]) -> list[_Line]:
+    found = []
+    for line in lines:
+        try:
+            found.append(_decode_line(line))
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            continue
+    return found
+
+
+def _title(line: _Line) -> str:
+    value = getattr(line, _TITLES.get(line.type, ""), "") if isinstance(line.type, str) else ""
+    return value if isinstance(value, str) else ""
+
+
+def _prompt(line: _Line) -> str:
+    if line.type != "user" or line.isMeta or line.isSidechain or not line.message:
+        return ""
+    try:
+        content = _decode_message(line.message).content
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return ""
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        content = next((text for text in texts if isinstance(text, str)), "")
+    if not isinstance(content, str) or content.startswith("<"):
+        return ""
+    return " ".join(content[: 4 * _PROMPT_CHARACTERS].split())[:_PROMPT_CHARACTERS]
