@@ -1,0 +1,164 @@
+"""Transcripts on disk, read only. No descriptor is kept open longer than one piece of work."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Self
+
+from agent.errors import DiskError, FileVanished
+
+_READ_BYTES = 1 << 20
+
+
+class Entry(NamedTuple):
+    """A name in a folder, links followed. Sizes in bytes, times in ns since 1970."""
+
+    name: str
+    path: str
+    is_folder: bool
+    size: int
+    mtime_ns: int
+    device: int
+    inode: int
+
+
+class TranscriptFile:
+    """One file, open for reading. Every failure is a DiskError, or FileVanished when it is no longer there."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            self._file: BinaryIO = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by __exit__
+        except OSError as exc:
+            raise _failed(path, exc) from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def size(self) -> int:
+        try:
+            return os.fstat(self._file.fileno()).st_size
+        except OSError as exc:
+            raise _failed(self._path, exc) from exc
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`; fewer only at the end of the file."""
+        try:
+            self._file.seek(offset)
+            data = self._file.read(count)
+            if not data or len(data) == count:
+                return data
+            parts, missing = [data], count - len(data)
+            while missing and (data := self._file.read(missing)):
+                parts.append(data)
+                missing -= len(data)
+            return b"".join(parts)
+        except OSError as exc:
+            raise _failed(self._path, exc) from exc
+
+    def pieces(self, offset: int, count: int) -> Iterator[bytes]:
+        """`count` bytes from `offset` in pieces of at most 1 MiB; raises DiskError when the file ends before."""
+        while count:
+            data = self.read_at(offset, min(count, _READ_BYTES))
+            if not data:
+                raise DiskError(f"{self._path} became shorter while it was read")
+            yield data
+            offset += len(data)
+            count -= len(data)
+
+    def find_newline(self, offset: int) -> int:
+        """Offset of the first 0x0A at or after `offset`; -1 without one."""
+        while data := self.read_at(offset, _READ_BYTES):
+            at = data.find(b"\n")
+            if at >= 0:
+                return offset + at
+            offset += len(data)
+        return -1
+
+
+class LineSource:
+    """A file from its first byte, for `core.transcript.walk_entries`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            self._file: BinaryIO = open(path, "rb", buffering=_READ_BYTES)  # noqa: SIM115 - closed by __exit__
+        except OSError as exc:
+            raise _failed(path, exc) from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def readline(self, limit: int, /) -> bytes:
+        try:
+            return self._file.readline(limit)
+        except OSError as exc:
+            raise _failed(self._path, exc) from exc
+
+
+def list_folder(path: str) -> list[Entry]:
+    """What stands in a folder: regular files and folders, in no order. A name that goes away meanwhile, a broken
+    link and anything that is neither are left out. Raises DiskError or FileVanished."""
+    found = []
+    try:
+        with os.scandir(path) as names:
+            for one in names:
+                entry = _look(one)
+                if entry is not None:
+                    found.append(entry)
+    except OSError as exc:
+        raise _failed(path, exc) from exc
+    return found
+
+
+def _look(one: os.DirEntry[str]) -> Entry | None:
+    try:
+        seen = one.stat()
+        if os.name == "nt":
+            seen = os.stat(one.path)  # the listing's sizes are stale and its inode 0 there
+    except OSError:
+        return None
+    return _entry(one.name, one.path, seen)
+
+
+def look_at(path: str) -> Entry | None:
+    """The file or folder at `path`, links followed; None when nothing of the kind is there or may be seen."""
+    try:
+        return _entry(os.path.basename(path), path, os.stat(path))
+    except OSError:
+        return None
+
+
+def _entry(name: str, path: str, seen: os.stat_result) -> Entry | None:
+    is_folder = stat.S_ISDIR(seen.st_mode)
+    if not is_folder and not stat.S_ISREG(seen.st_mode):
+        return None
+    return Entry(name, path, is_folder, seen.st_size, seen.st_mtime_ns, seen.st_dev, seen.st_ino)
+
+
+def read_text(path: Path) -> str | None:
+    """The text of a small UTF-8 file, or None without one. Raises DiskError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DiskError(f"{path} can't be read: {getattr(exc, 'strerror', None) or 'not UTF-8'}") from exc
+
+
+def _failed(path: str, exc: OSError) -> DiskError:
+    if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
+        return FileVanished(f"{path} is no longer there")
+    return DiskError(f"{path} can't be read: {exc.strerror or 'input/output error'}")

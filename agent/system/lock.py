@@ -1,0 +1,43 @@
+"""One daemon a home: a file lock that the system releases when its holder dies."""
+
+import os
+from pathlib import Path
+
+import filelock
+
+from agent.errors import AlreadyRunning, DiskError
+
+
+class DaemonLock:
+    """Held from `acquire` to `release`. The file beside it names the holder's process id, for people."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = filelock.FileLock(path, mode=0o600)
+
+    def acquire(self) -> None:
+        """Raises AlreadyRunning when another process holds it, DiskError when the file can't be made."""
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as exc:
+            raise AlreadyRunning(f"another transcriptd{self._holder()} is at work", hint="transcriptd status") from exc
+        except OSError as exc:
+            raise DiskError(f"{self._path} can't be locked: {exc.strerror}") from exc
+        try:
+            self._pid_path().write_text(f"{os.getpid()}\n", encoding="ascii")
+        except OSError as exc:
+            self._lock.release()
+            raise DiskError(f"{self._pid_path()} can't be written: {exc.strerror}") from exc
+
+    def release(self) -> None:
+        self._pid_path().unlink(missing_ok=True)
+        self._lock.release()
+
+    def _pid_path(self) -> Path:
+        return self._path.with_suffix(".pid")
+
+    def _holder(self) -> str:
+        try:
+            return f" (process {int(self._pid_path().read_text(encoding='ascii'))})"
+        except (OSError, ValueError):
+            return ""

@@ -1,0 +1,81 @@
+"""Where configuration, state, logs and the control socket live."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from agent.errors import DiskError
+
+_NAME = "transcriptd"
+
+_SOCKET_NAME_BYTES = 100
+"""sockaddr_un takes 104 bytes on macOS and 108 on Linux, with the zero behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """`config`: the settings file. The others are folders; `runtime` holds lock and socket."""
+
+    config: Path
+    state: Path
+    logs: Path
+    runtime: Path
+
+    @property
+    def database(self) -> Path:
+        return self.state / "state.db"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "daemon.lock"
+
+    @property
+    def socket(self) -> Path:
+        """Below `runtime`, or in a private folder for temporary files where that name is too long for a socket."""
+        path = self.runtime / "control.sock"
+        if os.name == "nt" or len(os.fsencode(path)) <= _SOCKET_NAME_BYTES:
+            return path
+        name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"{_NAME}-{os.getuid()}" / f"{name}.sock"
+
+
+def default_paths(environment: Mapping[str, str]) -> Paths:
+    """The platform's folders, or all of them below `TRANSCRIPTD_HOME` when it is set."""
+    if home := environment.get("TRANSCRIPTD_HOME"):
+        return paths_below(Path(home).expanduser().absolute())
+    state = Path(platformdirs.user_state_dir(_NAME, appauthor=False))
+    return Paths(
+        config=Path(platformdirs.user_config_dir(_NAME, appauthor=False)) / "config.toml",
+        state=state,
+        logs=Path(platformdirs.user_log_dir(_NAME, appauthor=False)),
+        runtime=_runtime_folder(environment, state),
+    )
+
+
+def paths_below(home: Path) -> Paths:
+    return Paths(home / "config.toml", home / "state", home / "logs", home / "state")
+
+
+def _runtime_folder(environment: Mapping[str, str], state: Path) -> Path:
+    """`XDG_RUNTIME_DIR` where there is one; it is private and emptied at logout, as a socket wants it."""
+    runtime = environment.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / _NAME if runtime else state
+
+
+def make_private_folder(folder: Path) -> None:
+    """Makes `folder` with mode 0700, and narrows one that others may read. Raises DiskError, also when it is
+    somebody else's."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        seen = folder.stat()
+        if os.name == "posix" and seen.st_uid == os.getuid() and seen.st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as exc:
+        raise DiskError(f"folder {folder} can't be made: {exc.strerror}") from exc
+    if os.name == "posix" and seen.st_uid != os.getuid():
+        raise DiskError(f"folder {folder} belongs to user {seen.st_uid}, not to {os.getuid()}")
