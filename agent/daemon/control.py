@@ -1,0 +1,46 @@
+"""What the control socket answers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from agent import __version__
+from agent.daemon.report import list_streams, report
+from agent.daemon.supervisor import Daemon
+from agent.system.control_socket import PROTOCOL, Method
+
+
+def control_methods(daemon: Daemon) -> Mapping[str, Method]:
+    """Method → function from params to result, all of them JSON values."""
+
+    def hello(_: Mapping[str, Any]) -> Any:
+        return {"protocol": PROTOCOL, "version": __version__}
+
+    def status(_: Mapping[str, Any]) -> Any:
+        around = daemon.surroundings()
+        return msgspec.to_builtins(daemon.ask(lambda engine: report(engine, around)))
+
+    def push(_: Mapping[str, Any]) -> Any:
+        before = daemon.full_scans
+        daemon.request_push()
+        return {"full_scans": before}
+
+    def progress(_: Mapping[str, Any]) -> Any:
+        """How far a pass is: `full_scans` ended since the start, and whether anything is under way."""
+        return {"full_scans": daemon.full_scans, "busy": daemon.ask(lambda engine: engine.is_busy())}
+
+    def sessions(_: Mapping[str, Any]) -> Any:
+        def read(engine: Any) -> Any:
+            streams = [msgspec.to_builtins(line) for line in list_streams(engine)]
+            return {"streams": streams, "facts": {sid: list(facts) for sid, facts in engine.facts.items()}}
+
+        return daemon.ask(read)
+
+    return {
+        "agent.hello": hello,
+        "agent.status": status,
+        "agent.push": push,
+        "agent.progress": progress,
+        "sessions.list": sessions,
+    }

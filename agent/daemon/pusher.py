@@ -1,0 +1,375 @@
+"""Does one thing: a task in, an outcome out. Knows files and the network; decides no state and keeps none."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+from agent.core.identity import (
+    MARKER_WINDOW_BYTES,
+    START,
+    Cursor,
+    find_base_places,
+    find_head,
+    marker_of,
+)
+from agent.core.session import Facts, Provider
+from agent.core.transcript import (
+    describe_line,
+    entry_uuid,
+    extend_chain,
+    extend_chain_by_pieces,
+    split_lines,
+    tombstone_line,
+    walk_entries,
+    whole_lines_bytes,
+)
+from agent.core.wire import (
+    Accepted,
+    Capabilities,
+    Conflict,
+    Head,
+    LongBody,
+    NeedsLogin,
+    RawReply,
+    Reply,
+    Request,
+    Unavailable,
+    append_request,
+    capabilities_request,
+    decide_append_reply,
+    decide_put_reply,
+    head_request,
+    loglines_request,
+    meta_request,
+    parse_capabilities,
+    parse_head,
+    parse_loglines,
+    put_entry_request,
+)
+from agent.daemon.tasks import (
+    MetaSent,
+    MetaTask,
+    Outcome,
+    Probed,
+    ProbeTask,
+    Pushed,
+    PushTask,
+    Realigned,
+    RealignFailed,
+    RealignTask,
+    Rewritten,
+    Task,
+    Unreadable,
+)
+from agent.errors import DiskError, FileVanished, Unauthorized, Unreachable
+from agent.system.files import LineSource, TranscriptFile
+
+_T = TypeVar("_T")
+
+LOGLINES_LIMIT_BYTES = 256 << 20
+"""A base server tells its head only with the whole session around it."""
+
+_FIRST_LINES = 64
+"""Where project and first prompt of a session stand, if anywhere."""
+
+
+class Sender(Protocol):
+    """`system.remote.Remote`, or a test's wire."""
+
+    def send(self, request: Request) -> RawReply: ...
+
+
+class _Batch(NamedTuple):
+    """Whole lines to send at once, after tombstones took their places."""
+
+    body: bytes | LongBody
+    entries: int
+    end: int
+    chain: bytes
+
+
+class Pusher:
+    """For any number of threads. `is_stopping` is asked between the entries of a run."""
+
+    def __init__(
+        self,
+        senders: Mapping[str, Sender],
+        providers: Mapping[str, Provider],
+        now_s: Callable[[], float],
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._senders = senders
+        self._providers = providers
+        self._now_s = now_s
+        self._is_stopping = is_stopping
+
+    def run(self, task: Task) -> Outcome:
+        if isinstance(task, ProbeTask):
+            return self._probe(task)
+        if isinstance(task, MetaTask):
+            reply = self._ask(task.destination, meta_request(task.session_id, task.meta), _decide_meta_reply)
+            return MetaSent(task.destination, task.session_id, task.digest, reply)
+        try:
+            return self._push(task) if isinstance(task, PushTask) else self._realign(task)
+        except FileVanished as exc:
+            return Unreadable(task.key, exc.message, vanished=True)
+        except DiskError as exc:
+            return Unreadable(task.key, exc.message, vanished=False)
+
+    # --- sending ----------------------------------------------------------------------------------------------
+
+    def _push(self, task: PushTask) -> Outcome:
+        cursor = task.cursor
+        with TranscriptFile(task.path) as file:
+            size = file.size()
+            window = min(cursor.offset, MARKER_WINDOW_BYTES)
+            if size < cursor.offset:
+                return Rewritten(task.key)
+            data = file.read_at(cursor.offset - window, window + task.max_bytes)
+            if marker_of(data[:window]) != cursor.marker:
+                return Rewritten(task.key)
+            data = data[window:]
+            whole = whole_lines_bytes(data)
+            if whole == 0 and len(data) >= task.max_bytes:
+                return self._push_long(task, file, size)
+            if whole == 0:
+                return Pushed(task.key, cursor, Accepted(), size, more=False, facts=task.facts)
+            lines = split_lines(data[:whole])
+            facts = self._facts(task, lines)
+            send = self._send_batch if task.bulk else self._send_run
+            cursor, reply, at_fault = send(task, file, data, lines)
+            more = cursor.offset < task.cursor.offset + whole or len(data) >= task.max_bytes
+            return Pushed(task.key, cursor, reply, size, more, facts, at_fault)
+
+    def _facts(self, task: PushTask, lines: Sequence[bytes]) -> Facts:
+        known = task.facts
+        complete = known.project and known.prompt
+        return self._providers[task.provider].read_facts(lines if complete else lines[:_FIRST_LINES], known)
+
+    def _send_batch(
+        self, task: PushTask, file: TranscriptFile, data: bytes, lines: list[bytes]
+    ) -> tuple[Cursor, Reply, int]:
+        cursor = task.cursor
+        if len(lines) > task.max_entries:
+            lines = lines[: task.max_entries]
+        used = sum(map(len, lines)) + len(lines)
+        first = cursor.entry_count + 1
+        sent = lines
+        if task.tombstones:
+            sent = [_as_sent(line, task.tombstones.get(first + index)) for index, line in enumerate(lines)]
+        body = (data if used == len(data) else data[:used]) if sent is lines else b"\n".join(sent) + b"\n"
+        batch = _Batch(body, len(lines), cursor.offset + used, extend_chain(cursor.chain, sent))
+        return self._append(task, file, batch)
+
+    def _append(self, task: PushTask, file: TranscriptFile, batch: _Batch) -> tuple[Cursor, Reply, int]:
+        request = append_request(
+            task.key.stream, task.cursor.head(), batch.body, chain_after=batch.chain, encoding=task.encoding
+        )
+        reply = self._ask(task.key.destination, request, decide_append_reply)
+        if not isinstance(reply, Accepted):
+            return task.cursor, reply, batch.entries
+        cursor = self._advanced(task.cursor, file, batch)
+        head = reply.head or Head()
+        if head.entry_count != cursor.entry_count or head.chain_hash not in (None, cursor.chain.hex()):
+            return task.cursor, Conflict(head), batch.entries
+        return cursor._replace(last_uuid=head.last_uuid, generation=head.generation), reply, batch.entries
+
+    def _advanced(self, cursor: Cursor, file: TranscriptFile, batch: _Batch) -> Cursor:
+        return cursor._replace(
+            offset=batch.end,
+            entry_count=cursor.entry_count + batch.entries,
+            sent_count=cursor.sent_count + batch.entries,
+            chain=batch.chain,
+            marker=_marker_at(file, batch.end),
+        )
+
+    def _push_long(self, task: PushTask, file: TranscriptFile, size: int) -> Outcome:
+        """A line above `max_bytes`, streamed: read once to hash it, and once to send it."""
+        start = task.cursor.offset
+        newline = file.find_newline(start)
+        if newline < 0:
+            return Pushed(task.key, task.cursor, Accepted(), size, more=False, facts=task.facts)
+        length = newline - start
+        status = task.tombstones.get(task.cursor.entry_count + 1)
+        more = newline + 1 < size
+        if not task.bulk:
+            cursor, reply = self._put_long(task, file, length, status)
+            return Pushed(task.key, cursor, reply, size, more, task.facts, at_fault=1)
+        if status is None:
+            body: bytes | LongBody = LongBody(length + 1, lambda: file.pieces(start, length + 1))
+            chain = extend_chain_by_pieces(task.cursor.chain, file.pieces(start, length))
+        else:
+            found_size, found, digest = describe_line(file.pieces(start, length))
+            stone = tombstone_line(found_size, digest, found, status)
+            body, chain = stone + b"\n", extend_chain(task.cursor.chain, [stone])
+        cursor, reply, _ = self._append(task, file, _Batch(body, 1, newline + 1, chain))
+        return Pushed(task.key, cursor, reply, size, more, task.facts, at_fault=1)
+
+    def _put_long(self, task: PushTask, file: TranscriptFile, length: int, status: int | None) -> tuple[Cursor, Reply]:
+        start, cursor = task.cursor.offset, task.cursor
+        _, found, digest = describe_line(file.pieces(start, length))
+        passed = cursor._replace(
+            offset=start + length + 1,
+            entry_count=cursor.entry_count + 1,
+            marker=_marker_at(file, start + length + 1),
+        )
+        if found is None:
+            return passed, Accepted()
+        body: bytes | LongBody = LongBody(length, lambda: file.pieces(start, length))
+        if status is not None:
+            body = tombstone_line(length, digest, found, status)
+        reply = self._put(task, cursor.last_uuid, found, body)
+        if not isinstance(reply, Accepted):
+            return cursor, reply
+        return passed._replace(last_uuid=found, sent_count=cursor.sent_count + 1), reply
+
+    def _send_run(
+        self, task: PushTask, file: TranscriptFile, data: bytes, lines: list[bytes]
+    ) -> tuple[Cursor, Reply, int]:
+        """One entry a request, as far as it goes. Entries without a uuid have no place on a base server."""
+        offset, count, sent = task.cursor.offset, task.cursor.entry_count, task.cursor.sent_count
+        last, reply = task.cursor.last_uuid, Accepted()
+        answer: Reply = reply
+        for line in lines:
+            found = entry_uuid(line)
+            if found is not None:
+                body = _as_sent(line, task.tombstones.get(count + 1))
+                answer = self._put(task, last, found, body)
+                if not isinstance(answer, Accepted):
+                    break
+                last, sent = found, sent + 1
+            offset, count = offset + len(line) + 1, count + 1
+            if self._is_stopping():
+                break
+        if offset == task.cursor.offset:
+            return task.cursor, answer, 1
+        cursor = Cursor(offset, count, last, task.cursor.chain, _marker_at(file, offset), task.cursor.generation, sent)
+        return cursor, answer, 1
+
+    def _put(self, task: PushTask, last: str | None, found: str, body: bytes | LongBody) -> Reply:
+        request = put_entry_request(task.key.stream.session_id, last, body)
+        reply = self._ask(task.key.destination, request, decide_put_reply)
+        if isinstance(reply, Conflict) and reply.head is not None and reply.head.last_uuid == found:
+            return Accepted()  # it is there already: the answer to an earlier try was lost
+        return reply
+
+    # --- asking -----------------------------------------------------------------------------------------------
+
+    def _ask(self, destination: str, request: Request, decide: Callable[[RawReply, float], Reply]) -> Reply:
+        try:
+            return decide(self._senders[destination].send(request), self._now_s())
+        except Unauthorized:
+            return NeedsLogin()
+        except Unreachable as exc:
+            return Unavailable(exc.message, everybody=True)
+
+    def _probe(self, task: ProbeTask) -> Probed:
+        found: list[Capabilities] = []
+
+        def decide(raw: RawReply, now_s: float) -> Reply:
+            offered = parse_capabilities(raw)
+            if offered is None:
+                return decide_append_reply(raw, now_s)
+            found.append(offered)
+            return Accepted()
+
+        reply = self._ask(task.destination, capabilities_request(), decide)
+        return Probed(task.destination, found[0] if found else None, reply)
+
+    # --- finding the server's head in the file ----------------------------------------------------------------
+
+    def _realign(self, task: RealignTask) -> Outcome:
+        found = self._realign_bulk(task) if task.bulk else self._realign_base(task)
+        if isinstance(found, (Realigned, RealignFailed)):
+            return found
+        return RealignFailed(task.key, found)
+
+    def _realign_bulk(self, task: RealignTask) -> Realigned | Reply:
+        head = task.head
+        if head is None:
+            heads: list[Head] = []
+            reply = self._ask(task.key.destination, head_request(task.key.stream), _collect(heads, _read_head))
+            if not heads:
+                return reply
+            head = heads[0]
+        if head.entry_count == 0:
+            return Realigned(task.key, START._replace(generation=head.generation))
+        with LineSource(task.path) as source:
+            mark = find_head(walk_entries(source, *task.key.stream, tombstones=task.tombstones), head)
+        if mark is None:
+            return Realigned(task.key, None)
+        with TranscriptFile(task.path) as file:
+            marker = _marker_at(file, mark.end)
+        cursor = Cursor(mark.end, mark.ordinal, head.last_uuid, mark.chain, marker, head.generation, mark.ordinal)
+        return Realigned(task.key, cursor)
+
+    def _realign_base(self, task: RealignTask) -> Realigned | Reply:
+        last = task.head.last_uuid if task.head else None
+        stored: list[str | None] | None = None
+        if last is None:
+            asked = self._loglines(task)
+            if not isinstance(asked, list):
+                return asked
+            stored = asked
+            if not stored:
+                return Realigned(task.key, START)
+            last = next((one for one in reversed(stored) if one is not None), None)
+            if last is None:
+                return Realigned(task.key, None)
+        with LineSource(task.path) as source:
+            places = find_base_places(walk_entries(source, *task.key.stream), last)
+        if len(places.places) > 1 and stored is None:
+            asked = self._loglines(task)
+            stored = asked if isinstance(asked, list) else None
+        mark = places.choose(task.cursor.offset, len(stored) if stored is not None else None)
+        if mark is None:
+            return Realigned(task.key, task.cursor._replace(last_uuid=last), foreign=True)
+        rank = next(rank for rank, place in places.places if place is mark)
+        with TranscriptFile(task.path) as file:
+            marker = _marker_at(file, mark.end)
+        cursor = START._replace(
+            offset=mark.end, entry_count=mark.ordinal, last_uuid=last, marker=marker, sent_count=rank
+        )
+        return Realigned(task.key, cursor)
+
+    def _loglines(self, task: RealignTask) -> list[str | None] | Reply:
+        found: list[list[str | None]] = []
+        request = loglines_request(task.key.stream.session_id, max_reply_bytes=LOGLINES_LIMIT_BYTES)
+        reply = self._ask(task.key.destination, request, _collect(found, parse_loglines))
+        return found[0] if found else reply
+
+
+def _collect(into: list[_T], parse: Callable[[RawReply], _T | None]) -> Callable[[RawReply, float], Reply]:
+    """A `decide` that puts what `parse` finds into a list, and gives a verdict on everything else."""
+
+    def decide(raw: RawReply, now_s: float) -> Reply:
+        value = parse(raw)
+        if value is None:
+            return decide_append_reply(raw._replace(body=b""), now_s)
+        into.append(value)
+        return Accepted()
+
+    return decide
+
+
+def _read_head(raw: RawReply) -> Head | None:
+    if raw.status == 404:
+        return Head()
+    return parse_head(raw.body) if raw.status == 200 else None
+
+
+def _decide_meta_reply(raw: RawReply, now_s: float) -> Reply:
+    if raw.status in (200, 201, 204):
+        return Accepted()
+    return decide_put_reply(raw, now_s)
+
+
+def _as_sent(line: bytes, status: int | None) -> bytes:
+    if status is None:
+        return line
+    size, found, digest = describe_line([line])
+    return tombstone_line(size, digest, found, status)
+
+
+def _marker_at(file: TranscriptFile, offset: int) -> bytes:
+    window = min(offset, MARKER_WINDOW_BYTES)
+    return marker_of(file.read_at(offset - window, window))

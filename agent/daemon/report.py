@@ -1,0 +1,124 @@
+"""What is known, told: rows and sums for `status`, from the engine's memory or from its store."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from agent import __version__
+from agent.core.lifecycle import Condition, State
+from agent.core.settings import Settings
+from agent.core.status import SCHEMA, DestinationLine, Status, StreamLine, count_streams, oldest_unsent_s
+from agent.daemon.engine import Engine
+from agent.daemon.tracks import DestinationState
+from agent.system.state_db import TrackRow
+
+_HINTS = {
+    Condition.NEEDS_LOGIN: "set TRANSCRIPTD_TOKEN to a token of that server",
+    Condition.MISCONFIGURED: "transcriptd config show",
+    Condition.OFFLINE: "",
+}
+
+
+class Surroundings(NamedTuple):
+    """What the engine does not know of itself."""
+
+    pid: int
+    since_s: float
+    watching: tuple[str, ...]
+    polling: tuple[str, ...]
+    problems: tuple[tuple[str, str], ...]
+
+
+def list_streams(engine: Engine) -> list[StreamLine]:
+    return [
+        StreamLine(
+            key.destination,
+            *key.stream,
+            track.path,
+            track.state,
+            track.size,
+            track.cursor.offset,
+            track.cursor.entry_count,
+            track.cursor.sent_count,
+            track.mtime_ns / 1e9,
+            track.reason,
+            track.retry_at_s if track.state is State.WAITING else None,
+        )
+        for key, track in engine.tracks.items()
+    ]
+
+
+def list_remembered(rows: Iterable[TrackRow]) -> list[StreamLine]:
+    return [
+        StreamLine(
+            row.destination,
+            *row.stream,
+            row.path,
+            row.state,
+            row.size,
+            row.cursor.offset,
+            row.cursor.entry_count,
+            row.cursor.sent_count,
+            row.mtime_ns / 1e9,
+            row.reason,
+        )
+        for row in rows
+    ]
+
+
+def report(engine: Engine, around: Surroundings) -> Status:
+    lines = list_streams(engine)
+    return Status(
+        SCHEMA,
+        __version__,
+        running=True,
+        destinations=[_destination(one) for one in engine.destinations.values()],
+        counts=count_streams(lines),
+        pid=around.pid,
+        since_s=around.since_s,
+        watching=around.watching,
+        polling=around.polling,
+        held_back=engine.held_back,
+        oldest_unsent_s=oldest_unsent_s(lines),
+        problems=[*around.problems, *_problems(engine, lines)],
+    )
+
+
+def report_remembered(settings: Settings, rows: Iterable[TrackRow]) -> Status:
+    """For when no daemon runs: as of the last time one did."""
+    lines = list_remembered(rows)
+    return Status(
+        SCHEMA,
+        __version__,
+        running=False,
+        destinations=[DestinationLine(one.name, one.url, "not_running") for one in settings.destinations],
+        counts=count_streams(lines),
+        oldest_unsent_s=oldest_unsent_s(lines),
+        problems=_refused(lines),
+    )
+
+
+def _destination(one: DestinationState) -> DestinationLine:
+    known = one.condition is Condition.RUNNING
+    protocol = ("bulk" if one.bulk else "ingress") if known else ""
+    return DestinationLine(one.name, one.url, one.condition, protocol, one.why, one.retry_at_s or None)
+
+
+def _problems(engine: Engine, lines: list[StreamLine]) -> list[tuple[str, str]]:
+    found = []
+    for one in engine.destinations.values():
+        if one.condition in _HINTS and one.why:
+            found.append((f"{one.name}: {one.why}", _HINTS[one.condition]))
+    if engine.store_trouble:
+        found.append((f"{engine.store_trouble}; progress is kept in memory", "free some disk space"))
+    for stream, paths in engine.rivals().items():
+        for path in paths:
+            found.append((f"{path} has the id of another transcript, {stream.session_id}", "remove one of the two"))
+    return found + _refused(lines)
+
+
+def _refused(lines: list[StreamLine]) -> list[tuple[str, str]]:
+    reasons: dict[str, int] = {}
+    for line in lines:
+        if line.state == State.REFUSED:
+            reasons[line.reason] = reasons.get(line.reason, 0) + 1
+    return [(f"{number} not sent: {reason}", "transcriptd status --json") for reason, number in reasons.items()]

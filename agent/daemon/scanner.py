@@ -1,0 +1,174 @@
+"""Looks what is there. Everything it says comes from the disk at that moment; hints only tell where to look."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from agent.core.session import Observation, Provider, StreamId
+from agent.core.transcript import split_lines, whole_lines_bytes
+from agent.errors import DiskError, FileVanished
+from agent.system.files import Entry, TranscriptFile, list_folder, look_at
+
+_FIRST_BYTES = 64 << 10
+_CHUNK = 512
+"""Observations handed over at once: small enough that the first sessions are under way while others are found."""
+
+_RECENT = 256
+"""How many of the files that changed last are looked at again in each pass."""
+
+
+class Root(NamedTuple):
+    """A folder whose tree holds the transcripts of one coding agent."""
+
+    provider: Provider
+    path: str
+
+    def holds(self, path: str) -> bool:
+        return path == self.path or path.startswith(self.path.rstrip(os.sep) + os.sep)
+
+    def parts(self, path: str) -> tuple[str, ...]:
+        """The names from the root down to `path`."""
+        return tuple(path[len(self.path) :].strip(os.sep).split(os.sep))
+
+
+class Scanner:
+    """For one thread. `observed(observations, live)` and `vanished(paths)` take what it found."""
+
+    def __init__(
+        self,
+        roots: Sequence[Root],
+        observed: Callable[[list[Observation], bool], None],
+        vanished: Callable[[list[str]], None],
+    ) -> None:
+        self._roots = roots
+        self._observed = observed
+        self._vanished = vanished
+        self._known: dict[str, int] = {}
+        self._filed: dict[str, StreamId] = {}
+        self._recent: dict[str, None] = {}
+        self.unreadable: dict[str, str] = {}
+        """Folders and files that could not be looked into at the last full scan, and why."""
+        self.unnamed = 0
+        """Files of the last full scan whose names are not UTF-8; such names fit into no request."""
+
+    def scan(self) -> None:
+        """A full look at every root: reports what is new or changed, and what is gone."""
+        self.unreadable = {}
+        self.unnamed = 0
+        seen: set[str] = set()
+        for root in self._roots:
+            self._report(self._walk(root, root.path, seen), live=False)
+        gone = [path for path in self._known if path not in seen and self._is_gone(path)]
+        self._forget(gone)
+
+    def look(self, path: str, *, live: bool = True) -> None:
+        """Looks at one path that a hint named: a file, or a folder and all in it."""
+        root = next((one for one in self._roots if one.holds(path)), None)
+        if root is None:
+            return
+        entry = look_at(path)
+        if entry is None:
+            self._forget([path] if path in self._known else [])
+        elif entry.is_folder:
+            self._report(self._walk(root, path, set()), live=live)
+        else:
+            found = self._observe(root, entry)
+            if found is not None:
+                self._observed([found], live)
+
+    def look_again(self) -> None:
+        """Looks at the files that changed last, for hints that got lost."""
+        for path in list(self._recent):
+            self.look(path)
+
+    def _report(self, found: Iterator[Observation], *, live: bool) -> None:
+        chunk: list[Observation] = []
+        for one in found:
+            chunk.append(one)
+            if len(chunk) >= _CHUNK:
+                self._observed(chunk, live)
+                chunk = []
+        if chunk:
+            self._observed(chunk, live)
+
+    def _walk(self, root: Root, folder: str, seen: set[str]) -> Iterator[Observation]:
+        """What is new or changed below `folder`. Links to folders are followed, but no folder is entered twice."""
+        pending, entered = [folder], set[tuple[int, int]]()
+        while pending:
+            current = pending.pop()
+            try:
+                entries = list_folder(current)
+            except FileVanished:
+                continue
+            except DiskError as exc:
+                self.unreadable[current] = exc.message
+                continue
+            for entry in entries:
+                if entry.is_folder:
+                    if (entry.device, entry.inode) not in entered:
+                        entered.add((entry.device, entry.inode))
+                        pending.append(entry.path)
+                    continue
+                seen.add(entry.path)
+                found = self._observe(root, entry)
+                if found is not None:
+                    yield found
+
+    def _observe(self, root: Root, entry: Entry) -> Observation | None:
+        signature = hash((entry.size, entry.mtime_ns, entry.device, entry.inode))
+        if self._known.get(entry.path) == signature:
+            return None
+        stream = self._filed.get(entry.path) or self._classify(root, entry)
+        if stream is None:
+            return None
+        self._remember(entry.path, signature)
+        return Observation(
+            stream, root.provider.name, entry.path, entry.size, entry.mtime_ns, entry.device, entry.inode
+        )
+
+    def _remember(self, path: str, signature: int) -> None:
+        if path in self._known:
+            self._recent.pop(path, None)
+            self._recent[path] = None
+            if len(self._recent) > _RECENT:
+                del self._recent[next(iter(self._recent))]
+        self._known[path] = signature
+
+    def _classify(self, root: Root, entry: Entry) -> StreamId | None:
+        peeked: list[bytes] = []
+
+        def first_lines() -> list[bytes]:
+            with TranscriptFile(entry.path) as file:
+                data = file.read_at(0, _FIRST_BYTES)
+            peeked.extend(split_lines(data[: whole_lines_bytes(data)]))
+            return peeked
+
+        try:
+            stream = root.provider.classify(root.parts(entry.path), first_lines)
+            if stream is not None:
+                "".join(stream).encode()
+        except UnicodeEncodeError:
+            self.unnamed += 1
+            return None
+        except DiskError as exc:
+            self.unreadable[entry.path] = exc.message
+            return None
+        if stream is not None and peeked:
+            self._filed[entry.path] = stream  # what a file's lines said once holds for the file's life
+        return stream
+
+    def _is_gone(self, path: str) -> bool:
+        """Absence in a listing is not enough: a folder that may not be read, or a root that is not mounted, says
+        nothing about the files in it."""
+        if any(path.startswith(folder) for folder in self.unreadable):
+            return False
+        root = next((one for one in self._roots if one.holds(path)), None)
+        return root is not None and look_at(root.path) is not None and look_at(path) is None
+
+    def _forget(self, paths: list[str]) -> None:
+        for path in paths:
+            self._known.pop(path, None)
+            self._filed.pop(path, None)
+            self._recent.pop(path, None)
+        if paths:
+            self._vanished(paths)

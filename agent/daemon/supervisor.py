@@ -1,0 +1,322 @@
+"""Puts the pieces together and runs them: which thread does what, how it begins and how it ends.
+
+    watcher ─hint→ scanner ─Observed→ engine ─task→ pushers ─outcome→ engine
+    scheduler ─scan, pass→            control socket ─question→ engine
+
+Every arrow is a queue. The engine's thread alone touches streams; pushers are daemon threads, so that a request that
+hangs can be abandoned: what the server took of it is found out by a 409 the next time.
+"""
+
+import logging
+import os
+import platform
+import queue
+import random
+import threading
+import traceback
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from agent import __version__
+from agent.core.session import Observation
+from agent.core.settings import Destination, Settings, is_loopback
+from agent.core.wire import Unavailable
+from agent.daemon.engine import Engine, Input, Limits, Observed, Pass, Retry, Vanished, World
+from agent.daemon.pusher import Pusher
+from agent.daemon.report import Surroundings
+from agent.daemon.scanner import Root, Scanner
+from agent.daemon.tasks import MetaSent, MetaTask, Outcome, Probed, ProbeTask, Task, Unreadable
+from agent.daemon.tracks import DestinationState
+from agent.errors import NotRunning
+from agent.providers import PROVIDERS
+from agent.system.clock import Clock, SystemClock
+from agent.system.paths import Paths, make_private_folder
+from agent.system.remote import Remote
+from agent.system.state_db import open_state
+from agent.system.tokens import TokenSource
+from agent.system.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STOP_S = 5.0
+"""A request in flight has this long to end when we are asked to stop; service managers wait 90 s, people do not."""
+
+
+class _Scanned(NamedTuple):
+    """A full scan ended; all it found stands before this in the queue."""
+
+
+class _Question(NamedTuple):
+    ask: Callable[[Engine], Any]
+    answer: "Future[Any]"
+
+
+class _Stop(NamedTuple):
+    pass
+
+
+def find_roots(settings: Settings, environment: Mapping[str, str]) -> list[Root]:
+    """The folders to watch: those of the settings, else where each coding agent keeps its transcripts."""
+    named = {"claude": settings.watch.claude}
+    home = os.path.expanduser("~")
+    found = []
+    for name, provider in PROVIDERS.items():
+        folders = named.get(name) or provider.roots(environment, home)
+        found += [Root(provider, os.path.realpath(os.path.expanduser(folder))) for folder in folders]
+    return found
+
+
+class Daemon:
+    """One agent at work: `start`, then `ask` and `request_scan` from any thread, then `stop`. The caller holds the
+    home's lock."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        paths: Paths,
+        tokens: TokenSource,
+        environment: Mapping[str, str],
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        make_private_folder(paths.state)
+        self.since_s = clock.now_s()
+        self.full_scans = 0
+        self.failed = threading.Event()
+        """Set when the engine's thread died of a defect."""
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._inbox: queue.SimpleQueue[Input | _Scanned | _Question | _Stop] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._looks: queue.SimpleQueue[Callable[[], None] | str | None] = queue.SimpleQueue()
+        self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
+        self._remotes = {one.name: _remote(one, tokens) for one in settings.destinations}
+        self._pusher = Pusher(self._remotes, PROVIDERS, clock.now_s, self._stopping.is_set)
+        self._engine = Engine(
+            [_destination(one) for one in settings.destinations],
+            self._store,
+            World(clock.now_s, clock.monotonic_s, random.SystemRandom().random, lambda: str(uuid.uuid4())),
+            self._tasks.put,
+            Limits(settings.push.workers, settings.push.coalesce_s, settings.push.backlog),
+            host=platform.node(),
+            version=__version__,
+        )
+        self._monotonic_s = clock.monotonic_s
+        self._roots = find_roots(settings, environment)
+        self._scanner = Scanner(self._roots, self._observed, self._vanished)
+        self._watcher = Watcher(self._looks.put)
+        self._scheduler = BackgroundScheduler(
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}, timezone="UTC"
+        )
+        self._threads: list[threading.Thread] = []
+        self._engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    def start(self, *, watch: bool = True) -> None:
+        """Begins with a full scan. Without `watch` nothing follows it unless asked."""
+        if self._store.note:
+            log.warning("%s", self._store.note)
+        self._engine_thread.start()
+        workers = [self._run_worker] * self._settings.push.workers
+        for number, run in enumerate([self._run_scanner, *workers]):
+            thread = threading.Thread(target=run, name=f"pusher {number}" if number else "scanner", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        if watch:
+            self._looks.put(self._ensure_watches)
+            self._schedule()
+        self.request_scan()
+
+    def stop(self) -> None:
+        """Finishes or abandons the requests in flight and writes what is known."""
+        self._stopping.set()
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+        self._watcher.stop()
+        self._looks.put(None)
+        for _ in range(self._settings.push.workers):
+            self._tasks.put(None)
+        deadline = self._monotonic_s() + STOP_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - self._monotonic_s()))
+        self._inbox.put(_Stop())
+        if self._engine_thread.ident is not None:
+            self._engine_thread.join(STOP_S)
+        for remote in self._remotes.values():
+            remote.close()
+        if not self._engine_thread.is_alive():
+            self._store.close()
+
+    # --- asked by others --------------------------------------------------------------------------------------
+
+    def ask(self, question: Callable[[Engine], T], timeout_s: float = 30.0) -> T:
+        """What `question` gives when the engine's thread asks it. It must only read."""
+        if self.failed.is_set() or self._stopping.is_set():
+            raise NotRunning("transcriptd is stopping", hint="transcriptd status")
+        answer: Future[T] = Future()
+        self._inbox.put(_Question(question, answer))
+        try:
+            return answer.result(timeout_s)
+        except TimeoutError as exc:
+            raise NotRunning("the engine does not answer", hint="transcriptd status") from exc
+
+    def request_scan(self) -> None:
+        self._looks.put(self._scan)
+
+    def request_push(self) -> None:
+        """A pass now: a full look, and another try for whatever waits."""
+        self._inbox.put(Retry())
+        self.request_scan()
+
+    def surroundings(self) -> Surroundings:
+        polling = tuple(self._watcher.refused)
+        problems = [(why, "") for why in self._scanner.unreadable.values()]
+        problems += [(f"{root}: {why}", "") for root, why in self._watcher.refused.items()]
+        if self._scanner.unnamed:
+            problems.append((f"{self._scanner.unnamed} files have names that are not UTF-8 and are left out", ""))
+        if self._store.note:
+            problems.append((self._store.note, ""))
+        problems += [(f"{root} is not there yet", "") for root in self._watcher.missing]
+        unwatched = self._watcher.missing | set(polling)
+        watching = tuple(root.path for root in self._roots if root.path not in unwatched)
+        return Surroundings(os.getpid(), self.since_s, watching, polling, tuple(problems))
+
+    # --- threads ----------------------------------------------------------------------------------------------
+
+    def _run_engine(self) -> None:
+        try:
+            self._engine.start()
+            while True:
+                deadline = self._engine.next_deadline_s()
+                wait = None if deadline is None else max(0.0, deadline - self._monotonic_s())
+                try:
+                    event = self._inbox.get(timeout=wait)
+                except queue.Empty:
+                    self._engine.tick()
+                    continue
+                if isinstance(event, _Stop):
+                    break
+                self._handle(event)
+                self._engine.tick()
+            self._engine.flush()
+        except Exception as exc:  # noqa: BLE001 - a defect: say where, without the values, and let the service restart
+            log.critical("the engine stopped: %s", _where(exc))
+            self.failed.set()
+
+    def _handle(self, event: "Input | _Scanned | _Question") -> None:
+        if isinstance(event, _Scanned):
+            self.full_scans += 1
+        elif isinstance(event, _Question):
+            try:
+                event.answer.set_result(event.ask(self._engine))
+            except Exception as exc:  # noqa: BLE001 - it belongs to the one who asked
+                event.answer.set_exception(exc)
+        else:
+            self._engine.handle(event)
+
+    def _run_worker(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            if self._stopping.is_set():
+                return
+            self._inbox.put(self._work(task))
+
+    def _work(self, task: Task) -> Outcome:
+        try:
+            return self._pusher.run(task)
+        except Exception as exc:  # noqa: BLE001 - a defect must cost one try of one stream, not a worker
+            log.error("a defect in a push: %s", _where(exc))
+        why = Unavailable("a defect in transcriptd, see its log", everybody=True)
+        match task:
+            case ProbeTask():
+                return Probed(task.destination, None, why)
+            case MetaTask():
+                return MetaSent(task.destination, task.session_id, task.digest, why)
+            case _:
+                return Unreadable(task.key, why.why, vanished=False)
+
+    def _run_scanner(self) -> None:
+        while (look := self._looks.get()) is not None:
+            if self._stopping.is_set():
+                return
+            try:
+                if isinstance(look, str):
+                    self._look_all(look)
+                else:
+                    look()
+            except Exception as exc:  # noqa: BLE001 - a defect must not make us blind
+                log.error("a defect in the scanner: %s", _where(exc))
+
+    def _look_all(self, first: str) -> None:
+        """Hints come in bursts that name the same file over and over: look once."""
+        hinted = {first: None}
+        other: Callable[[], None] | str | None = first
+        while isinstance(other, str):
+            hinted[other] = None
+            try:
+                other = self._looks.get_nowait()
+            except queue.Empty:
+                break
+        for path in hinted:
+            self._scanner.look(path)
+        if not isinstance(other, str):
+            self._looks.put(other)
+
+    # --- ticks ------------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        settings = self._settings
+        every = self._scheduler.add_job
+        every(lambda: self._looks.put(self._pass), "interval", seconds=settings.push.interval_s)
+        every(self.request_scan, "interval", seconds=settings.watch.scan_interval_s)
+        every(self._poll, "interval", seconds=settings.watch.poll_interval_s)
+        self._scheduler.start()
+
+    def _poll(self) -> None:
+        """Where the system gives no change notices, a full look takes their place."""
+        if self._watcher.refused or self._watcher.missing:
+            self._looks.put(self._ensure_watches)
+        if self._watcher.refused:
+            self.request_scan()
+
+    def _pass(self) -> None:
+        self._ensure_watches()
+        self._scanner.look_again()
+        self._inbox.put(Pass())
+
+    def _ensure_watches(self) -> None:
+        if self._watcher.ensure([root.path for root in self._roots]):
+            self.request_scan()
+
+    def _scan(self) -> None:
+        self._scanner.scan()
+        self._inbox.put(_Scanned())
+
+    def _observed(self, observations: list[Observation], live: bool) -> None:
+        self._inbox.put(Observed(observations, live))
+
+    def _vanished(self, paths: list[str]) -> None:
+        self._inbox.put(Vanished(paths))
+
+
+def _remote(one: Destination, tokens: TokenSource) -> Remote:
+    return Remote(one.url, lambda: tokens.token(one.name))
+
+
+def _destination(one: Destination) -> DestinationState:
+    host = urlsplit(one.url).hostname or ""
+    return DestinationState(one.name, one.url, one.protocol, compress=not is_loopback(host))
+
+
+def _where(exc: BaseException) -> str:
+    """The kind and place of an error without its values: those may be transcript text."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return f"{type(exc).__name__}{place}"

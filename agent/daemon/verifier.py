@@ -1,0 +1,123 @@
+"""Proof of completeness: entry counts and chain hashes of both sides, stream by stream."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from agent.core.session import StreamId
+from agent.core.transcript import EMPTY_CHAIN, walk_entries
+from agent.core.wire import (
+    NOT_OURS,
+    Head,
+    StreamHead,
+    loglines_request,
+    parse_loglines,
+    parse_streams,
+    streams_request,
+)
+from agent.daemon.pusher import LOGLINES_LIMIT_BYTES, Sender
+from agent.errors import DiskError, RemoteProtocolError, Unauthorized, Unreachable
+from agent.system.files import LineSource
+
+
+class Outcome(StrEnum):
+    EQUAL = "equal"
+    BEHIND = "behind"
+    """The server holds a true beginning of the file."""
+    DIFFERENT = "different"
+    MISSING = "missing"
+
+
+class Verdict(NamedTuple):
+    """`entries`: whole lines of the file; `entry_bytes`: their bytes with newlines; `on_server`: what the server
+    says it holds. `proof`: "chain hash", or "uuids" where a base server can't prove more."""
+
+    stream: StreamId
+    outcome: Outcome
+    entries: int
+    entry_bytes: int
+    on_server: int
+    proof: str
+
+
+def verify_streams(
+    sender: Sender, streams: Iterable[tuple[StreamId, str]], tombstones: Mapping[StreamId, Mapping[int, int]]
+) -> tuple[list[Verdict], list[str]]:
+    """A verdict for each stream (given with its path) that can be read, and why the others could not. One session's
+    streams should stand together, so that the server is asked once. Raises RemoteError."""
+    verdicts, unread = [], []
+    asked: tuple[str, list[StreamHead] | None] | None = None
+    for stream, path in streams:
+        if asked is None or asked[0] != stream.session_id:
+            asked = (stream.session_id, fetch_heads(sender, stream.session_id))
+        try:
+            if asked[1] is None:
+                verdicts.append(verify_base(sender, path, stream))
+            else:
+                verdicts.append(verify_bulk(path, stream, asked[1], tombstones.get(stream, {})))
+        except DiskError as exc:
+            unread.append(exc.message)
+    return verdicts, unread
+
+
+def fetch_heads(sender: Sender, session_id: str) -> list[StreamHead] | None:
+    """The session's streams on a bulk server; None on one that has no such page. Raises RemoteError."""
+    raw = sender.send(streams_request(session_id))
+    if raw.status in (405, 501) or (raw.status == 404 and not raw.headers.get("content-type", "").endswith("json")):
+        return None
+    _raise_for(raw.status)
+    heads = parse_streams(raw)
+    if heads is None:
+        raise RemoteProtocolError(NOT_OURS)
+    return heads
+
+
+def verify_bulk(path: str, stream: StreamId, heads: list[StreamHead], tombstones: Mapping[int, int]) -> Verdict:
+    """Raises DiskError when the file can't be read."""
+    head = next((one.head for one in heads if one.subpath == stream.subpath and one.current), Head())
+    entries, end, chain_there = 0, 0, EMPTY_CHAIN if head.entry_count == 0 else None
+    with LineSource(path) as source:
+        for mark in walk_entries(source, *stream, tombstones=tombstones):
+            entries, end = mark.ordinal, mark.end
+            if mark.ordinal == head.entry_count:
+                chain_there = mark.chain
+    outcome = Outcome.DIFFERENT
+    if head.entry_count == 0 and entries:
+        outcome = Outcome.MISSING
+    elif head.entry_count == 0 or (chain_there is not None and chain_there.hex() == head.chain_hash):
+        outcome = Outcome.EQUAL if head.entry_count == entries else Outcome.BEHIND
+    return Verdict(stream, outcome, entries, end, head.entry_count, "chain hash")
+
+
+def verify_base(sender: Sender, path: str, stream: StreamId) -> Verdict:
+    """What a base server can show: the uuids of a session's main entries, in order."""
+    if stream.subpath:
+        stored: list[str | None] | None = []
+    else:
+        raw = sender.send(loglines_request(stream.session_id, max_reply_bytes=LOGLINES_LIMIT_BYTES))
+        if raw.status != 404:
+            _raise_for(raw.status)
+        stored = parse_loglines(raw)
+    if stored is None:
+        raise RemoteProtocolError(NOT_OURS)
+    there = [one for one in stored if one is not None]
+    here, entries, end = [], 0, 0
+    with LineSource(path) as source:
+        for mark in walk_entries(source, *stream):
+            entries, end = mark.ordinal, mark.end
+            if mark.has_uuid:
+                here.append(mark.entry_id)
+    if there == here and not stream.subpath:
+        outcome = Outcome.EQUAL
+    elif not there:
+        outcome = Outcome.MISSING
+    else:
+        outcome = Outcome.BEHIND if here[: len(there)] == there else Outcome.DIFFERENT
+    return Verdict(stream, outcome, entries, end, len(there), "uuids")
+
+
+def _raise_for(status: int) -> None:
+    if status == 401:
+        raise Unauthorized("the server does not accept the token", hint="set TRANSCRIPTD_TOKEN")
+    if status not in (200, 404):
+        raise Unreachable(f"the server answers {status}", hint="transcriptd status")
