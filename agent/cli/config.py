@@ -1,0 +1,66 @@
+"""`transcriptd config`, and how every command finds its settings."""
+
+import os
+from collections.abc import Mapping
+
+import click
+
+from agent.core.settings import DEFAULT_TEXT, Settings, parse_settings, render_settings
+from agent.errors import SettingsError
+from agent.system.files import read_text
+from agent.system.paths import Paths, default_paths
+
+
+def load_settings(paths: Paths) -> Settings:
+    """The settings of this user; the defaults without a file. Raises SettingsError."""
+    text = read_text(paths.config)
+    return Settings() if text is None else parse_settings(text, str(paths.config))
+
+
+def load_with_destination(paths: Paths) -> Settings:
+    """The same, for commands that need a server."""
+    settings = load_settings(paths)
+    if not settings.destinations:
+        raise SettingsError(
+            f"{paths.config} names no server to send to",
+            hint='add to it: [[destination]] and below that url = "https://…"; to look around first: transcriptd try',
+        )
+    return settings
+
+
+def environment() -> Mapping[str, str]:
+    return os.environ
+
+
+@click.group()
+def config() -> None:
+    """Find, show and check the settings."""
+
+
+@config.command()
+def path() -> None:
+    """Print where the settings file is."""
+    click.echo(default_paths(environment()).config)
+
+
+@config.command()
+def show() -> None:
+    """Print every setting as it is in force, defaults included."""
+    paths = default_paths(environment())
+    settings = load_settings(paths)
+    exists = paths.config.exists()
+    click.echo(f"# {paths.config}" + ("" if exists else " (not there; these are the defaults)"))
+    click.echo(render_settings(settings), nl=False)
+    if not exists:
+        click.echo(
+            "\n# an example to begin with:\n" + "".join(f"# {line}\n" for line in DEFAULT_TEXT.splitlines()), nl=False
+        )
+
+
+@config.command()
+def check() -> None:
+    """Check the settings file; exit status 78 when it is wrong."""
+    paths = default_paths(environment())
+    settings = load_settings(paths)
+    names = ", ".join(one.name for one in settings.destinations) or "none yet"
+    click.echo(f"{paths.config} is fine; destinations: {names}")

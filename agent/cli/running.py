@@ -1,0 +1,201 @@
+"""`transcriptd run` and `push`: the daemon, and one pass of it."""
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.cli.config import environment, load_settings, load_with_destination
+from agent.errors import MachineError, NotRunning
+from agent.system.control_socket import ControlClient
+from agent.system.paths import Paths, default_paths, make_private_folder
+
+if TYPE_CHECKING:
+    from agent.core.settings import Settings
+    from agent.core.status import Status
+    from agent.daemon.supervisor import Daemon
+    from agent.system.tokens import TokenSource
+
+_LOOK_S = 0.1
+"""How often a command looks whether a pass is over."""
+
+TRY_AGAIN = 75
+"""Exit status (EX_TEMPFAIL) when something still waits for a server that failed."""
+
+
+@contextmanager
+def running_daemon(
+    settings: "Settings", paths: Paths, tokens: "TokenSource", *, watch: bool = True
+) -> Iterator["Daemon"]:
+    """A daemon at work under the home's lock, its control socket open; stopped cleanly at the end."""
+    from agent.daemon.control import control_methods
+    from agent.daemon.supervisor import Daemon
+    from agent.system.control_socket import ControlServer
+    from agent.system.lock import DaemonLock
+
+    make_private_folder(paths.state)
+    lock = DaemonLock(paths.lock)
+    lock.acquire()
+    try:
+        daemon = Daemon(settings, paths, tokens, environment())
+        try:
+            daemon.start(watch=watch)
+            make_private_folder(paths.socket.parent)
+            control = ControlServer(paths.socket, control_methods(daemon))
+            try:
+                yield daemon
+            finally:
+                control.close()
+        finally:
+            daemon.stop()
+    finally:
+        lock.release()
+
+
+def set_up_log(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    for chatty in ("apscheduler", "urllib3", "watchdog"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, for as long as the block lasts."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@click.command()
+def run() -> None:
+    """Run the agent in the foreground; what a service manager starts. Ends on SIGTERM or Ctrl-C."""
+    from agent.system.tokens import EnvironmentTokens
+
+    paths = default_paths(environment())
+    settings = load_with_destination(paths)
+    set_up_log(settings.log.level)
+    with stop_signals() as stop, running_daemon(settings, paths, EnvironmentTokens(environment())) as daemon:
+        logging.getLogger(__name__).info("transcriptd is running")
+        while not stop.wait(1.0):
+            if daemon.failed.is_set():
+                raise MachineError("the engine stopped because of a defect in transcriptd; its place is in the log")
+        logging.getLogger(__name__).info("stopping")
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only list what would be sent.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def push(dry_run: bool, as_json: bool) -> None:
+    """Send what waits, now: one pass, by the running agent or by this command itself."""
+    paths = default_paths(environment())
+    if dry_run:
+        _list_unsent(paths, as_json)
+        return
+    try:
+        client = ControlClient(paths.socket)
+    except NotRunning:
+        found = _push_here(paths)
+    else:
+        with client:
+            found = _push_there(client)
+    _tell(found, as_json)
+
+
+def _push_there(client: ControlClient) -> "Status":
+    from agent.cli.status import parse_status
+
+    before = client.call("agent.push")["full_scans"]
+    while True:
+        seen = client.call("agent.progress")
+        if seen["full_scans"] > before and not seen["busy"]:
+            return parse_status(client.call("agent.status"))
+        time.sleep(_LOOK_S)
+
+
+def _push_here(paths: Paths) -> "Status":
+    from agent.daemon.report import report
+    from agent.system.tokens import EnvironmentTokens
+
+    settings = load_with_destination(paths)
+    set_up_log("error")
+    tokens = EnvironmentTokens(environment())
+    with stop_signals() as stop, running_daemon(settings, paths, tokens, watch=False) as daemon:
+        while not stop.is_set() and (not daemon.full_scans or daemon.ask(lambda engine: engine.is_busy())):
+            stop.wait(_LOOK_S)
+        around = daemon.surroundings()
+        return daemon.ask(lambda engine: report(engine, around))
+
+
+def _tell(found: "Status", as_json: bool) -> None:
+    from agent.cli.output import console, print_json
+    from agent.cli.status import render_status
+
+    if as_json:
+        print_json(found)
+    else:
+        console().print(render_status(found))
+    conditions = {one.condition for one in found.destinations}
+    if "needs_login" in conditions:
+        sys.exit(4)
+    if conditions & {"offline", "misconfigured"}:
+        sys.exit(69)
+    if not found.synced:
+        sys.exit(TRY_AGAIN)
+
+
+def _list_unsent(paths: Paths, as_json: bool) -> None:
+    from agent.cli.output import clean, console, make_table, plural, print_json, size_words
+    from agent.daemon.scanner import Scanner
+    from agent.daemon.supervisor import find_roots
+    from agent.system.state_db import open_state_readonly
+
+    settings = load_settings(paths)
+    store = open_state_readonly(paths.database)
+    sent = {row.stream: row.cursor.offset for row in store.tracks()} if store else {}
+    rows: list[dict[str, Any]] = []
+
+    def observed(observations: list[Any], _: bool) -> None:
+        for seen in observations:
+            offset = sent.get(seen.stream, 0)
+            if seen.size > offset:
+                rows.append(
+                    {
+                        "session": seen.stream.session_id,
+                        "subpath": seen.stream.subpath,
+                        "path": seen.path,
+                        "bytes": seen.size - offset,
+                        "new": offset == 0,
+                    }
+                )
+
+    Scanner(find_roots(settings, environment()), observed, lambda _: None).scan()
+    rows.sort(key=lambda row: row["path"])
+    total = sum(row["bytes"] for row in rows)
+    if as_json:
+        print_json({"schema": 1, "transcripts": rows, "bytes": total})
+        return
+    shown = [
+        (
+            clean(row["session"]),
+            clean(row["subpath"]) or "main",
+            size_words(row["bytes"]),
+            "new" if row["new"] else "grown",
+        )
+        for row in rows
+    ]
+    columns = [("session", "left"), ("transcript", "fold"), ("to send", "right"), ("", "left")]
+    if rows:
+        console().print(make_table(columns, shown))
+    click.echo(f"{plural(len(rows), 'transcript')}, {size_words(total)} to send; nothing was sent")

@@ -1,0 +1,273 @@
+"""`transcriptd try`: the main job on this machine alone, to see it work before trusting it with anything.
+
+A receiver of its own on loopback, as another process, with tokens that live as long as this run; the agent beside it,
+in this one. Both keep their state in a folder apart from a real installation's.
+"""
+
+import contextlib
+import hashlib
+import importlib.resources
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from agent.cli.config import environment
+from agent.errors import MachineError, UsageError
+from agent.system.paths import Paths, default_paths, make_private_folder, paths_below
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from agent.core.settings import Settings
+    from agent.core.status import Status, StreamLine
+    from agent.daemon.supervisor import Daemon
+
+_LOOK_S = 0.1
+_READY = "receiver ready at "
+_NAME = "try"
+
+
+class _Receiver(NamedTuple):
+    url: str
+    token: str
+    viewer_url: str
+    """With a token that may only read, in the part of the address that browsers keep to themselves."""
+    ended: Callable[[], bool]
+
+
+@click.command("try")
+@click.option("--once", is_flag=True, help="End when everything is on the server and verified.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder of Claude Code projects instead of this user's.",
+)
+@click.option("--json", "as_json", is_flag=True, help="With --once: end with one JSON object, for scripts.")
+def try_(once: bool, folder: Path | None, as_json: bool) -> None:
+    """See it work: the transcripts of this machine, pushed to a receiver that runs only here.
+
+    Nothing leaves the machine. Ctrl-C ends it.
+    """
+    from agent.cli.output import console
+    from agent.cli.live import show_live
+    from agent.cli.running import running_daemon, set_up_log, stop_signals
+    from agent.daemon.report import list_streams
+    from agent.system.tokens import FixedToken
+
+    if as_json and not once:
+        raise UsageError("--json goes with --once", hint="transcriptd try --once --json")
+    base = _base_folder()
+    source, what = _choose_source(folder, base)
+    set_up_log("error")
+    err = console(stderr=True)
+    with stop_signals() as stop, _receiver(base / "receiver") as server:
+        settings = _settings(server.url, source)
+        err.print(f"transcripts  {what}")
+        err.print(f"receiver     {server.url}  (SQLite, {base / 'receiver'})")
+        if not once:
+            err.print(f"viewer       {server.viewer_url}", soft_wrap=True)
+        paths = _paths_for(base, source)
+        with running_daemon(settings, paths, FixedToken(server.token), watch=not once) as daemon:
+            began = time.monotonic()
+            found = _show_backlog(daemon, err, lambda: stop.is_set() or server.ended())
+            if server.ended():
+                raise MachineError("the receiver ended; what it said stands above")
+            if stop.is_set():
+                click.echo("stopped before everything was sent", err=True)
+                sys.exit(130)
+            if once:
+                _finish(server, found, daemon.ask(list_streams), time.monotonic() - began, as_json=as_json)
+                return
+            show_live(daemon, server.viewer_url, stop)
+
+
+def _base_folder() -> Path:
+    """Below `TRANSCRIPTD_HOME` or the user's state, but apart from what a real installation keeps."""
+    base = default_paths(environment()).state.parent / "transcriptd-try"
+    make_private_folder(base)
+    return base
+
+
+def _paths_for(base: Path, source: Path) -> Paths:
+    """One state for each folder that is tried, so that its counts are its own."""
+    return paths_below(base / f"agent-{hashlib.sha256(str(source).encode()).hexdigest()[:12]}")
+
+
+def _settings(url: str, source: Path) -> "Settings":
+    from agent.core.settings import Destination, Settings, Watch
+
+    return Settings((Destination(url, name=_NAME),), watch=Watch(claude=(str(source),)))
+
+
+# --- which transcripts ---------------------------------------------------------------------------------------------
+
+
+def _choose_source(folder: Path | None, base: Path) -> tuple[Path, str]:
+    """The folder to push, and what to call it: DIR, else this user's transcripts, else the bundled sample."""
+    if folder is not None:
+        source = _projects_in(folder.resolve())
+        if not _has_transcripts(source):
+            raise UsageError(
+                f"{folder} holds no transcripts, expected PROJECT/SESSION.jsonl below it",
+                hint="transcriptd try --dir ~/.claude/projects",
+            )
+        return source, str(source)
+    from agent.providers import PROVIDERS
+
+    for provider in PROVIDERS.values():
+        for root in provider.roots(environment(), str(Path.home())):
+            if _has_transcripts(Path(root)):
+                return Path(root).resolve(), root
+    return _unpack_sample(base), "a bundled sample (there are none of yours on this machine)"
+
+
+def _projects_in(folder: Path) -> Path:
+    return folder / "projects" if (folder / "projects").is_dir() else folder
+
+
+def _has_transcripts(source: Path) -> bool:
+    return next(source.glob("*/*.jsonl"), None) is not None or next(source.glob("*/*/**/*.jsonl"), None) is not None
+
+
+def _unpack_sample(base: Path) -> Path:
+    target = base / "sample"
+    with importlib.resources.as_file(importlib.resources.files("agent.cli") / "sample") as packed:
+        shutil.copytree(packed, target, dirs_exist_ok=True)
+    return target / "projects"
+
+
+# --- the receiver ------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _receiver(data: Path) -> Iterator[_Receiver]:
+    """A receiver process on a free port. It ends with us, however we end: its stdin is our pipe."""
+    write, read = f"tsd_{secrets.token_urlsafe(32)}", f"tsd_{secrets.token_urlsafe(32)}"
+    command = [sys.executable, "-m", "agent", "receiver", "serve", "--port", "0", "--data", str(data)]
+    process = subprocess.Popen(  # noqa: S603 - our own program, no shell
+        [*command, "--token-stdin", "--until-eof"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    stdin, stdout = process.stdin, process.stdout
+    if stdin is None or stdout is None:
+        raise MachineError("the receiver has no pipes")
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it ended already; the missing line below says so
+            stdin.write(f"{write}\n{read}\n")
+            stdin.flush()
+        line = stdout.readline()
+        if not line.startswith(_READY):
+            raise MachineError(
+                "the receiver did not start; what it said stands above", hint="transcriptd receiver serve"
+            )
+        url = line.removeprefix(_READY).strip()
+        yield _Receiver(url, write, f"{url}/#token={read}", lambda: process.poll() is not None)
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            stdin.close()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        stdout.close()
+
+
+# --- what people see ---------------------------------------------------------------------------------------------
+
+
+def _status(daemon: "Daemon") -> "Status":
+    from agent.daemon.report import report
+
+    around = daemon.surroundings()
+    return daemon.ask(lambda engine: report(engine, around))
+
+
+def _show_backlog(daemon: "Daemon", err: "Console", is_stopped: Callable[[], bool]) -> "Status":
+    """Progress until everything found is sent, or has no way to be."""
+    from agent.core.lifecycle import UNSENT
+
+    with _progress(err) as progress:
+        sent = progress.add_task("sending", total=None)
+        while True:
+            found = _status(daemon)
+            total = found.counts.bytes if daemon.full_scans else None
+            progress.update(sent, total=total, completed=found.counts.sent_bytes, counts=_counts_words(found))
+            waiting = sum(number for state, number in found.counts.states.items() if state in UNSENT)
+            if daemon.full_scans and not waiting and not daemon.ask(lambda engine: engine.is_busy()):
+                return found
+            if is_stopped():
+                return found
+            time.sleep(_LOOK_S)
+
+
+def _progress(err: "Console") -> "Progress":
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("{task.fields[counts]}"),
+        console=err,
+        disable=not err.is_terminal,
+    )
+
+
+def _counts_words(found: "Status") -> str:
+    from agent.cli.output import plural
+
+    synced = found.counts.states.get("synced", 0)
+    return f"{synced:,} of {plural(found.counts.streams, 'transcript')}"
+
+
+def _finish(server: _Receiver, found: "Status", lines: list["StreamLine"], took_s: float, *, as_json: bool) -> None:
+    """Proves that both sides are equal, says so, and ends with 0 only then."""
+    from agent.cli.output import clean, plural, print_json, size_words
+    from agent.core.session import StreamId
+    from agent.daemon.verifier import Outcome, verify_streams
+    from agent.system.remote import Remote
+
+    streams = sorted((StreamId(line.session_id, line.subpath), line.path) for line in lines)
+    remote = Remote(server.url, lambda: server.token)
+    try:
+        verdicts, unread = verify_streams(remote, streams, {})
+    finally:
+        remote.close()
+    equal = [one for one in verdicts if one.outcome is Outcome.EQUAL]
+    problems = [what for what, _ in found.problems] + unread
+    synced = len(equal) == len(streams) and not unread and found.synced
+    entries, count = sum(one.entries for one in equal), sum(one.entry_bytes for one in equal)
+    if as_json:
+        print_json(
+            {
+                "schema": 1,
+                "sessions": len({stream.session_id for stream, _ in streams}),
+                "streams": len(streams),
+                "entries": entries,
+                "bytes": count,
+                "synced": synced,
+                "verified": len(equal),
+                "seconds": round(took_s, 3),
+                "receiver": server.url,
+                "problems": problems,
+            }
+        )
+    else:
+        sessions = len({stream.session_id for stream, _ in streams})
+        click.echo(f"sent      {plural(sessions, 'session')} in {plural(len(streams), 'transcript')}")
+        click.echo(f"          {entries:,} entries, {size_words(count)}, {took_s:.1f} s")
+        click.echo(f"verified  {len(equal):,} of {len(streams):,} equal on both sides (entry counts and chain hashes)")
+        for problem in problems:
+            click.echo(f"! {clean(problem)}")
+    if not synced:
+        sys.exit(1)
