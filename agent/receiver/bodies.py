@@ -65,8 +65,8 @@ class Intake:
         self._new_decoder = self._decoders(encoding)
         self._decoder: _Decoder | None = None
         self._batch = lines
-        self._file: BinaryIO = io.BytesIO()
-        self._in_memory = True
+        self._memory: list[bytes] = []
+        self._file: BinaryIO | None = None
         self._size = self._newlines = self._received = 0
         self._last = b""
 
@@ -74,7 +74,8 @@ class Intake:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     @staticmethod
     def _decoders(encoding: str | None) -> Callable[[], _Decoder] | None:
@@ -117,11 +118,14 @@ class Intake:
         allowed = self._limits.max_entry_bytes + 1 if one_line or not self._batch else self._limits.max_bytes
         if self._size > allowed or (self._batch and self._newlines > self._limits.max_entries):
             raise self._too_large()
-        if self._in_memory and self._size > _MEMORY_BYTES:
-            kept, self._file, self._in_memory = self._file, tempfile.TemporaryFile(), False  # noqa: SIM115
-            kept.seek(0)
-            self._file.write(kept.read())
-        self._file.write(data)
+        if self._file is None and self._size > _MEMORY_BYTES:
+            self._file = tempfile.TemporaryFile()
+            self._file.writelines(self._memory)
+            self._memory.clear()
+        if self._file is None:
+            self._memory.append(data)
+        else:
+            self._file.write(data)
 
     def _too_large(self) -> HTTPException:
         limits = self._limits
@@ -136,24 +140,29 @@ class Intake:
         self._end()
         if self._last != b"\n":
             raise bad_request("body: every line ends with a newline (0x0A), the last one too")
-        self._file.seek(0)
-        return self._file
+        return self._whole()
 
     def entry(self) -> tuple[BinaryIO, str]:
         """The body as one line with its newline, at its beginning, and its uuid."""
         self._end()
         if self._newlines:
             raise bad_request("body: one entry without a raw newline (0x0A)")
-        self._file.seek(0)
-        valid, uuid = self._describe()
+        file = self._whole()
+        valid, uuid = self._describe(file)
         if not valid:
             raise bad_request("body: one JSON object in UTF-8")
         if uuid is None:
             raise HTTPException(422, "body: an entry needs a uuid of 1 to 128 printable ASCII characters here")
-        self._file.seek(0, io.SEEK_END)
-        self._file.write(b"\n")
+        file.seek(0, io.SEEK_END)
+        file.write(b"\n")
+        file.seek(0)
+        return file, uuid
+
+    def _whole(self) -> BinaryIO:
+        if self._file is None:
+            self._file = io.BytesIO(b"".join(self._memory))
         self._file.seek(0)
-        return self._file, uuid
+        return self._file
 
     def _end(self) -> None:
         if self._decoder is not None:
@@ -161,12 +170,12 @@ class Intake:
         if not self._size:
             raise bad_request("body: empty")
 
-    def _describe(self) -> tuple[bool, str | None]:
+    def _describe(self, file: BinaryIO) -> tuple[bool, str | None]:
         if self._size <= LONG_LINE_BYTES:
-            line = self._file.read()
+            line = file.read()
             return is_object(line), entry_uuid(line)
         long = LongLine(b"")
-        while piece := self._file.read(LONG_LINE_BYTES):
+        while piece := file.read(LONG_LINE_BYTES):
             long.feed(piece)
         return long.is_object(), long.uuid()
 

@@ -8,7 +8,7 @@ import msgspec
 
 from agent.core.transcript import LONG_LINE_BYTES, UuidScanner, derived_id, describe_line, entry_uuid
 from agent.receiver.objects import ObjectCheck
-from agent.receiver.store import StoredLine
+from agent.receiver.store import LongEntry
 
 RUN_BYTES = 1 << 20
 """How many bytes of short lines are handled together: one statement, one page of an answer."""
@@ -30,25 +30,18 @@ class Facts(msgspec.Struct):
 _decode_facts = msgspec.json.Decoder(Facts).decode
 
 
-def read_runs(body: BinaryIO) -> Iterator[list[bytes] | Iterator[bytes]]:
-    """The lines of `body`, which holds whole lines: lists of short ones, and the pieces of each line above
-    `LONG_LINE_BYTES`, which must be taken before going on."""
-    run: list[bytes] = []
-    size = 0
-    while piece := body.readline(LONG_LINE_BYTES + 1):
-        if not piece.endswith(b"\n"):
-            if run:
-                yield run
-            run, size = [], 0
-            yield _long_pieces(piece, body)
+def read_runs(body: BinaryIO) -> Iterator[bytes | Iterator[bytes]]:
+    """The lines of `body`, which holds whole lines: runs of short ones with their newlines, and the pieces of each
+    line above `LONG_LINE_BYTES` (without its newline), which must be taken before going on."""
+    while data := body.read(RUN_BYTES):
+        rest = b"" if data.endswith(b"\n") else body.readline(LONG_LINE_BYTES + 1)
+        start = data.rfind(b"\n") + 1
+        if not rest or (rest.endswith(b"\n") and len(data) - start + len(rest) <= LONG_LINE_BYTES + 1):
+            yield data + rest
             continue
-        run.append(piece[:-1])
-        size += len(piece)
-        if size >= RUN_BYTES:
-            yield run
-            run, size = [], 0
-    if run:
-        yield run
+        if start:
+            yield data[:start]
+        yield _long_pieces(data[start:] + rest, body)
 
 
 def _long_pieces(piece: bytes, body: BinaryIO) -> Iterator[bytes]:
@@ -66,21 +59,25 @@ def facts_of(line: bytes) -> Facts:
         return Facts()
 
 
-def last_compaction(lines: Sequence[bytes]) -> int | None:
-    """Index of the last `system/compact_boundary` entry among short lines. Looking for the bytes first keeps this
-    at memory speed."""
+def last_compaction(run: bytes, lines: Sequence[bytes]) -> int | None:
+    """Index of the last `system/compact_boundary` entry among the lines of a run. Looking for the bytes first keeps
+    this at memory speed."""
+    if _BOUNDARY not in run:
+        return None
     for index in range(len(lines) - 1, -1, -1):
         if _BOUNDARY in lines[index] and facts_of(lines[index]).is_compaction():
             return index
     return None
 
 
-def entry_id(session_id: str, subpath: str, line: StoredLine) -> str:
-    """The id of an entry that is in the store."""
-    if line.data is not None and (found := entry_uuid(line.data)):
-        return found
-    _, found, digest = describe_line(line.pieces())
-    return found or derived_id(session_id, subpath, line.ordinal, digest)
+def entry_id(session_id: str, subpath: str, ordinal: int, line: bytes) -> str:
+    """The id of a short entry at its place."""
+    return entry_uuid(line) or derived_id(session_id, subpath, ordinal, sha256(line).hexdigest())
+
+
+def long_entry_id(session_id: str, subpath: str, entry: LongEntry) -> str:
+    _, found, digest = describe_line(entry.pieces())
+    return found or derived_id(session_id, subpath, entry.ordinal, digest)
 
 
 class LongLine:

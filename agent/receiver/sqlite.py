@@ -8,28 +8,28 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from hashlib import sha256
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import msgspec
 
 from agent.core.session import StreamId
-from agent.core.transcript import derived_id, entry_uuid, extend_chain
+from agent.core.transcript import derived_id, extend_chain, split_lines
 from agent.core.wire import Head, Meta, StreamHead
 from agent.errors import DiskError, UsageError
-from agent.receiver.lines import RUN_BYTES, LongLine, last_compaction, read_runs
+from agent.receiver.lines import RUN_BYTES, LongLine, entry_id, last_compaction, read_runs
 from agent.receiver.schema import open_database
 from agent.receiver.store import (
     EMPTY_HEAD,
     Guard,
+    LongEntry,
     Moved,
+    Run,
     Scope,
     SessionPage,
     SessionRow,
     Stored,
-    StoredLine,
     TokenRow,
 )
 
@@ -169,7 +169,7 @@ class SqliteStore:
     ) -> Head:
         writing = _Writing(db, stream, at)
         for run in read_runs(body):
-            if isinstance(run, list):
+            if isinstance(run, bytes):
                 writing.add_run(run)
             else:
                 writing.add_long(run)
@@ -287,17 +287,17 @@ class _Writing:
         self._generation = at.id
         self._last: bytes | LongLine = b""
 
-    def add_run(self, lines: list[bytes]) -> None:
-        first, generation = self.count + 1, self._generation
-        self._db.executemany(
-            "INSERT INTO entries (generation, ordinal, line) VALUES (?, ?, ?)",
-            [(generation, ordinal, line) for ordinal, line in enumerate(lines, first)],
+    def add_run(self, run: bytes) -> None:
+        lines = split_lines(run)
+        self._db.execute(
+            "INSERT INTO runs (generation, first, count, data) VALUES (?, ?, ?, ?)",
+            (self._generation, self.count + 1, len(lines), run),
         )
         self.chain = extend_chain(self.chain, lines)
-        if (boundary := last_compaction(lines)) is not None:
-            self.compaction = first + boundary
+        if (boundary := last_compaction(run, lines)) is not None:
+            self.compaction = self.count + 1 + boundary
         self.count += len(lines)
-        self.size += sum(map(len, lines)) + len(lines)
+        self.size += len(run)
         self._last = lines[-1]
 
     def add_long(self, pieces: Iterator[bytes]) -> None:
@@ -307,7 +307,7 @@ class _Writing:
             line.feed(piece)
             self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?)", (self._generation, self.count, number, piece))
         self._db.execute(
-            "INSERT INTO entries (generation, ordinal, long_bytes, is_object) VALUES (?, ?, ?, ?)",
+            "INSERT INTO runs (generation, first, count, long_bytes, is_object) VALUES (?, ?, 1, ?, ?)",
             (self._generation, self.count, line.size, line.is_object()),
         )
         self.chain = line.chain()
@@ -318,7 +318,7 @@ class _Writing:
         """Only the last line of a batch is parsed: nothing else of it becomes a head."""
         last = self._last
         if isinstance(last, bytes):
-            return entry_uuid(last) or derived_id(*self._stream, self.count, sha256(last).hexdigest())
+            return entry_id(*self._stream, self.count, last)
         return last.uuid() or derived_id(*self._stream, self.count, last.sha256())
 
 
@@ -331,33 +331,30 @@ class SqliteReading:
         self._store = store
         self._id = generation.id
 
-    def pages(self, after: int, limit: int) -> Iterator[list[StoredLine]]:
+    def runs(self, after: int, limit: int) -> Iterator[Run | LongEntry]:
         end = min(self.head.entry_count, after + limit)
         while after < end:
-            page = self._page(after, end)
-            yield page
-            after = page[-1].ordinal
+            found = self._next(after, end)
+            yield found
+            after = found.ordinal if isinstance(found, LongEntry) else found.first + found.entries - 1
 
-    def _page(self, after: int, end: int) -> list[StoredLine]:
-        page, size = [], 0
-        with self._store.reader() as db:
-            rows = db.execute(
-                "SELECT ordinal, line, long_bytes, is_object FROM entries"
-                " WHERE generation = ? AND ordinal > ? AND ordinal <= ? ORDER BY ordinal",
-                (self._id, after, end),
-            )
-            for ordinal, line, long_bytes, is_object in rows:
-                page.append(self._line(ordinal, line, long_bytes, is_object))
-                size += len(line or b"")
-                if size >= RUN_BYTES or line is None:
+    def _next(self, after: int, end: int) -> Run | LongEntry:
+        kept: list[bytes] = []
+        size, last = 0, after
+        with self._store.reader() as db, closing(db.execute(_RUNS, (self._id, self._id, after + 1, end))) as rows:
+            for first, count, data, long_bytes, is_object in rows:
+                if data is None:
+                    if kept:
+                        break
+                    return LongEntry(first, long_bytes, bool(is_object), lambda: self._parts(first))
+                kept.append(_cut(data, after + 1 - first, end + 1 - first, count))
+                size += len(kept[-1])
+                last = min(end, first + count - 1)
+                if size >= RUN_BYTES:
                     break
-            rows.close()
-        return page
-
-    def _line(self, ordinal: int, line: bytes | None, long_bytes: int, is_object: int) -> StoredLine:
-        if line is None:
-            return StoredLine(ordinal, long_bytes, None, bool(is_object), lambda: self._parts(ordinal))
-        return StoredLine(ordinal, len(line), line, None, lambda: iter((line,)))
+        if not kept:
+            raise DiskError("the receiver's database lacks entries that it counted")
+        return Run(after + 1, last - after, b"".join(kept))
 
     def _parts(self, ordinal: int) -> Iterator[bytes]:
         query = "SELECT data FROM parts WHERE generation = ? AND ordinal = ? AND part = ?"
@@ -383,6 +380,13 @@ def _named(db: sqlite3.Connection, owner: str, stream: StreamId, name: str) -> _
     return _Generation(*row) if row else None
 
 
+_RUNS = """
+    SELECT first, count, data, long_bytes, is_object FROM runs
+    WHERE generation = ? AND first >=
+        (SELECT first FROM runs WHERE generation = ? AND first <= ? ORDER BY first DESC LIMIT 1)
+    AND first <= ? ORDER BY first
+"""
+
 _TOKEN = "name, owner, scope, created_at_s, last_used_at_s, revoked_at_s"
 
 _SESSIONS = """
@@ -394,6 +398,13 @@ _SESSIONS = """
     LEFT JOIN generations g ON g.id = t.current
     GROUP BY p.id ORDER BY p.changed_at_s DESC, p.id DESC
 """
+
+
+def _cut(run: bytes, start: int, stop: int, count: int) -> bytes:
+    """The lines of a run from index `start` up to `stop`, which may lie outside of it."""
+    if start <= 0 and stop >= count:
+        return run
+    return b"".join(line + b"\n" for line in split_lines(run)[max(0, start) : stop])
 
 
 def _parse_cursor(cursor: str | None) -> tuple[float, int]:

@@ -37,15 +37,21 @@ class Moved(NamedTuple):
     head: Head
 
 
-class StoredLine(NamedTuple):
-    """One entry as it arrived, without its newline. `data` is None for a line above `LONG_LINE_BYTES`, which only
-    comes in `pieces`. `is_object` says of such a line whether it is one JSON object; None for the others, where
-    looking is cheap."""
+class Run(NamedTuple):
+    """Short entries in a row as they arrived, each with its newline. `first` is the ordinal of the first one."""
+
+    first: int
+    entries: int
+    data: bytes
+
+
+class LongEntry(NamedTuple):
+    """An entry above `LONG_LINE_BYTES`: it only comes in pieces, without its newline. `is_object` says whether it
+    is one JSON object."""
 
     ordinal: int
     size: int
-    data: bytes | None
-    is_object: bool | None
+    is_object: bool
     pieces: Callable[[], Iterator[bytes]]
 
 
@@ -59,9 +65,9 @@ class Reading(Protocol):
     def last_compaction(self) -> int:
         """Ordinal of the last compaction's boundary, 0 without one."""
 
-    def pages(self, after: int, limit: int) -> Iterator[list[StoredLine]]:
-        """At most `limit` entries behind ordinal `after`, in order, in pages of about 1 MiB. No lock and no
-        transaction is held between two pages, so a slow reader hinders nobody."""
+    def runs(self, after: int, limit: int) -> Iterator[Run | LongEntry]:
+        """At most `limit` entries behind ordinal `after`, in order, in runs of about 1 MiB. No lock and no
+        transaction is held between two of them, so a slow reader hinders nobody."""
 
 
 class SessionRow(msgspec.Struct, frozen=True):
