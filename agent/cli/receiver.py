@@ -34,7 +34,7 @@ def receiver() -> None:
     show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
 )
-def serve(host: str, port: int, data: Path | None, token_stdin: bool, until_eof: bool, log_level: str) -> None:
+def serve(*, host: str, port: int, data: Path | None, token_stdin: bool, until_eof: bool, log_level: str) -> None:
     """Serve until told to stop. Says `receiver ready at URL` on stdout once it answers.
 
     With --token-stdin a second line, if there is one, is a token that may only read.
@@ -166,7 +166,7 @@ def token() -> None:
 @click.option("--read-only", is_flag=True, help="For the viewer and other readers.")
 @click.option("--json", "as_json", is_flag=True)
 @_DATA
-def create(name: str, owner: str, read_only: bool, as_json: bool, data: Path | None) -> None:
+def create(*, name: str, owner: str, read_only: bool, as_json: bool, data: Path | None) -> None:
     """Make a token and show it, this once."""
     from agent.receiver.auth import hash_token, make_token
 

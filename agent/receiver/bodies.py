@@ -119,7 +119,7 @@ class Intake:
         if self._size > allowed or (self._batch and self._newlines > self._limits.max_entries):
             raise self._too_large()
         if self._file is None and self._size > _MEMORY_BYTES:
-            self._file = tempfile.TemporaryFile()
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - __exit__ closes it
             self._file.writelines(self._memory)
             self._memory.clear()
         if self._file is None:

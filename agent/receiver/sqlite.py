@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -248,7 +249,7 @@ class SqliteStore:
 
     def list_tokens(self) -> list[TokenRow]:
         with self.reader() as db:
-            rows = db.execute(f"SELECT {_TOKEN} FROM tokens ORDER BY created_at_s, id").fetchall()  # noqa: S608
+            rows = db.execute(f"SELECT {_CREDENTIAL} FROM tokens ORDER BY created_at_s, id").fetchall()  # noqa: S608
         return [TokenRow(*row) for row in rows]
 
     def revoke_token(self, name: str) -> bool:
@@ -260,7 +261,7 @@ class SqliteStore:
             return done.rowcount > 0
 
     def find_token(self, token_sha256: bytes) -> tuple[bytes, TokenRow] | None:
-        query = f"SELECT id, sha256, {_TOKEN} FROM tokens WHERE sha256 = ? AND revoked_at_s IS NULL"  # noqa: S608
+        query = f"SELECT id, sha256, {_CREDENTIAL} FROM tokens WHERE sha256 = ? AND revoked_at_s IS NULL"  # noqa: S608
         with self.reader() as db:
             row = db.execute(query, (token_sha256,)).fetchone()
         if row is None:
@@ -346,7 +347,7 @@ class SqliteReading:
                 if data is None:
                     if kept:
                         break
-                    return LongEntry(first, long_bytes, bool(is_object), lambda: self._parts(first))
+                    return LongEntry(first, long_bytes, bool(is_object), partial(self._parts, first))
                 kept.append(_cut(data, after + 1 - first, end + 1 - first, count))
                 size += len(kept[-1])
                 last = min(end, first + count - 1)
@@ -387,7 +388,7 @@ _RUNS = """
     AND first <= ? ORDER BY first
 """
 
-_TOKEN = "name, owner, scope, created_at_s, last_used_at_s, revoked_at_s"
+_CREDENTIAL = "name, owner, scope, created_at_s, last_used_at_s, revoked_at_s"
 
 _SESSIONS = """
     SELECT p.id, p.session_id, p.created_at_s, p.changed_at_s, p.meta,
