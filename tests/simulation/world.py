@@ -1,0 +1,258 @@
+"""A whole agent in virtual time: real scanner, engine, pusher, state store and files; a server behind a wire that the
+seed may break. Nothing here waits: when nobody can act, the clock is put forward."""
+
+import hashlib
+import json
+import random
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from agent.core.lifecycle import UNSENT, State
+from agent.core.session import StreamId
+from agent.core.wire import RawReply, Request
+from agent.daemon.engine import Engine, Limits, Observed, Pass, Vanished, World
+from agent.daemon.pusher import Pusher
+from agent.daemon.scanner import Root, Scanner
+from agent.daemon.tasks import PushTask, RealignTask, Task, TrackKey
+from agent.daemon.tracks import DestinationState
+from agent.errors import Unreachable
+from agent.providers import PROVIDERS
+from agent.system.state_db import open_state
+from tests.fakes import FakeClock, body_bytes
+
+DESTINATION = "there"
+
+
+class Server(Protocol):
+    def send(self, request: Request) -> RawReply: ...
+
+
+class Wire:
+    """Carries requests to a server, and with chance does what networks do. A late request arrives after the client
+    has given it up, in any order with those that follow; it may also arrive twice."""
+
+    STATUSES = (408, 429, 500, 502, 503, 504)
+
+    def __init__(self, server: Server, rng: random.Random, log: Callable[[str], None]) -> None:
+        self._server = server
+        self._rng = rng
+        self._log = log
+        self._late: list[Request] = []
+        self.trouble = 0.0
+
+    def send(self, request: Request) -> RawReply:
+        self._deliver_late()
+        if self._rng.random() >= self.trouble:
+            answer = self._server.send(request)
+            self._log(f"{request.method} {request.path} {answer.status}")
+            return answer
+        fault = self._rng.choice(("lost", "lost answer", "late", "twice", "status", "portal", "twice later"))
+        self._log(f"{request.method} {request.path} {fault}")
+        return self._break(request, fault)
+
+    def _break(self, request: Request, fault: str) -> RawReply:
+        match fault:
+            case "lost answer":
+                self._server.send(request)
+            case "late":
+                self._late.append(_frozen(request))
+            case "twice later":
+                self._late.append(_frozen(request))
+                return self._server.send(request)
+            case "twice":
+                self._server.send(request)
+                return self._server.send(request)
+            case "status":
+                headers = {"retry-after": "3"} if self._rng.random() < 0.3 else {}
+                return RawReply(self._rng.choice(self.STATUSES), headers, b"{}")
+            case "portal":
+                return RawReply(200, {"content-type": "text/html"}, b"<html>please log in</html>")
+        raise Unreachable("test: no answer")
+
+    def _deliver_late(self) -> None:
+        while self._late and self._rng.random() < 0.5:
+            self._server.send(self._late.pop(self._rng.randrange(len(self._late))))
+
+    def deliver_all_late(self) -> None:
+        while self._late:
+            self._server.send(self._late.pop())
+
+
+def _frozen(request: Request) -> Request:
+    """What was on the way, whatever becomes of the file."""
+    return Request(request.method, request.path, dict(request.headers), body_bytes(request))
+
+
+class SimulatedAgent:
+    """`step` lets one of the things that could happen now happen; which one, chance decides."""
+
+    def __init__(
+        self,
+        folder: Path,
+        server: Server,
+        seed: int = 0,
+        *,
+        protocol: str = "auto",
+        compress: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.clock = FakeClock()
+        self.trace: list[str] = []
+        self.root = folder / "projects"
+        (self.root / "p").mkdir(parents=True)
+        self._state_path = folder / "state" / "state.db"
+        self._protocol = protocol
+        self._compress = compress
+        self._limits = limits or Limits()
+        self.wire = Wire(server, self.rng, self.trace.append)
+        self.in_flight: list[Task] = []
+        self.boot()
+
+    def boot(self) -> None:
+        """A new process over the same files and state; what the old one had not written is forgotten."""
+        self.in_flight = []
+        self.store = open_state(self._state_path, "damaged.db")
+        world = World(self.clock.now_s, self.clock.monotonic_s, self.rng.random, self._new_uuid)
+        self.destination = DestinationState(DESTINATION, "http://127.0.0.1", self._protocol, self._compress)
+        self.engine = Engine([self.destination], self.store, world, self._dispatch, self._limits)
+        self._pusher = Pusher({DESTINATION: self.wire}, PROVIDERS, self.clock.now_s)
+        self.scanner = Scanner(
+            [Root(PROVIDERS["claude"], str(self.root))],
+            lambda seen, live: self.engine.handle(Observed(seen, live)),
+            lambda paths: self.engine.handle(Vanished(paths)),
+        )
+        self.engine.start()
+        self.look()
+
+    def crash(self) -> None:
+        self.trace.append("crash")
+        self.store.close()
+        self.boot()
+
+    def close(self) -> None:
+        self.store.close()
+
+    def _new_uuid(self) -> str:
+        return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
+
+    def _dispatch(self, task: Task) -> None:
+        if isinstance(task, (PushTask, RealignTask)):
+            busy = [one.key for one in self.in_flight if isinstance(one, (PushTask, RealignTask))]
+            assert task.key not in busy, "two requests in flight for one stream"
+        self.in_flight.append(task)
+
+    # --- what may happen ----------------------------------------------------------------------------------------
+
+    def look(self, *, live: bool = False) -> None:
+        if live:
+            for path in sorted(self.root.rglob("*.jsonl")):
+                self.scanner.look(str(path))
+        else:
+            self.scanner.scan()
+        self.engine.tick()
+
+    def run_one(self) -> bool:
+        """One of the tasks in flight is done; False when there is none."""
+        if not self.in_flight:
+            return False
+        task = self.in_flight.pop(self.rng.randrange(len(self.in_flight)))
+        outcome = self._pusher.run(task)
+        self.engine.handle(outcome)
+        self.engine.tick()
+        return True
+
+    def wait(self) -> bool:
+        """Time passes until the next timer; False when there is none."""
+        deadline = self.engine.next_deadline_s()
+        if deadline is None:
+            return False
+        self.clock.advance(max(0.0, deadline - self.clock.mono_s) + 0.001)
+        self.engine.tick()
+        return True
+
+    def live_for(self, seconds: float) -> None:
+        """Until then, and until no request is under way."""
+        until = self.clock.mono_s + seconds
+        while self.clock.mono_s < until or self.in_flight:
+            if not self.run_one() and not self.wait():
+                self.clock.advance(max(0.0, until - self.clock.mono_s))
+
+    def settle(self, most: int = 20_000) -> None:
+        """Everything that can still happen by itself, happens."""
+        self.look()
+        for _ in range(most):
+            if self.run_one():
+                continue
+            if not self.is_waiting() and not self.engine.is_busy():
+                self.engine.handle(Pass())
+                self.engine.tick()
+                if not self.in_flight:
+                    self.engine.flush()
+                    return
+            elif not self.wait():
+                return
+        raise AssertionError(f"not settled after {most} steps: {self.states()}")
+
+    def is_waiting(self) -> bool:
+        """A stream waits for a time that will come by itself, not for a person."""
+        if self.destination.condition in ("needs_login", "misconfigured"):
+            return False
+        return any(track.state in UNSENT for track in self.engine.tracks.values())
+
+    def states(self) -> dict[str, str]:
+        return {
+            f"{key.stream.session_id}/{key.stream.subpath}": track.state for key, track in self.engine.tracks.items()
+        }
+
+    def state(self, session: str, subpath: str = "") -> State:
+        return State(self.track(session, subpath).state)
+
+    def track(self, session: str, subpath: str = "") -> Any:
+        return self.engine.tracks[TrackKey(DESTINATION, StreamId(session, subpath))]
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def path(self, session: str, subpath: str = "") -> Path:
+        if subpath:
+            return self.root / "p" / session / f"{subpath}.jsonl"
+        return self.root / "p" / f"{session}.jsonl"
+
+    def append(self, session: str, data: bytes, subpath: str = "") -> None:
+        path = self.path(session, subpath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(data)
+
+    def whole_lines(self, session: str, subpath: str = "") -> list[bytes]:
+        return self.path(session, subpath).read_bytes().split(b"\n")[:-1]
+
+
+def entry(rng: random.Random, **fields: Any) -> bytes:
+    """One line with a uuid, as a coding agent writes it."""
+    made = {"type": "user", "uuid": str(uuid.UUID(int=rng.getrandbits(128), version=4)), "cwd": "/home/dev/demo"}
+    return json.dumps(made | {"message": {"content": "word " * rng.randrange(40)}} | fields).encode() + b"\n"
+
+
+def any_lines(rng: random.Random, count: int) -> bytes:
+    """Lines as they come: with and without uuid, repeated, empty, torn, not text at all."""
+    lines: list[bytes] = []
+    for _ in range(count):
+        kinds: Sequence[bytes] = (
+            entry(rng),
+            entry(rng),
+            entry(rng),
+            b'{"type":"mode","mode":"plan"}\n',
+            lines[-1] if lines else b"\n",
+            b"\n",
+            b'{"type":"user","uu\n',
+            b"\x00" * rng.randrange(1, 40) + b"\n",
+            b'{"a":"\xff\xfe \xe2\x80\xa8"}\n',
+        )
+        lines.append(rng.choice(kinds))
+    return b"".join(lines)
