@@ -57,8 +57,8 @@ def try_(once: bool, folder: Path | None, as_json: bool) -> None:
 
     Nothing leaves the machine. Ctrl-C ends it.
     """
-    from agent.cli.output import console
     from agent.cli.live import show_live
+    from agent.cli.output import console
     from agent.cli.running import running_daemon, set_up_log, stop_signals
     from agent.daemon.report import list_streams
     from agent.system.tokens import FixedToken
@@ -153,7 +153,7 @@ def _receiver(data: Path) -> Iterator[_Receiver]:
     """A receiver process on a free port. It ends with us, however we end: its stdin is our pipe."""
     write, read = f"tsd_{secrets.token_urlsafe(32)}", f"tsd_{secrets.token_urlsafe(32)}"
     command = [sys.executable, "-m", "agent", "receiver", "serve", "--port", "0", "--data", str(data)]
-    process = subprocess.Popen(  # noqa: S603 - our own program, no shell
+    process = subprocess.Popen(
         [*command, "--token-stdin", "--until-eof"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     stdin, stdout = process.stdin, process.stdout

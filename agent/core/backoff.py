@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 FIRST_S = 0.5
@@ -34,7 +35,13 @@ def parse_retry_after(value: str | None, now_s: float) -> float | None:
         return None
     value = value.strip()
     try:
-        seconds = float(value) if value[:1].isdigit() else parsedate_to_datetime(value).timestamp() - now_s
+        seconds = float(value) if value[:1].isdigit() else _date_s(value) - now_s
     except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), RETRY_AFTER_CAP_S) if math.isfinite(seconds) else None
+
+
+def _date_s(value: str) -> float:
+    """Wall seconds of an HTTP date. Two of its three forms may name no zone; it is UTC then, not this machine's."""
+    date = parsedate_to_datetime(value)
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

@@ -160,11 +160,8 @@ def is_loopback(host: str) -> bool:
 
 def render_settings(settings: Settings) -> str:
     """TOML with every key, as `parse_settings` reads it."""
-    blocks = []
-    for one in settings.destinations:
-        blocks.append("[[destination]]\n" + _lines(one))
-    for section in SECTION_FIELDS:
-        blocks.append(f"[{section}]\n" + _lines(getattr(settings, section)))
+    blocks = ["[[destination]]\n" + _lines(one) for one in settings.destinations]
+    blocks += [f"[{section}]\n" + _lines(getattr(settings, section)) for section in SECTION_FIELDS]
     return "\n".join(blocks)
 
 

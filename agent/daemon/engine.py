@@ -73,7 +73,7 @@ FLUSH_S = 1.0
 FLUSH_ROWS = 512
 """Progress is written in batches. What a crash forgets costs a 409 each, and the server tells what it has."""
 
-NO_TOKEN = "the token is missing or not accepted"
+NOT_LET_IN = "the token is missing or not accepted"
 NO_SUBAGENTS = "this server takes main transcripts only"
 DIVERGED = "the server holds other content for this transcript"
 NO_HEAD = "the server refuses this transcript and holds nothing that says why"
@@ -407,7 +407,7 @@ class Engine:
                 self._apply(key, track, Event.CONFLICT)
             case NeedsLogin():
                 self._apply(key, track, Event.HELD)
-                self._close(destination, Signal.UNAUTHORIZED, NO_TOKEN)
+                self._close(destination, Signal.UNAUTHORIZED, NOT_LET_IN)
             case NoEndpoint():
                 self._apply(key, track, Event.HELD)
                 if destination.bulk:
@@ -542,7 +542,7 @@ class Engine:
             case Accepted() if done.capabilities is not None:
                 self._offered(destination, done)
             case NeedsLogin():
-                self._close(destination, Signal.UNAUTHORIZED, NO_TOKEN)
+                self._close(destination, Signal.UNAUTHORIZED, NOT_LET_IN)
             case Unavailable():
                 self._close(destination, Signal.UNREACHABLE, done.reply.why, done.reply.retry_after_s)
             case Refused() | Deleted() | TooLarge() | BadEntry():
@@ -622,7 +622,12 @@ class Engine:
 
     def _tell_meta(self, key: TrackKey) -> None:
         destination = self.destinations[key.destination]
-        if destination.bulk and self._metas.get((key.destination, key.stream.session_id)) != self._meta(key)[1]:
+        known = self.tracks[key].cursor.sent_count > 0
+        if (
+            known
+            and destination.bulk
+            and self._metas.get((key.destination, key.stream.session_id)) != self._meta(key)[1]
+        ):
             destination.metas[key.stream.session_id] = key
 
     def _send_meta(self, destination: DestinationState, session_id: str) -> None:
@@ -641,7 +646,7 @@ class Engine:
         destination = self.destinations[done.destination]
         if isinstance(done.reply, (NeedsLogin, Unavailable)):
             if isinstance(done.reply, NeedsLogin):
-                self._close(destination, Signal.UNAUTHORIZED, NO_TOKEN)
+                self._close(destination, Signal.UNAUTHORIZED, NOT_LET_IN)
             elif done.reply.everybody:
                 self._close(destination, Signal.UNREACHABLE, done.reply.why, done.reply.retry_after_s)
             return

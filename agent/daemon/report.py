@@ -104,15 +104,14 @@ def _destination(one: DestinationState) -> DestinationLine:
 
 
 def _problems(engine: Engine, lines: list[StreamLine]) -> list[tuple[str, str]]:
-    found = []
-    for one in engine.destinations.values():
-        if one.condition in _HINTS and one.why:
-            found.append((f"{one.name}: {one.why}", _HINTS[one.condition]))
+    found: list[tuple[str, str]] = []
+    troubled = (one for one in engine.destinations.values() if one.condition in _HINTS and one.why)
+    found += [(f"{one.name}: {one.why}", _HINTS[one.condition]) for one in troubled]
     if engine.store_trouble:
         found.append((f"{engine.store_trouble}; progress is kept in memory", "free some disk space"))
     for stream, paths in engine.rivals().items():
-        for path in paths:
-            found.append((f"{path} has the id of another transcript, {stream.session_id}", "remove one of the two"))
+        what = f"has the id of another transcript, {stream.session_id}"
+        found += [(f"{path} {what}", "remove one of the two") for path in paths]
     return found + _refused(lines)
 
 

@@ -232,7 +232,7 @@ class Daemon:
         try:
             return self._pusher.run(task)
         except Exception as exc:  # noqa: BLE001 - a defect must cost one try of one stream, not a worker
-            log.error("a defect in a push: %s", _where(exc))
+            log.error("a defect in a push: %s", _where(exc))  # noqa: TRY400 - a traceback may quote a transcript
         why = Unavailable("a defect in transcriptd, see its log", everybody=True)
         match task:
             case ProbeTask():
@@ -252,7 +252,7 @@ class Daemon:
                 else:
                     look()
             except Exception as exc:  # noqa: BLE001 - a defect must not make us blind
-                log.error("a defect in the scanner: %s", _where(exc))
+                log.error("a defect in the scanner: %s", _where(exc))  # noqa: TRY400 - the same
 
     def _look_all(self, first: str) -> None:
         """Hints come in bursts that name the same file over and over: look once."""

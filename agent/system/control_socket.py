@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from agent.errors import AgentError, DiskError, NotRunning, RemoteProtocolError, UsageError
 
@@ -172,7 +172,7 @@ class ControlClient:
         self._lines.close()
         self._socket.close()
 
-    def __enter__(self) -> "ControlClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
