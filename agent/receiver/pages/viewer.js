@@ -170,6 +170,7 @@ function openFromAddress() {
   const id = given.get("session");
   close();
   if (id === null) {
+    say("");
     renderSessions();
     return;
   }
