@@ -98,7 +98,7 @@ def parse_settings(text: str, source: str = "config.toml") -> Settings:
     """Raises SettingsError that names file, key, value and what is allowed. `source` is the file's name."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except (ValueError, RecursionError) as exc:  # also for numbers and nesting that tomllib itself does not bear
         raise SettingsError(f"{source} is not TOML: {_first_lower(str(exc))}", hint="transcriptd config path") from exc
     _reject_unknown(document, ["destination", *SECTION_FIELDS], "", source)
     sections: dict[str, Any] = {}
@@ -131,16 +131,17 @@ def _destination(row: Mapping[str, Any], source: str) -> Destination:
 
 def check_url(url: str, *, insecure: bool, where: str) -> None:
     """Raises SettingsError unless a token may travel to `url`: https, or http to this machine."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if parts.scheme not in ("http", "https") or not host:
+    # urlsplit drops line breaks and keeps blanks; a request line bears neither.
+    if not host or parts.scheme not in ("http", "https") or " " in url or not url.isprintable():
         raise SettingsError(
             f"{where} is no address: expected https://host[:port][/path]", hint="transcriptd config path"
         )
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if "@" in parts.netloc or "?" in url or "#" in url:
         raise SettingsError(f"{where} holds more than an address: no user, password, ? or # is allowed")
     if parts.scheme == "http" and not insecure and not is_loopback(host):
         raise SettingsError(
@@ -177,7 +178,10 @@ def _toml(value: Any) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return '"' + "".join(ch if ch.isprintable() else f"\\U{ord(ch):08x}" for ch in escaped) + '"'
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value)
 
 
 def _checked(given: Mapping[str, Any], table: Mapping[str, Field], section: str, source: str) -> dict[str, Any]:
