@@ -59,12 +59,17 @@ def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> 
     if len(parts) > 2:
         return StreamId(parts[1], "/".join((*parts[2:-1], stem)))
     if not stem.startswith(_FLAT_SUBAGENT):
-        return StreamId(stem, "")
+        return StreamId(stem, "") if _is_name(stem) else None
     lines = first_lines()
-    named = next((line.sessionId for line in _read(lines) if isinstance(line.sessionId, str)), None)
+    named = next((line.sessionId for line in _read(lines) if _is_name(line.sessionId)), None)
     if named is None:
         return StreamId(stem, "") if lines else None
     return StreamId(named, stem)
+
+
+def _is_name(value: object) -> bool:
+    """Whether a session may be called so: `.` and `..` in an address lead elsewhere."""
+    return isinstance(value, str) and value not in ("", ".", "..")
 
 
 def read_facts(lines: Sequence[bytes], known: Facts) -> Facts:
@@ -113,4 +118,4 @@ def _prompt(line: _Line) -> str:
         content = next((text for text in texts if isinstance(text, str)), "")
     if not isinstance(content, str) or content.startswith("<"):
         return ""
-    return " ".join(content[: 4 * _PROMPT_CHARACTERS].split())[:_PROMPT_CHARACTERS]
+    return " ".join(content[: 4 * _PROMPT_CHARACTERS].split())[:_PROMPT_CHARACTERS].rstrip()
