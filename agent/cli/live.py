@@ -39,7 +39,7 @@ def show_live(daemon: "Daemon", viewer_url: str, stop: threading.Event) -> None:
 
 
 def _look(daemon: "Daemon") -> _Seen:
-    return daemon.ask(lambda engine: _Seen(list_streams(engine), dict(engine.facts)))
+    return daemon.ask(lambda engine: _Seen(list_streams(engine), dict(engine.facts.known)))
 
 
 def _render(seen: _Seen, viewer_url: str) -> Group:

@@ -33,7 +33,7 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
     def sessions(_: Mapping[str, Any]) -> Any:
         def read(engine: Any) -> Any:
             streams = [msgspec.to_builtins(line) for line in list_streams(engine)]
-            return {"streams": streams, "facts": {sid: list(facts) for sid, facts in engine.facts.items()}}
+            return {"streams": streams, "facts": {sid: list(facts) for sid, facts in engine.facts.known.items()}}
 
         return daemon.ask(read)
 

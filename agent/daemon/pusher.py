@@ -107,7 +107,7 @@ class Pusher:
             return self._probe(task)
         if isinstance(task, MetaTask):
             reply = self._ask(task.destination, meta_request(task.session_id, task.meta), _decide_meta_reply)
-            return MetaSent(task.destination, task.session_id, task.digest, reply)
+            return MetaSent(task.destination, task.session_id, task.provider, task.digest, reply)
         try:
             return self._push(task) if isinstance(task, PushTask) else self._realign(task)
         except FileVanished as exc:

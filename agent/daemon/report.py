@@ -71,13 +71,13 @@ def report(engine: Engine, around: Surroundings) -> Status:
         SCHEMA,
         __version__,
         running=True,
-        destinations=[_destination(one) for one in engine.destinations.values()],
+        destinations=[_destination(one) for one in engine.gates],
         counts=count_streams(lines),
         pid=around.pid,
         since_s=around.since_s,
         watching=around.watching,
         polling=around.polling,
-        held_back=engine.held_back,
+        held_back=len(engine.held_back),
         oldest_unsent_s=oldest_unsent_s(lines),
         problems=[*around.problems, *_problems(engine, lines)],
     )
@@ -105,11 +105,11 @@ def _destination(one: DestinationState) -> DestinationLine:
 
 def _problems(engine: Engine, lines: list[StreamLine]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    troubled = (one for one in engine.destinations.values() if one.condition in _HINTS and one.why)
+    troubled = (one for one in engine.gates if one.condition in _HINTS and one.why)
     found += [(f"{one.name}: {one.why}", _HINTS[one.condition]) for one in troubled]
-    if engine.store_trouble:
-        found.append((f"{engine.store_trouble}; progress is kept in memory", "free some disk space"))
-    for stream, paths in engine.rivals().items():
+    if engine.journal.trouble:
+        found.append((f"{engine.journal.trouble}; progress is kept in memory", "free some disk space"))
+    for stream, paths in engine.rivals.items():
         what = f"has the id of another transcript, {stream.session_id}"
         found += [(f"{path} {what}", "remove one of the two") for path in paths]
     return found + _refused(lines)

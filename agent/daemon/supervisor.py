@@ -26,12 +26,13 @@ from agent import __version__
 from agent.core.session import Observation
 from agent.core.settings import Destination, Settings, is_loopback
 from agent.core.wire import Unavailable
-from agent.daemon.engine import Engine, Input, Limits, Observed, Pass, Retry, Vanished, World
+from agent.daemon.engine import Engine, Input, Observed, Retry, Vanished
 from agent.daemon.pusher import Pusher
 from agent.daemon.report import Surroundings
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.tasks import MetaSent, MetaTask, Outcome, Probed, ProbeTask, Task, Unreadable
 from agent.daemon.tracks import DestinationState
+from agent.daemon.world import Limits, World
 from agent.errors import NotRunning
 from agent.providers import PROVIDERS
 from agent.system.clock import Clock, SystemClock
@@ -206,7 +207,7 @@ class Daemon:
                     break
                 self._handle(event)
                 self._engine.tick()
-            self._engine.flush()
+            self._engine.journal.write()
         except Exception as exc:  # noqa: BLE001 - a defect: say where, without the values, and let the service restart
             log.critical("the engine stopped: %s", _where(exc))
             self.failed.set()
@@ -238,7 +239,7 @@ class Daemon:
             case ProbeTask():
                 return Probed(task.destination, None, why)
             case MetaTask():
-                return MetaSent(task.destination, task.session_id, task.digest, why)
+                return MetaSent(task.destination, task.session_id, task.provider, task.digest, why)
             case _:
                 return Unreadable(task.key, why.why, vanished=False)
 
@@ -289,7 +290,6 @@ class Daemon:
     def _pass(self) -> None:
         self._ensure_watches()
         self._scanner.look_again()
-        self._inbox.put(Pass())
 
     def _ensure_watches(self) -> None:
         if self._watcher.ensure([root.path for root in self._roots]):

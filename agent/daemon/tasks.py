@@ -94,6 +94,7 @@ class Probed(NamedTuple):
 class MetaTask(NamedTuple):
     destination: str
     session_id: str
+    provider: str
     meta: Meta
     digest: str
 
@@ -101,6 +102,7 @@ class MetaTask(NamedTuple):
 class MetaSent(NamedTuple):
     destination: str
     session_id: str
+    provider: str
     digest: str
     reply: Reply
 

@@ -38,7 +38,8 @@ class Track:
 
 @dataclass(slots=True)
 class DestinationState:
-    """`compress`: worth it when the way is longer than this machine. `bulk` follows from settings and offer."""
+    """`compress`: worth it when the way is longer than this machine. `bulk` follows from settings and offer.
+    `metas`: sessions whose facts are to be told, with their provider."""
 
     name: str
     url: str
@@ -54,12 +55,12 @@ class DestinationState:
     max_bytes: int = BulkOffer().max_bytes
     max_entries: int = BulkOffer().max_entries
     encoding: str | None = None
-    metas: dict[str, TrackKey] = field(default_factory=dict)
+    metas: dict[str, str] = field(default_factory=dict)
     _live: deque[TrackKey] = field(default_factory=deque)
     _backlog: deque[TrackKey] = field(default_factory=deque)
 
-    def offered(self, capabilities: Capabilities | None) -> None:
-        offer = capabilities.bulk if capabilities is not None and self.protocol != "ingress" else None
+    def take_offer(self, capabilities: Capabilities) -> None:
+        offer = capabilities.bulk if self.protocol != "ingress" else None
         self.bulk = offer is not None
         if offer is not None:
             self.max_bytes, self.max_entries = max(1, offer.max_bytes), max(1, offer.max_entries)
@@ -71,7 +72,7 @@ class DestinationState:
 
     def is_busy(self) -> bool:
         if self.condition is Condition.RUNNING:
-            return bool(self._live or self._backlog or self.metas)
+            return bool(self._live or self._backlog or (self.bulk and self.metas))
         return self.condition is Condition.PROBING
 
     def next_key(self, *, live_only: bool) -> TrackKey | None:

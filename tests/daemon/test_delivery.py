@@ -9,7 +9,8 @@ import pytest
 from agent.core.lifecycle import Condition, State
 from agent.core.transcript import tombstone_line
 from agent.core.wire import RawReply, Request
-from agent.daemon.engine import DIVERGED, NO_HEAD, NO_SUBAGENTS, Limits, Retry
+from agent.daemon.engine import DIVERGED, NO_HEAD, NO_SUBAGENTS, Retry
+from agent.daemon.world import Limits
 from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, body_bytes, no_answer, reply
 from tests.simulation.world import SimulatedAgent
 
@@ -530,9 +531,24 @@ def test_history_stays_here_when_the_settings_say_so_until_it_grows(
     os.utime(agent.path("new"), (agent.clock.now_s() + 5,) * 2)
     agent.settle()
     assert agent.states() == {"new/": State.SYNCED}
-    assert agent.engine.held_back == 1
+    assert len(agent.engine.held_back) == 1
     agent.append("old", lines(1))
     os.utime(agent.path("old"), (agent.clock.now_s() + 9,) * 2)
     agent.settle()
     assert stored(receiver, "old") == agent.path("old").read_bytes()
-    assert agent.engine.held_back == 0
+    assert not agent.engine.held_back
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500, 503])
+def test_facts_that_are_not_taken_hold_up_no_entries(
+    status: int, make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    server = ScriptedServer(receiver, lambda request: reply(status) if request.path.endswith("/meta") else None)
+    agent = make_agent(server)
+    agent.append("s", lines(2))
+    agent.settle()
+    asked = len(server.requests)
+    agent.live_for(3600)
+    assert agent.state("s") is State.SYNCED
+    assert agent.destination.condition is Condition.RUNNING
+    assert len(server.requests) == asked

@@ -9,9 +9,9 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.status import Status, count_streams
 from agent.core.wire import RawReply, Request
-from agent.daemon.engine import Limits
 from agent.daemon.report import Surroundings, list_streams, report
 from agent.daemon.tasks import MetaTask, PushTask
+from agent.daemon.world import Limits
 from agent.errors import DiskError
 from agent.system.state_db import Changes
 from tests.daemon.test_delivery import Lines, Make, is_append, stored
@@ -260,7 +260,7 @@ class FullDisk:
 def test_a_full_disk_stops_no_delivery_and_is_told(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
     agent = make_agent(receiver)
     disk = FullDisk(agent.store)
-    agent.engine._store = disk  # type: ignore[assignment]
+    agent.engine.journal._store = disk  # type: ignore[assignment]
     agent.append("s", lines(3))
     agent.look()
     agent.live_for(60)

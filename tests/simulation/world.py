@@ -12,11 +12,12 @@ from typing import Any, Protocol
 from agent.core.lifecycle import UNSENT, State
 from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
-from agent.daemon.engine import Engine, Limits, Observed, Pass, Vanished, World
+from agent.daemon.engine import Engine, Observed, Vanished
 from agent.daemon.pusher import Pusher
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.tasks import PushTask, RealignTask, Task, TrackKey
 from agent.daemon.tracks import DestinationState
+from agent.daemon.world import Limits, World
 from agent.errors import Unreachable
 from agent.providers import PROVIDERS
 from agent.system.state_db import open_state
@@ -187,12 +188,9 @@ class SimulatedAgent:
             if self.run_one():
                 continue
             if not self.is_waiting() and not self.engine.is_busy():
-                self.engine.handle(Pass())
-                self.engine.tick()
-                if not self.in_flight:
-                    self.engine.flush()
-                    return
-            elif not self.wait():
+                self.engine.journal.write()
+                return
+            if not self.wait():
                 return
         raise AssertionError(f"not settled after {most} steps: {self.states()}")
 

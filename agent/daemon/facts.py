@@ -1,0 +1,48 @@
+"""What is known of sessions beside their entries, and which destination was told of it."""
+
+import hashlib
+
+from agent.core.session import Facts, StreamId
+from agent.core.wire import Meta
+from agent.daemon.journal import Journal, Store
+
+
+class SessionFacts:
+    """`host` and `version` go into every session's meta."""
+
+    def __init__(self, journal: Journal, host: str, version: str) -> None:
+        self._journal = journal
+        self._host = host
+        self._version = version
+        self._told: dict[tuple[str, str], str] = {}
+        self.known: dict[str, Facts] = {}
+
+    def load(self, store: Store) -> None:
+        self.known = dict(store.sessions())
+        self._told = {(destination, session): digest for destination, session, digest in store.metas()}
+
+    def of(self, session_id: str) -> Facts:
+        return self.known.get(session_id, Facts())
+
+    def learn(self, stream: StreamId, facts: Facts) -> None:
+        """Takes what a stream said. A subagent names the project, but not the session."""
+        before = self.of(stream.session_id)
+        if stream.subpath:
+            facts = facts._replace(title=before.title, prompt=before.prompt)
+        learned = before.merged(facts)
+        if learned != before:
+            self.known[stream.session_id] = learned
+            self._journal.note_session(stream.session_id, learned)
+
+    def meta(self, session_id: str, provider: str) -> tuple[Meta, str]:
+        """What a server is told, and a digest to know it again by."""
+        facts = self.of(session_id)
+        meta = Meta(provider, facts.project, facts.title or facts.prompt, self._host, self._version)
+        return meta, hashlib.sha256(repr(meta).encode()).hexdigest()[:16]
+
+    def is_told(self, destination: str, session_id: str, provider: str) -> bool:
+        return self._told.get((destination, session_id)) == self.meta(session_id, provider)[1]
+
+    def note_told(self, destination: str, session_id: str, digest: str) -> None:
+        self._told[destination, session_id] = digest
+        self._journal.note_meta(destination, session_id, digest)

@@ -1,0 +1,138 @@
+"""How the agent stands with its destinations: obeys the table of conditions in `core.lifecycle`."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+from agent.core.backoff import retry_delay_s
+from agent.core.lifecycle import LONG_WAIT_S, Condition, Signal, Step, next_condition
+from agent.core.wire import (
+    NOT_OURS,
+    Accepted,
+    BadEntry,
+    Capabilities,
+    Deleted,
+    NeedsLogin,
+    Refused,
+    TooLarge,
+    Unavailable,
+)
+from agent.daemon.tasks import Probed
+from agent.daemon.tracks import DestinationState
+from agent.daemon.world import World
+
+log = logging.getLogger(__name__)
+
+NOT_LET_IN = "the token is missing or not accepted"
+NO_BULK = "the server does not offer bulk appends, which the settings demand"
+
+_OPEN = frozenset({Condition.RUNNING, Condition.PROBING})
+
+
+class Gates:
+    """`probe(name)` asks a destination what it offers; `set_timer(name, number, delay_s)` brings `time_came` later."""
+
+    def __init__(
+        self,
+        destinations: Iterable[DestinationState],
+        world: World,
+        probe: Callable[[str], None],
+        set_timer: Callable[[str, int, float], None],
+    ) -> None:
+        self._all = {one.name: one for one in destinations}
+        self._world = world
+        self._probe = probe
+        self._set_timer = set_timer
+
+    def __getitem__(self, name: str) -> DestinationState:
+        return self._all[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._all
+
+    def __iter__(self) -> Iterator[DestinationState]:
+        return iter(self._all.values())
+
+    def open(self) -> None:
+        for one in self:
+            self._do(one, Step.PROBE)
+
+    def ask_again(self) -> None:
+        """Something is new that may help: token, settings, network, somebody's wish."""
+        for one in self:
+            self._signal(one, Signal.CHANGED)
+
+    def time_came(self, name: str, number: int) -> None:
+        if self[name].timer == number:
+            self._signal(self[name], Signal.TIME_CAME)
+
+    def lock_out(self, name: str) -> None:
+        self._close(self[name], Signal.UNAUTHORIZED, NOT_LET_IN)
+
+    def lose(self, name: str, reply: Unavailable) -> None:
+        self._close(self[name], Signal.UNREACHABLE, reply.why, reply.retry_after_s)
+
+    def miss_endpoint(self, name: str, status: int) -> None:
+        """A call found nothing that takes it: a bulk call is no longer offered, or the address is wrong."""
+        if self[name].bulk:
+            self._close(self[name], Signal.OFFER_CHANGED, "")
+        else:
+            self._close(self[name], Signal.NO_ENDPOINT, f"the address takes no transcripts ({status})")
+
+    def take_probe(self, done: Probed) -> bool:
+        """True when the destination is open now, with what it offers known."""
+        one = self[done.destination]
+        match done.reply:
+            case Accepted() if done.capabilities is not None:
+                return self._take_offer(one, done.capabilities)
+            case NeedsLogin():
+                self.lock_out(one.name)
+            case Unavailable():
+                self.lose(one.name, done.reply)
+            case Refused() | Deleted() | TooLarge() | BadEntry():
+                # The way to the server refuses an address that a base server does not have anyway.
+                return self._take_offer(one, Capabilities())
+            case _:
+                self._close(one, Signal.UNREACHABLE, NOT_OURS)
+        return False
+
+    def _take_offer(self, one: DestinationState, capabilities: Capabilities) -> bool:
+        one.take_offer(capabilities)
+        if one.protocol == "bulk" and not one.bulk:
+            self._close(one, Signal.NO_ENDPOINT, NO_BULK)
+            return False
+        self._signal(one, Signal.ANSWERED)
+        return True
+
+    def _close(self, one: DestinationState, signal: Signal, why: str, wished_s: float | None = None) -> None:
+        if one.condition in _OPEN:
+            one.why, one.wished_s = why, wished_s
+        self._signal(one, signal)
+
+    def _signal(self, one: DestinationState, signal: Signal) -> None:
+        condition, steps = next_condition(one.condition, signal)
+        if condition is not one.condition:
+            one.condition = condition
+            one.timer += 1
+            _log_condition(one)
+        for step in steps:
+            self._do(one, step)
+
+    def _do(self, one: DestinationState, step: Step) -> None:
+        match step:
+            case Step.PROBE:
+                self._probe(one.name)
+            case Step.RELEASE:
+                one.why, one.retry_at_s = "", 0.0
+            case Step.BACK_OFF | Step.WAIT_LONG:
+                one.attempts += 1
+                own = LONG_WAIT_S if step is Step.WAIT_LONG else retry_delay_s(one.attempts, self._world.chance)
+                delay = own if one.wished_s is None else one.wished_s
+                one.retry_at_s = self._world.now_s() + delay
+                self._set_timer(one.name, one.timer, delay)
+
+
+def _log_condition(one: DestinationState) -> None:
+    if one.condition in _OPEN:
+        log.info("destination %s is %s", one.name, one.condition)
+    else:
+        log.warning("destination %s is %s: %s", one.name, one.condition, one.why)

@@ -1,0 +1,104 @@
+"""What the engine wants remembered, gathered and written in batches. A write that fails is tried again; delivery never
+waits for it, since whatever a crash forgets is asked of the server again."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from agent.core.backoff import COOL_DOWN_FIRST_S
+from agent.core.session import Facts, StreamId
+from agent.daemon.tasks import TrackKey
+from agent.errors import DiskError
+from agent.system.state_db import AuditRow, Changes, TrackRow
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 1.0
+FLUSH_ROWS = 512
+
+
+class Store(Protocol):
+    """`system.state_db.StateDb`, as far as the daemon needs it."""
+
+    def commit(self, changes: Changes) -> None: ...
+    def tracks(self) -> Iterator[TrackRow]: ...
+    def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]: ...
+    def sessions(self) -> Iterator[tuple[str, Facts]]: ...
+    def metas(self) -> Iterator[tuple[str, str, str]]: ...
+    def settle(self, key: str, value: str) -> str: ...
+
+
+class Journal:
+    """`row(key)` gives the row of a stream as it is when it is written; streams change often and are written once."""
+
+    def __init__(
+        self,
+        store: Store,
+        row: Callable[[TrackKey], TrackRow],
+        now_s: Callable[[], float],
+        monotonic_s: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._row = row
+        self._now_s = now_s
+        self._monotonic_s = monotonic_s
+        self._changed: set[TrackKey] = set()
+        self._tombstones: list[tuple[str, StreamId, int, int]] = []
+        self._sessions: dict[str, Facts] = {}
+        self._metas: list[tuple[str, str, str]] = []
+        self._audit: list[AuditRow] = []
+        self._written_at_s = monotonic_s()
+        self._wait_s = FLUSH_S
+        self.trouble = ""
+        """Why the store can't be written now; empty when it can."""
+
+    def note_change(self, key: TrackKey) -> None:
+        self._changed.add(key)
+
+    def note_tombstone(self, key: TrackKey, ordinal: int, status: int) -> None:
+        self._tombstones.append((*key, ordinal, status))
+
+    def note_session(self, session_id: str, facts: Facts) -> None:
+        self._sessions[session_id] = facts
+
+    def note_meta(self, destination: str, session_id: str, digest: str) -> None:
+        self._metas.append((destination, session_id, digest))
+
+    def note_audit(self, key: TrackKey, kind: str, detail: str) -> None:
+        self._audit.append(AuditRow(self._now_s(), *key, kind, detail))
+
+    def settle(self, key: str, value: str) -> str:
+        """The store's value of `key`, which `value` becomes the first time; `value` while it can't be written."""
+        try:
+            return self._store.settle(key, value)
+        except DiskError as exc:
+            self._failed(exc)
+            return value
+
+    def next_write_s(self) -> float | None:
+        """Monotonic time at which there is something to write; None when there is nothing."""
+        if len(self._changed) >= FLUSH_ROWS and not self.trouble:
+            return self._written_at_s
+        waiting = self._changed or self._tombstones or self._sessions or self._metas or self._audit
+        return self._written_at_s + self._wait_s if waiting else None
+
+    def write(self) -> None:
+        rows = [self._row(key) for key in self._changed]
+        changes = Changes(rows, self._tombstones, list(self._sessions.items()), self._metas, self._audit)
+        self._written_at_s = self._monotonic_s()
+        try:
+            self._store.commit(changes)
+        except DiskError as exc:
+            self._failed(exc)
+            self._wait_s = COOL_DOWN_FIRST_S
+            return
+        if self.trouble:
+            log.info("state can be written again")
+        self.trouble, self._wait_s = "", FLUSH_S
+        for gathered in (self._changed, self._tombstones, self._sessions, self._metas, self._audit):
+            gathered.clear()
+
+    def _failed(self, exc: DiskError) -> None:
+        if not self.trouble:
+            log.warning("%s; delivery goes on, progress is kept in memory", exc.message)
+        self.trouble = exc.message
