@@ -1,0 +1,122 @@
+"""Where things live, and whose folders are good enough for a socket and a lock."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent.errors import DiskError
+from agent.system.paths import default_paths, make_private_folder, paths_below
+from tests.system.privileges import NOBODY, needs_posix, needs_root, open_folder, unprivileged
+
+
+def test_one_variable_puts_everything_below_one_folder(tmp_path: Path) -> None:
+    paths = default_paths({"TRANSCRIPTD_HOME": str(tmp_path), "XDG_RUNTIME_DIR": "/run/user/7"})
+    assert paths == paths_below(tmp_path)
+    everything = {paths.config, paths.state, paths.logs, paths.runtime, paths.database, paths.lock, paths.socket}
+    for one in everything:
+        assert one.is_relative_to(tmp_path)
+
+
+def test_a_relative_home_is_made_absolute_and_a_tilde_is_the_users(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_paths({"TRANSCRIPTD_HOME": "td"}).state == tmp_path / "td" / "state"
+    assert default_paths({"TRANSCRIPTD_HOME": "~/td"}).state == home / "td" / "state"
+
+
+def test_an_empty_variable_is_none(home: Path) -> None:
+    assert default_paths({"TRANSCRIPTD_HOME": ""}) == default_paths({})
+
+
+def test_without_it_the_platforms_folders_below_the_users_home_are_taken(home: Path) -> None:
+    paths = default_paths({})
+    for one in (paths.config, paths.state, paths.logs):
+        assert one.is_relative_to(home), one.name
+        assert "transcriptd" in one.parts
+    assert paths.runtime == paths.state
+
+
+def test_the_socket_lives_where_the_system_empties_at_logout(tmp_path: Path) -> None:
+    assert default_paths({"XDG_RUNTIME_DIR": str(tmp_path)}).runtime == tmp_path / "transcriptd"
+
+
+@needs_posix
+@pytest.mark.parametrize("letter", ["x", "ü"])
+def test_a_home_with_a_long_name_still_has_a_socket_that_fits(letter: str) -> None:
+    homes = [Path("/" + letter * 60, str(number)) / (letter * 60) for number in range(2)]
+    sockets = [paths_below(home).socket for home in homes]
+    for one in sockets:
+        assert len(os.fsencode(one)) <= 103, "104 with the zero behind it is what macOS takes"
+        assert str(os.getuid()) in one.parent.name, "each user has a folder of their own"
+    assert sockets[0] != sockets[1], "two homes, two sockets"
+    assert sockets[0] == paths_below(homes[0]).socket, "both ends find the same one"
+
+
+@needs_posix
+def test_a_name_of_just_the_right_length_is_used_as_it_is() -> None:
+    def home_of(length: int) -> Path:
+        rest = length - len("/" + "/state/control.sock")
+        return Path("/" + "x" * rest)
+
+    assert paths_below(home_of(100)).socket == home_of(100) / "state" / "control.sock"
+    assert paths_below(home_of(101)).socket != home_of(101) / "state" / "control.sock"
+
+
+# --- private folders ----------------------------------------------------------------------------------------------
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@needs_posix
+def test_a_new_folder_is_the_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        make_private_folder(tmp_path / "a" / "b")
+    finally:
+        os.umask(before)
+    assert mode_of(tmp_path / "a" / "b") == 0o700
+    make_private_folder(tmp_path / "a" / "b")
+
+
+@needs_posix
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o701, 0o777])
+def test_a_folder_that_others_may_enter_is_narrowed(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(mode)
+    (folder / "kept").touch()
+    make_private_folder(folder)
+    assert mode_of(folder) == 0o700
+    assert (folder / "kept").exists()
+
+
+def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DiskError, match="can't be made"):
+            make_private_folder(path)
+
+
+@needs_root
+def test_somebody_elses_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """Who makes the folder for sockets first in /tmp could otherwise stand between us and our daemon."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    folder.chmod(0o755)
+    os.chown(folder, NOBODY, NOBODY)
+    with pytest.raises(DiskError, match=f"belongs to user {NOBODY}, not to 0"):
+        make_private_folder(folder)
+    assert mode_of(folder) == 0o755
+
+
+@needs_posix
+def test_a_folder_that_may_not_be_made_is_told() -> None:
+    with open_folder() as folder:
+        folder.chmod(0o555)
+        with unprivileged(), pytest.raises(DiskError, match="Permission denied"):
+            make_private_folder(folder / "state")
