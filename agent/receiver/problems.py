@@ -1,6 +1,7 @@
 """Every error as RFC 9457 `application/problem+json`: what is wrong, measured against what is allowed, and never
 anything of what was sent."""
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -11,6 +12,8 @@ from starlette.responses import Response
 
 from agent.core.wire import PROBLEM, Problem
 from agent.errors import AgentError
+
+_log = logging.getLogger(__name__)
 
 
 def render_problem(status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> Response:
@@ -35,6 +38,7 @@ async def answer_agent_error(_request: Request, exc: Exception) -> Response:
     """What the store could not do: 503 where trying again may help."""
     if not isinstance(exc, AgentError):
         raise exc
+    _log.error("%s", exc.message)
     return render_problem(503, exc.message, {"Retry-After": "5"}) if exc.retry else render_problem(500, exc.message)
 
 

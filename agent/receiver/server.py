@@ -13,7 +13,6 @@ _KEEP_ALIVE_S = 75
 """Longer than a pusher's pause between two batches of a live session, mostly."""
 
 _GRACE_S = 4
-_CONNECTIONS = 1000
 _BACKLOG = 512
 
 
@@ -54,7 +53,6 @@ class Server(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_GRACE_S,
-                limit_concurrency=_CONNECTIONS,
             )
         )
         self._sock = sock

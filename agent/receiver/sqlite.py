@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -268,7 +268,7 @@ class SqliteStore:
             return None
         token, now_s = TokenRow(*row[2:]), self._now_s()
         if token.last_used_at_s is None or now_s - token.last_used_at_s >= _USE_NOTED_S:
-            with self._transaction() as db:
+            with suppress(DiskError), self._transaction() as db:  # a full disk must not keep readers out
                 db.execute("UPDATE tokens SET last_used_at_s = ? WHERE id = ?", (now_s, row[0]))
         return row[1], token
 
@@ -423,4 +423,5 @@ def _disk_errors() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as exc:
-        raise DiskError(f"the receiver's database can't be used ({type(exc).__name__})") from exc
+        why = exc.strerror if isinstance(exc, OSError) else exc  # neither names a value that was stored
+        raise DiskError(f"the receiver's database can't be used: {why}") from exc

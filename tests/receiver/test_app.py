@@ -8,6 +8,8 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -34,6 +36,10 @@ from agent.core.wire import (
     session_path,
     streams_request,
 )
+from agent.errors import DiskError, MachineError
+from agent.receiver.app import build_app
+from agent.receiver.server import Server, bind
+from agent.receiver.sqlite import SqliteStore
 from tests.receiver.harness import Answer, Client, Receiver, fresh_head, fresh_stream, head_of, line_of
 
 
@@ -445,3 +451,36 @@ def test_numbers_are_checked(client: Client) -> None:
 def test_a_head_is_msgspec_readable(client: Client) -> None:
     answer = client.send(head_request(fresh_stream()))
     assert msgspec.json.decode(answer.body, type=Head) == Head(None, 0, None, "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        (DiskError("the disk is full"), 503, "full"),
+        (MachineError("odd"), 500, "odd"),
+        (ZeroDivisionError("secret"), 500, ""),
+    ],
+)
+def test_what_the_store_cannot_do_is_a_problem(
+    tmp_path: Path, raised: Exception, status: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(SqliteStore):
+        def head(self, owner: str, stream: StreamId) -> Head:
+            raise raised
+
+    ready = threading.Event()
+    with closing(Failing(tmp_path / "db")) as store, closing(bind("127.0.0.1", 0)) as sock:
+        server = Server(build_app(store, extra_token="t"), sock, on_ready=ready.set)
+        thread = threading.Thread(target=server.run_until_stopped)
+        thread.start()
+        assert ready.wait(10)
+        with Client(sock.getsockname()[1], "t") as client:
+            answer = client.send(head_request(fresh_stream()))
+        server.stop()
+        thread.join()
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert said in answer.json().get("detail", "")
+    assert b"secret" not in answer.body
+    assert ("retry-after" in answer.headers) == (status == 503)
+    assert caplog.records
