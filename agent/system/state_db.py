@@ -6,6 +6,7 @@ aside. One thread writes; a command that runs beside the daemon reads.
 """
 
 import contextlib
+import os
 import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,8 @@ from agent.core.session import Facts, StreamId
 from agent.errors import DiskError
 
 SCHEMA_VERSION = 1
+
+_MAGIC = b"SQLite format 3\0"
 
 _SCHEMA = """
 create table settled (key text primary key, value text not null) without rowid;
@@ -99,12 +102,12 @@ class StateDb:
             )
             db.executemany(
                 "insert or replace into sessions values (?,?,?,?)",
-                ((session_id, *facts) for session_id, facts in changes.sessions),
+                ((session_id, *map(_stored, facts)) for session_id, facts in changes.sessions),
             )
             db.executemany("insert or replace into metas values (?,?,?)", changes.metas)
             db.executemany(
                 "insert into audit (at_s, destination, session_id, subpath, kind, detail) values (?,?,?,?,?,?)",
-                ((row.at_s, row.destination, *row.stream, row.kind, row.detail) for row in changes.audit),
+                ((row.at_s, row.destination, *row.stream, row.kind, _stored(row.detail)) for row in changes.audit),
             )
 
     @contextlib.contextmanager
@@ -120,7 +123,9 @@ class StateDb:
 
     def tracks(self) -> Iterator[TrackRow]:
         for row in self._rows("select * from tracks"):
-            yield TrackRow._make((row[0], StreamId(row[1], row[2]), *row[3:10], Cursor(*row[10:17])))
+            path, reason = _read(row[4]), _read(row[8])
+            start = (row[0], StreamId(row[1], row[2]), row[3], path)
+            yield TrackRow._make((*start, *row[5:8], reason, row[9], Cursor(*row[10:17])))
 
     def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]:
         for row in self._rows("select * from tombstones"):
@@ -128,7 +133,7 @@ class StateDb:
 
     def sessions(self) -> Iterator[tuple[str, Facts]]:
         for row in self._rows("select * from sessions"):
-            yield row[0], Facts(*row[1:])
+            yield row[0], Facts(*map(_read, row[1:]))
 
     def metas(self) -> Iterator[tuple[str, str, str]]:
         for row in self._rows("select * from metas"):
@@ -137,7 +142,7 @@ class StateDb:
     def audit(self) -> Iterator[AuditRow]:
         query = "select at_s, destination, session_id, subpath, kind, detail from audit order by seq"
         for row in self._rows(query):
-            yield AuditRow(row[0], row[1], StreamId(row[2], row[3]), row[4], row[5])
+            yield AuditRow(row[0], row[1], StreamId(row[2], row[3]), row[4], _read(row[5]))
 
     def settle(self, key: str, value: str) -> str:
         """The value of `key`; `value` becomes it the first time it is asked."""
@@ -173,16 +178,15 @@ def open_state(path: Path, aside_name: str) -> StateDb:
 
 def open_state_readonly(path: Path) -> StateDb | None:
     """For commands beside a daemon; None when there is none or it can't be read."""
-    if not path.exists():
-        return None
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        if db.execute("pragma user_version").fetchone()[0] != SCHEMA_VERSION:
-            db.close()
-            return None
-        return StateDb(db)
     except sqlite3.Error:
         return None
+    with contextlib.suppress(sqlite3.Error):
+        if db.execute("pragma user_version").fetchone()[0] == SCHEMA_VERSION:
+            return StateDb(db)
+    db.close()
+    return None
 
 
 class _Foreign(sqlite3.DatabaseError):
@@ -193,8 +197,12 @@ def _open_file(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
+        with path.open("rb") as file:
+            begins = file.read(len(_MAGIC))
     except OSError as exc:
         raise sqlite3.OperationalError(f"unable to open {path}") from exc
+    if begins not in (b"", _MAGIC):  # SQLite would say so too, but not before it has deleted the log beside it
+        raise sqlite3.DatabaseError("file is not a database")
     db = _connect(str(path))
     try:
         if db.execute("pragma quick_check(1)").fetchone()[0] != "ok":
@@ -235,7 +243,21 @@ def _is_damage(exc: sqlite3.DatabaseError) -> bool:
 
 
 def _track_values(row: TrackRow) -> tuple[object, ...]:
-    return (row.destination, *row.stream, *row[2:9], *row.cursor)
+    path, reason = _stored(row.path), _stored(row.reason)
+    return (row.destination, *row.stream, row.provider, path, *row[4:7], reason, row.attempts, *row.cursor)
+
+
+def _stored(text: str) -> str | bytes:
+    """Names on disk are bytes, and may be no UTF-8; SQLite's texts are. What mentions such a name is kept as bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(text)
+    return text
+
+
+def _read(value: str | bytes) -> str:
+    return os.fsdecode(value)
 
 
 @contextlib.contextmanager

@@ -35,11 +35,10 @@ def test_a_read_that_the_system_cuts_short_is_completed(tmp_path: Path, monkeypa
         def read(self, count: int | None = -1, /) -> bytes:
             return super().read(min(count or 0, 3))
 
-    with TranscriptFile(write(tmp_path / "t", b"")) as file:
-        with monkeypatch.context() as patched:
-            patched.setattr(file, "_file", Miserly(b"0123456789"))
-            assert file.read_at(1, 8) == b"12345678"
-            assert file.read_at(8, 8) == b"89"
+    with TranscriptFile(write(tmp_path / "t", b"")) as file, monkeypatch.context() as patched:
+        patched.setattr(file, "_file", Miserly(b"0123456789"))
+        assert file.read_at(1, 8) == b"12345678"
+        assert file.read_at(8, 8) == b"89"
 
 
 def test_the_end_moves_with_the_file(tmp_path: Path) -> None:
