@@ -1,15 +1,18 @@
 """What is known, told: rows and sums for `status`, from the engine's memory or from its store."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent import __version__
 from agent.core.lifecycle import Condition, State
 from agent.core.settings import Settings
 from agent.core.status import SCHEMA, DestinationLine, Status, StreamLine, count_streams, oldest_unsent_s
-from agent.daemon.engine import Engine
-from agent.daemon.tracks import DestinationState
-from agent.system.state_db import TrackRow
+
+if TYPE_CHECKING:
+    # `status` without a daemon answers from the store, and need not load the engine for that.
+    from agent.daemon.engine import Engine
+    from agent.daemon.tracks import DestinationState
+    from agent.system.state_db import TrackRow
 
 _HINTS = {
     Condition.NEEDS_LOGIN: "set TRANSCRIPTD_TOKEN to a token of that server",
@@ -28,7 +31,7 @@ class Surroundings(NamedTuple):
     problems: tuple[tuple[str, str], ...]
 
 
-def list_streams(engine: Engine) -> list[StreamLine]:
+def list_streams(engine: "Engine") -> list[StreamLine]:
     return [
         StreamLine(
             key.destination,
@@ -47,7 +50,7 @@ def list_streams(engine: Engine) -> list[StreamLine]:
     ]
 
 
-def list_remembered(rows: Iterable[TrackRow]) -> list[StreamLine]:
+def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
     return [
         StreamLine(
             row.destination,
@@ -65,7 +68,7 @@ def list_remembered(rows: Iterable[TrackRow]) -> list[StreamLine]:
     ]
 
 
-def report(engine: Engine, around: Surroundings) -> Status:
+def report(engine: "Engine", around: Surroundings) -> Status:
     lines = list_streams(engine)
     return Status(
         SCHEMA,
@@ -83,7 +86,7 @@ def report(engine: Engine, around: Surroundings) -> Status:
     )
 
 
-def report_remembered(settings: Settings, rows: Iterable[TrackRow]) -> Status:
+def report_remembered(settings: Settings, rows: Iterable["TrackRow"]) -> Status:
     """For when no daemon runs: as of the last time one did."""
     lines = list_remembered(rows)
     return Status(
@@ -97,13 +100,13 @@ def report_remembered(settings: Settings, rows: Iterable[TrackRow]) -> Status:
     )
 
 
-def _destination(one: DestinationState) -> DestinationLine:
+def _destination(one: "DestinationState") -> DestinationLine:
     known = one.condition is Condition.RUNNING
     protocol = ("bulk" if one.bulk else "ingress") if known else ""
     return DestinationLine(one.name, one.url, one.condition, protocol, one.why, one.retry_at_s or None)
 
 
-def _problems(engine: Engine, lines: list[StreamLine]) -> list[tuple[str, str]]:
+def _problems(engine: "Engine", lines: list[StreamLine]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     troubled = (one for one in engine.gates if one.condition in _HINTS and one.why)
     found += [(f"{one.name}: {one.why}", _HINTS[one.condition]) for one in troubled]

@@ -1,0 +1,50 @@
+"""`transcriptd try` on real transcripts of every version at hand."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.processes import command, last_json
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["1.0.100-print", "2.0.30-print", "2.0.30-torn", "2.1.197-print", "2.1.329-print", "2.1.329-tui-scripted"],
+)
+def test_every_line_of_a_corpus_is_on_the_server_and_proven(version: str, corpus: Path, tmp_path: Path) -> None:
+    projects = corpus / "claude" / version / "projects"
+    files = sorted(projects.rglob("*.jsonl"))
+    whole = [path.read_bytes()[: path.read_bytes().rfind(b"\n") + 1] for path in files]
+    answer = command(tmp_path, "try", "--once", "--json", "--dir", str(projects))
+    found = last_json(answer)
+    assert answer.returncode == 0, answer.stderr
+    assert found["synced"] is True
+    assert found["schema"] == 1
+    assert found["streams"] == found["verified"] == len(files)
+    assert found["entries"] == sum(data.count(b"\n") for data in whole)
+    assert found["bytes"] == sum(map(len, whole))
+
+
+def test_a_second_try_sends_nothing_and_agrees(tmp_path: Path) -> None:
+    projects = tmp_path / "projects"
+    (projects / "p").mkdir(parents=True)
+    (projects / "p" / "s.jsonl").write_bytes(b'{"uuid":"u"}\n{"type":"mode"}\n')
+    first = last_json(command(tmp_path / "home", "try", "--once", "--json", "--dir", str(projects)))
+    digest = hashlib.sha256((projects / "p" / "s.jsonl").read_bytes()).hexdigest()
+    second = last_json(command(tmp_path / "home", "try", "--once", "--json", "--dir", str(projects)))
+    assert first["entries"] == second["entries"] == 2
+    assert second["synced"]
+    assert hashlib.sha256((projects / "p" / "s.jsonl").read_bytes()).hexdigest() == digest
+
+
+def test_a_difference_is_not_called_synced(tmp_path: Path) -> None:
+    projects = tmp_path / "projects"
+    (projects / "p").mkdir(parents=True)
+    path = projects / "p" / "s.jsonl"
+    path.write_bytes(b'{"uuid":"u1"}\n{"uuid":"u2"}\n')
+    assert command(tmp_path / "home", "try", "--once", "--dir", str(projects)).returncode == 0
+    path.write_bytes(b'{"uuid":"x1"}\n{"uuid":"x2"}\n{"uuid":"x3"}\n')
+    answer = command(tmp_path / "home", "try", "--once", "--json", "--dir", str(projects))
+    assert answer.returncode == 1
+    assert last_json(answer)["synced"] is False
