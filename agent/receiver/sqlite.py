@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import msgspec
 
 from agent.core.session import StreamId
-from agent.core.transcript import derived_id, extend_chain, split_lines
+from agent.core.transcript import split_lines
 from agent.core.wire import Head, Meta, StreamHead
 from agent.errors import DiskError, UsageError
-from agent.receiver.lines import RUN_BYTES, LongLine, entry_id, last_compaction, read_runs
+from agent.receiver.appending import Generation, Writing
+from agent.receiver.lines import RUN_BYTES, read_runs
 from agent.receiver.schema import open_database
 from agent.receiver.store import (
     EMPTY_HEAD,
@@ -38,23 +39,7 @@ _USE_NOTED_S = 3600.0
 """How coarse `last_used_at_s` is: a write for each request would halve the speed of everything."""
 
 
-class _Generation(NamedTuple):
-    """A row of `generations`, as far as appends and readers need it."""
-
-    id: int
-    name: str
-    entry_count: int
-    size_bytes: int
-    last_uuid: str | None
-    chain: bytes
-    last_compaction: int
-    last_batch: str | None
-
-    def head(self) -> Head:
-        return Head(self.last_uuid, self.entry_count, self.name, self.chain.hex())
-
-
-_COLUMNS = ", ".join("g." + name for name in _Generation._fields)
+_COLUMNS = ", ".join("g." + name for name in Generation._fields)
 _FROM_STREAM = (
     "FROM sessions s JOIN streams t ON t.session = s.id JOIN generations g ON g.stream = t.id"
     " WHERE s.owner = ? AND s.session_id = ?"
@@ -137,7 +122,7 @@ class SqliteStore:
                 current = self._create(db, owner, stream, str(uuid.uuid4()))
             return Stored(self._extend(db, stream, current, None, body))
 
-    def _create(self, db: sqlite3.Connection, owner: str, stream: StreamId, name: str) -> _Generation:
+    def _create(self, db: sqlite3.Connection, owner: str, stream: StreamId, name: str) -> Generation:
         session = self._session(db, owner, stream.session_id)
         db.execute(
             "INSERT INTO streams (session, subpath) VALUES (?, ?) ON CONFLICT DO NOTHING",
@@ -166,9 +151,9 @@ class SqliteStore:
         return int(row.fetchone()[0])
 
     def _extend(
-        self, db: sqlite3.Connection, stream: StreamId, at: _Generation, batch_id: str | None, body: BinaryIO
+        self, db: sqlite3.Connection, stream: StreamId, at: Generation, batch_id: str | None, body: BinaryIO
     ) -> Head:
-        writing = _Writing(db, stream, at)
+        writing = Writing(db, stream, at)
         for run in read_runs(body):
             if isinstance(run, bytes):
                 writing.add_run(run)
@@ -215,7 +200,7 @@ class SqliteStore:
             rows = db.execute(query, (owner, session_id)).fetchall()
         if not rows and not self.has_session(owner, session_id):
             return None
-        return [StreamHead(row[0], _Generation(*row[2:]).head(), bool(row[1])) for row in rows]
+        return [StreamHead(row[0], Generation(*row[2:]).head(), bool(row[1])) for row in rows]
 
     def read(self, owner: str, stream: StreamId, generation: str | None = None) -> "SqliteReading | None":
         with self.reader() as db:
@@ -273,60 +258,10 @@ class SqliteStore:
         return row[1], token
 
 
-class _Writing:
-    """One append under way, inside its transaction. The counts begin where the generation ends."""
-
-    def __init__(self, db: sqlite3.Connection, stream: StreamId, at: _Generation) -> None:
-        self.count, self.size, self.chain, self.compaction = (
-            at.entry_count,
-            at.size_bytes,
-            at.chain,
-            at.last_compaction,
-        )
-        self._db = db
-        self._stream = stream
-        self._generation = at.id
-        self._last: bytes | LongLine = b""
-
-    def add_run(self, run: bytes) -> None:
-        lines = split_lines(run)
-        self._db.execute(
-            "INSERT INTO runs (generation, first, count, data) VALUES (?, ?, ?, ?)",
-            (self._generation, self.count + 1, len(lines), run),
-        )
-        self.chain = extend_chain(self.chain, lines)
-        if (boundary := last_compaction(run, lines)) is not None:
-            self.compaction = self.count + 1 + boundary
-        self.count += len(lines)
-        self.size += len(run)
-        self._last = lines[-1]
-
-    def add_long(self, pieces: Iterator[bytes]) -> None:
-        line = LongLine(self.chain)
-        self.count += 1
-        for number, piece in enumerate(pieces):
-            line.feed(piece)
-            self._db.execute("INSERT INTO parts VALUES (?, ?, ?, ?)", (self._generation, self.count, number, piece))
-        self._db.execute(
-            "INSERT INTO runs (generation, first, count, long_bytes, is_object) VALUES (?, ?, 1, ?, ?)",
-            (self._generation, self.count, line.size, line.is_object()),
-        )
-        self.chain = line.chain()
-        self.size += line.size + 1
-        self._last = line
-
-    def last_id(self) -> str:
-        """Only the last line of a batch is parsed: nothing else of it becomes a head."""
-        last = self._last
-        if isinstance(last, bytes):
-            return entry_id(*self._stream, self.count, last)
-        return last.uuid() or derived_id(*self._stream, self.count, last.sha256())
-
-
 class SqliteReading:
     """One generation, as `Store.read` gives it."""
 
-    def __init__(self, store: SqliteStore, generation: _Generation) -> None:
+    def __init__(self, store: SqliteStore, generation: Generation) -> None:
         self.head = generation.head()
         self.last_compaction = generation.last_compaction
         self._store = store
@@ -369,16 +304,16 @@ class SqliteReading:
             part += 1
 
 
-def _current(db: sqlite3.Connection, owner: str, stream: StreamId) -> _Generation | None:
+def _current(db: sqlite3.Connection, owner: str, stream: StreamId) -> Generation | None:
     query = f"SELECT {_COLUMNS} {_FROM_STREAM} AND t.subpath = ? AND g.id = t.current"
     row = db.execute(query, (owner, *stream)).fetchone()
-    return _Generation(*row) if row else None
+    return Generation(*row) if row else None
 
 
-def _named(db: sqlite3.Connection, owner: str, stream: StreamId, name: str) -> _Generation | None:
+def _named(db: sqlite3.Connection, owner: str, stream: StreamId, name: str) -> Generation | None:
     query = f"SELECT {_COLUMNS} {_FROM_STREAM} AND t.subpath = ? AND g.name = ?"
     row = db.execute(query, (owner, *stream, name)).fetchone()
-    return _Generation(*row) if row else None
+    return Generation(*row) if row else None
 
 
 _RUNS = """
