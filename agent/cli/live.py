@@ -27,22 +27,22 @@ class _Seen(NamedTuple):
     facts: Mapping[str, Facts]
 
 
-def show_live(daemon: "Daemon", viewer_url: str, stop: threading.Event) -> None:
+def show_live(daemon: "Daemon", stop: threading.Event) -> None:
     """Until `stop` is set. Without a terminal: a line for each session whenever it has grown."""
     out = console()
     if not out.is_terminal:
         _tell_changes(daemon, stop)
         return
-    with Live(_render(_look(daemon), viewer_url), console=out, auto_refresh=False) as live:
+    with Live(_render(_look(daemon)), console=out, auto_refresh=False) as live:
         while not stop.wait(_REFRESH_S):
-            live.update(_render(_look(daemon), viewer_url), refresh=True)
+            live.update(_render(_look(daemon)), refresh=True)
 
 
 def _look(daemon: "Daemon") -> _Seen:
     return daemon.ask(lambda engine: _Seen(list_streams(engine), dict(engine.facts.known)))
 
 
-def _render(seen: _Seen, viewer_url: str) -> Group:
+def _render(seen: _Seen) -> Group:
     synced = sum(line.state == "synced" for line in seen.lines)
     entries = sum(line.entries for line in seen.lines)
     size = sum(max(line.size, 0) for line in seen.lines)
@@ -65,7 +65,7 @@ def _render(seen: _Seen, viewer_url: str) -> Group:
     ]
     columns = [("project", "left"), ("session", "fold"), ("subagent", "left"), ("entries", "right"), ("size", "right")]
     columns += [("changed", "right"), ("", "left")]
-    foot = Text.assemble(("viewer  ", "dim"), viewer_url, ("\nCtrl-C ends; nothing has left this machine", "dim"))
+    foot = Text("Ctrl-C ends; nothing leaves this machine", style="dim")
     return Group(head, make_table(columns, rows), foot)
 
 

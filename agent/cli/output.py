@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_WIDEST = 140
+"""Beyond this a row is hard to follow with the eye."""
+
 STATE_WORDS = {
     "settling": ("sending", "cyan"),
     "due": ("waiting", "yellow"),
@@ -67,7 +70,8 @@ def state_text(state: str) -> Text:
 
 def make_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str | Text]]) -> Table:
     """`columns`: heading and justification ("left", "right", "fold" for a left one that gives way)."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    gives_way = any(justify == "fold" for _, justify in columns)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0), expand=gives_way)
     for heading, justify in columns:
         if justify == "fold":
             table.add_column(heading, overflow="ellipsis", no_wrap=True, ratio=1)
@@ -79,8 +83,8 @@ def make_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str |
 
 
 def console(*, stderr: bool = False) -> Console:
-    """For people. Without a terminal the width is generous, so that nothing that a pipe reads is cut."""
+    """For people. Without a terminal it is as wide as it gets; what scripts read is JSON."""
     made = Console(stderr=stderr, highlight=False)
-    if not made.is_terminal:
-        made = Console(stderr=stderr, highlight=False, width=200)
+    if not made.is_terminal or made.width > _WIDEST:
+        made = Console(stderr=stderr, highlight=False, width=_WIDEST)
     return made

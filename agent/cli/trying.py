@@ -87,7 +87,8 @@ def try_(once: bool, folder: Path | None, as_json: bool) -> None:
             if once:
                 _finish(server, found, daemon.ask(list_streams), time.monotonic() - began, as_json=as_json)
                 return
-            show_live(daemon, server.viewer_url, stop)
+            show_live(daemon, stop)
+            click.echo(f"stopped; what was sent stays in {base / 'receiver'}")
 
 
 def _base_folder() -> Path:
@@ -196,7 +197,7 @@ def _show_backlog(daemon: "Daemon", err: "Console", is_stopped: Callable[[], boo
     from agent.core.lifecycle import UNSENT
 
     with _progress(err) as progress:
-        sent = progress.add_task("sending", total=None)
+        sent = progress.add_task("sending", total=None, counts="")
         while True:
             found = _status(daemon)
             total = found.counts.bytes if daemon.full_scans else None
