@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import click
 
-from agent.core.settings import DEFAULT_TEXT, Settings, parse_settings, render_settings
+from agent.core.settings import EXAMPLE_TEXT, Settings, parse_settings, render_settings
 from agent.errors import SettingsError
 from agent.system.files import read_text
 from agent.system.paths import Paths, default_paths
@@ -52,9 +52,7 @@ def show() -> None:
     click.echo(f"# {paths.config}" + ("" if exists else " (not there; these are the defaults)"))
     click.echo(render_settings(settings), nl=False)
     if not exists:
-        click.echo(
-            "\n# an example to begin with:\n" + "".join(f"# {line}\n" for line in DEFAULT_TEXT.splitlines()), nl=False
-        )
+        click.echo("\n# to begin with:\n" + "".join(f"# {line}\n" for line in EXAMPLE_TEXT.splitlines()), nl=False)
 
 
 @config.command()

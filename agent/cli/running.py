@@ -106,11 +106,11 @@ def push(dry_run: bool, as_json: bool) -> None:
     try:
         client = ControlClient(paths.socket)
     except NotRunning:
-        found = _push_here(paths)
+        found, heading = _push_here(paths), "one pass, by this command"
     else:
         with client:
-            found = _push_there(client)
-    _tell(found, as_json)
+            found, heading = _push_there(client), "one pass, by the running agent"
+    _tell(found, heading, as_json)
 
 
 def _push_there(client: ControlClient) -> "Status":
@@ -138,14 +138,14 @@ def _push_here(paths: Paths) -> "Status":
         return daemon.ask(lambda engine: report(engine, around))
 
 
-def _tell(found: "Status", as_json: bool) -> None:
+def _tell(found: "Status", heading: str, as_json: bool) -> None:
     from agent.cli.output import console, print_json
     from agent.cli.status import render_status
 
     if as_json:
         print_json(found)
     else:
-        console().print(render_status(found))
+        console().print(render_status(found, heading=heading))
     conditions = {one.condition for one in found.destinations}
     if "needs_login" in conditions:
         sys.exit(4)

@@ -71,19 +71,25 @@ def _watch(paths: Paths, as_json: bool) -> None:
         return
 
 
-def render_status(found: Status) -> "Group":
+def render_status(found: Status, *, heading: str = "") -> "Group":
+    """For people. `heading` takes the place of who is at work since when."""
     from rich.console import Group
     from rich.text import Text
 
     from agent.cli.output import STATE_WORDS, age_words, make_table, plural, size_words
 
-    if found.running:
+    counts = found.counts
+    if heading:
+        head = Text(heading, style="bold")
+    elif found.running:
         head = Text.assemble(
             ("transcriptd is running", "bold green"), f" · version {found.version} · process {found.pid}"
         )
         head.append(f" · since {time.strftime('%Y-%m-%d %H:%M', time.localtime(found.since_s))}")
-    else:
+    elif counts.streams:
         head = Text.assemble(("transcriptd is not running", "bold yellow"), " · as of its last run:")
+    else:
+        head = Text.assemble(("transcriptd is not running", "bold yellow"), " and has sent nothing here yet")
     rows: list[tuple[str, Text]] = []
     for one in found.destinations:
         colour = {"running": "green", "not_running": "dim"}.get(one.condition, "yellow")
@@ -93,7 +99,6 @@ def render_status(found: Status) -> "Group":
         if one.retry_at_s is not None:
             line.append(f", next try {_clock(one.retry_at_s)}")
         rows.append((one.name, line))
-    counts = found.counts
     total = f"{plural(counts.sessions, 'session')} in {plural(counts.streams, 'transcript')}"
     rows.append(("on disk", Text(f"{total}, {size_words(counts.bytes)}")))
     share = 100 * counts.sent_bytes / counts.bytes if counts.bytes else 100.0

@@ -82,15 +82,12 @@ class Settings:
     log: Log = Log()
 
 
-DEFAULT_TEXT = """\
-# transcriptd. Every key: docs/operations.md. Check with: transcriptd config check
-
-#[[destination]]
-#url = "https://transcripts.example.com"
+EXAMPLE_TEXT = """\
+[[destination]]
+url = "https://transcripts.example.com"
 
 [push]
-#interval_s = 30
-#backlog = true
+backlog = true
 """
 
 
