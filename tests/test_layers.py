@@ -193,9 +193,7 @@ def test_every_import_keeps_to_the_layers() -> None:
     found = [
         f"{file.relative_to(REPOSITORY).as_posix()}:{breach}"
         for module, file in modules.items()
-        for breach in breaches(
-            file.read_text(encoding="utf-8"), module, is_package=file.name == "__init__.py"
-        )
+        for breach in breaches(file.read_text(encoding="utf-8"), module, is_package=file.name == "__init__.py")
     ]
     assert not found, "\n".join(found)
 
@@ -300,9 +298,7 @@ REGISTRY = re.compile(rb"\b(?:[a-z0-9-]+\.)*(?:%s)\.(?:org|com)\b" % b"|".join(m
 
 def _files_in_git() -> list[Path]:
     git = require_tool("git")
-    listed = subprocess.run(
-        [git, "-C", str(REPOSITORY), "ls-files", "-z"], capture_output=True, text=True, check=False
-    )
+    listed = subprocess.run([git, "-C", str(REPOSITORY), "ls-files", "-z"], capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a clone")
     return [file for name in listed.stdout.split("\0") if name and (file := REPOSITORY / name).is_file()]

@@ -322,6 +322,8 @@ class Pusher:
             stored = asked if isinstance(asked, list) else None
         mark = places.choose(task.cursor.offset, len(stored) if stored is not None else None)
         if mark is None:
+            if not self._is_unchanged(task):
+                return Realigned(task.key, None)
             return Realigned(task.key, task.cursor._replace(last_uuid=last), foreign=True)
         rank = next(rank for rank, place in places.places if place is mark)
         with TranscriptFile(task.path) as file:
@@ -330,6 +332,11 @@ class Pusher:
             offset=mark.end, entry_count=mark.ordinal, last_uuid=last, marker=marker, sent_count=rank
         )
         return Realigned(task.key, cursor)
+
+    def _is_unchanged(self, task: RealignTask) -> bool:
+        """Whether what stands before the cursor is still what was sent."""
+        with TranscriptFile(task.path) as file:
+            return file.size() >= task.cursor.offset and _marker_at(file, task.cursor.offset) == task.cursor.marker
 
     def _loglines(self, task: RealignTask) -> list[str | None] | Reply:
         found: list[list[str | None]] = []

@@ -552,3 +552,15 @@ def test_facts_that_are_not_taken_hold_up_no_entries(
     assert agent.state("s") is State.SYNCED
     assert agent.destination.condition is Condition.RUNNING
     assert len(server.requests) == asked
+
+
+def test_a_rewritten_file_is_not_mixed_into_a_base_servers_copy(make_agent: Make, lines: Lines) -> None:
+    server = StrictBaseServer()
+    agent = make_agent(server)
+    agent.append("s", lines(4))
+    agent.settle()
+    before = list(server.sessions["s"])
+    agent.path("s").write_bytes(lines(2))
+    agent.settle()
+    assert server.sessions["s"] == before
+    assert (agent.state("s"), agent.track("s").reason) == (State.REFUSED, DIVERGED)
