@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tests.bench import backlog, commands, idle, intake, latency, memory
+from tests.bench.children import ChildFailed
 from tests.bench.figures import Figure, print_table
 from tests.bench.machine import machine_words
 from tests.bench.servers import NoCompiler, compile_receiver
@@ -37,6 +38,7 @@ def main() -> int:
     if sys.platform != "linux":
         arguments.error("the bench reads /proc and uses epoll, so it needs Linux")
     figures: list[Figure] = []
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="td-bench-", ignore_cleanup_errors=True) as folder:
         shop = Workshop(Path(folder), quick=given.quick)
         facts = machine_words(shop.folder)
@@ -47,15 +49,19 @@ def main() -> int:
             return 69
         for name in given.names or MEASUREMENTS:
             shop.say(name)
-            figures += MEASUREMENTS[name](shop)
+            try:
+                figures += MEASUREMENTS[name](shop)
+            except ChildFailed as exc:
+                shop.say(f"{name} failed: {exc}")
+                failed.append(f"{name} failed: {exc}")
         shop.say("done")
     if given.quick:
         facts.append("--quick: smaller corpora, so the figures are rough")
-    print_table(figures, facts)
+    print_table(figures, facts + failed)
     if given.json:
         rows = [one._asdict() | {"verdict": one.verdict()} for one in figures]
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode({"figures": rows, "machine": facts})) + b"\n")
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from tests.bench.children import PYTHON, REPOSITORY
 from tests.bench.figures import Figure, at_most, median_ratio, spread
 from tests.bench.workshop import Workshop
 
-_TIMES = 11
+_TIMES = 9
 _STATUS = (PYTHON, "-m", "agent", "status")
 _NOTHING = (PYTHON, "-c", "pass")
 

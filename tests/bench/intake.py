@@ -61,14 +61,16 @@ def _send(server: Server, batches: Sequence[bytes]) -> float:
             "Content-Type": NDJSON,
             "Entry-Count": str(count),
             "Generation": generation,
+            "Batch-Id": str(uuid.uuid4()),
         }
         if last is not None:
             headers["Last-Uuid"] = last
         connection.request("POST", session_path(session, "/entries", subpath=""), batch, headers)
         answer = connection.getresponse()
-        head = parse_head(answer.read())
+        body = answer.read()
+        head = parse_head(body)
         if answer.status != 200 or head is None:
-            raise ChildFailed(f"a batch is answered with {answer.status}")
+            raise ChildFailed(f"a batch is answered with {answer.status}: {body[:200]!r}")
         count, last = head.entry_count, head.last_uuid
     took = time.monotonic() - began
     connection.close()

@@ -7,14 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+_CPU_CLOCK = 2
+"""What clock_getcpuclockid(3) of glibc puts below a process id's complement: CPUCLOCK_SCHED."""
+
 
 def cpu_s(pid: int) -> float:
-    """Seconds of CPU that the threads of a process have used so far, in ns resolution. A thread that ended takes its
-    share with it, so this is for processes whose threads stay."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+    """Seconds of CPU that a process has used so far, threads that ended included; in ns, not in ticks."""
+    return time.clock_gettime((~pid << 3) | _CPU_CLOCK)
 
 
 def resident_bytes(pid: int) -> int:

@@ -50,7 +50,7 @@ def _peak(shop: Workshop, corpus: Corpus) -> int:
 
 
 def _many(shop: Workshop) -> list[Figure]:
-    few, many = 1_000, 5_000 if shop.quick else 20_000
+    few, many = 1_000, 3_000 if shop.quick else 20_000
     small, large = _resident(shop, few), _resident(shop, many)
     return [
         Figure(
