@@ -217,7 +217,7 @@ class Pusher:
         body: bytes | LongBody = LongBody(length, lambda: file.pieces(start, length))
         if status is not None:
             body = tombstone_line(length, digest, found, status)
-        reply = self._put(task, cursor.last_uuid, found, body)
+        reply = self._put(task, cursor.last_uuid, body)
         if not isinstance(reply, Accepted):
             return cursor, reply
         return passed._replace(last_uuid=found, sent_count=cursor.sent_count + 1), reply
@@ -233,7 +233,7 @@ class Pusher:
             found = entry_uuid(line)
             if found is not None:
                 body = _as_sent(line, task.tombstones.get(count + 1))
-                answer = self._put(task, last, found, body)
+                answer = self._put(task, last, body)
                 if not isinstance(answer, Accepted):
                     break
                 last, sent = found, sent + 1
@@ -245,12 +245,9 @@ class Pusher:
         cursor = Cursor(offset, count, last, task.cursor.chain, _marker_at(file, offset), task.cursor.generation, sent)
         return cursor, answer, 1
 
-    def _put(self, task: PushTask, last: str | None, found: str, body: bytes | LongBody) -> Reply:
+    def _put(self, task: PushTask, last: str | None, body: bytes | LongBody) -> Reply:
         request = put_entry_request(task.key.stream.session_id, last, body)
-        reply = self._ask(task.key.destination, request, decide_put_reply)
-        if isinstance(reply, Conflict) and reply.head is not None and reply.head.last_uuid == found:
-            return Accepted()  # it is there already: the answer to an earlier try was lost
-        return reply
+        return self._ask(task.key.destination, request, decide_put_reply)
 
     # --- asking -----------------------------------------------------------------------------------------------
 

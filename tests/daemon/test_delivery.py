@@ -564,3 +564,28 @@ def test_a_rewritten_file_is_not_mixed_into_a_base_servers_copy(make_agent: Make
     agent.settle()
     assert server.sessions["s"] == before
     assert (agent.state("s"), agent.track("s").reason) == (State.REFUSED, DIVERGED)
+
+
+@pytest.mark.parametrize("wrong", [{"entry_count": 99}, {"chain_hash": "00" * 32}], ids=["count", "chain"])
+def test_a_success_that_does_not_match_what_was_sent_moves_no_cursor(
+    wrong: dict[str, object], make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    lies = True
+
+    def lie(request: Request) -> RawReply | None:
+        if not is_append(request) or not lies:
+            return None
+        answer = receiver.send(request)
+        return answer._replace(body=json.dumps(json.loads(answer.body) | wrong).encode())
+
+    agent = make_agent(ScriptedServer(receiver, lie))
+    agent.append("s", lines(2))
+    agent.look()
+    for _ in range(4):
+        agent.run_one()
+    assert agent.track("s").cursor.offset == 0
+    lies = False
+    agent.engine.handle(Retry())
+    agent.settle()
+    assert agent.state("s") in (State.SYNCED, State.REFUSED)
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
