@@ -111,7 +111,7 @@ def test_a_long_body_is_taken_piece_by_piece_and_not_gathered() -> None:
             rest -= len(connection.recv(min(rest, 1 << 16)))
             arrived.set()
         connection.sendall(plain())
-        return False
+        return True
 
     def pieces() -> Iterator[bytes]:
         yield b"x" * 200_000
@@ -131,7 +131,8 @@ def test_a_file_that_fails_while_it_is_sent_fails_as_what_it_is_and_spoils_no_co
         with pytest.raises(DiskError):
             remote.send(Request("POST", "/v1/x", {}, LongBody(1_000, pieces)))
         assert remote.send(Request("POST", "/v1/x", {}, b"whole")).status == 200
-    assert (server.seen[-1].body, server.seen[-1].connection) == (b"whole", 1)
+    assert server.connections == 2, "the rest of the first body would be read as a request"
+    assert b"whole" in [one.body for one in server.seen]
 
 
 def test_a_server_that_takes_its_time_with_a_body_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +148,7 @@ def test_a_server_that_takes_its_time_with_a_body_is_waited_for(monkeypatch: pyt
         while rest and (data := connection.recv(min(rest, 1 << 20))):
             rest -= len(data)
         connection.sendall(plain())
-        return False
+        return True
 
     with serving(answer, reads_body=False) as server, remote_to(server.url) as remote:
         for form in (body, LongBody(len(body), lambda: iter([body]))):
