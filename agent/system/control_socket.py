@@ -56,7 +56,7 @@ class ControlServer:
         try:
             listener.bind(str(self._address))
             self._address.chmod(0o600)
-            listener.listen(16)
+            listener.listen(128)  # a full queue looks to a client as if nobody were there
         except OSError:
             listener.close()
             raise
@@ -65,10 +65,14 @@ class ControlServer:
     def _listen_tcp(self) -> socket.socket:
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        self._address.unlink(missing_ok=True)
-        descriptor = os.open(self._address, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{port} {self._token}\n")
+        try:
+            self._address.unlink(missing_ok=True)
+            descriptor = os.open(self._address, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.write(f"{port} {self._token}\n")
+        except OSError:
+            listener.close()
+            raise
         return listener
 
     def _accept(self) -> None:
@@ -116,12 +120,14 @@ class ControlServer:
             method = self._methods.get(request["method"])
             if method is None:
                 raise _Rpc(-32601, f"method {request['method']!r} is not one of {', '.join(sorted(self._methods))}")
-            answer: dict[str, Any] = {"result": method(request.get("params", {}))}
+            return _render_answer(request_id, {"result": method(request.get("params", {}))})
         except _Rpc as exc:
-            answer = {"error": {"code": exc.code, "message": exc.words}}
+            error: dict[str, Any] = {"code": exc.code, "message": exc.words}
         except AgentError as exc:
-            answer = {"error": {"code": -32000, "message": exc.message, "data": {"code": exc.code, "hint": exc.hint}}}
-        return json.dumps({"jsonrpc": "2.0", "id": request_id, **answer}, separators=(",", ":")).encode()
+            error = {"code": -32000, "message": exc.message, "data": {"code": exc.code, "hint": exc.hint}}
+        except Exception as exc:  # noqa: BLE001 - a defect costs one answer; its values may be transcript text
+            error = {"code": -32603, "message": f"a defect in transcriptd ({type(exc).__name__})"}
+        return _render_answer(request_id, {"error": error})
 
 
 class _Rpc(Exception):
@@ -131,6 +137,10 @@ class _Rpc(Exception):
         super().__init__(words)
         self.code = code
         self.words = words
+
+
+def _render_answer(request_id: Any, answer: dict[str, Any]) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": request_id, **answer}, separators=(",", ":")).encode()
 
 
 def _parse_request(line: bytes) -> dict[str, Any]:
@@ -191,12 +201,12 @@ class ControlClient:
             raise NotRunning("the running transcriptd went away", hint="transcriptd status")
         try:
             answer = json.loads(line)
-        except ValueError as exc:
+            if "error" not in answer:
+                return answer["result"]
+            message, hint = answer["error"]["message"], answer["error"].get("data", {}).get("hint", "")
+        except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as exc:
             raise RemoteProtocolError("the control socket does not speak JSON-RPC") from exc
-        if "error" in answer:
-            data = answer["error"].get("data", {})
-            raise UsageError(answer["error"]["message"], hint=data.get("hint", ""))
-        return answer["result"]
+        raise UsageError(str(message), hint=str(hint))
 
 
 def _connect(address: Path, timeout_s: float) -> socket.socket:
