@@ -20,11 +20,13 @@ class _Took(msgspec.Struct):
 def measure_bulk(shop: Workshop) -> list[Figure]:
     corpus, tenth = shop.backlog(), shop.backlog_tenth()
     scale = corpus.entries / tenth.entries
-    ours, stored, naive, plain = list[PassReport](), list[float](), list[float](), list[float]()
+    ours, stored = list[PassReport](), list[float]()
+    naive, plain, chained = list[float](), list[float](), list[float]()
     for number in range(shop.rounds):
         with shop.fast_server() as server:
             naive.append(_yardstick(shop, "naive", server, tenth).seconds * scale)
             plain.append(_yardstick(shop, "plain", server, corpus).seconds)
+            chained.append(_yardstick(shop, "chained", server, corpus).seconds)
             ours.append(_pass(shop, server, corpus))
         data = shop.fresh("data")
         with shop.our_server(data) as server:
@@ -32,7 +34,7 @@ def measure_bulk(shop: Workshop) -> list[Figure]:
         free(data)
         shop.say(
             f"backlog {number + 1}/{shop.rounds}: ours {ours[-1].seconds:.2f} s, one PUT an entry {naive[-1]:.1f} s,"
-            f" plain loop {plain[-1]:.2f} s, to our receiver {stored[-1]:.2f} s"
+            f" plain loop {plain[-1]:.2f} s (with hashes {chained[-1]:.2f} s), to our receiver {stored[-1]:.2f} s"
         )
     seconds = [one.seconds for one in ours]
     size_mb = corpus.size / 1e6
@@ -45,6 +47,13 @@ def measure_bulk(shop: Workshop) -> list[Figure]:
             "x",
             at_most(3),
             f"{spread(seconds, 's')} over {spread(plain, 's')}",
+        ),
+        Figure(
+            "backlog: time over the plain loop with chain hashes",
+            median_ratio(seconds, chained),
+            "x",
+            None,
+            f"over {spread(chained, 's')}: what BLAKE2b over every line costs anybody",
         ),
         Figure(
             "backlog: throughput",

@@ -49,7 +49,7 @@ class Workshop:
 
     def backlog(self) -> Corpus:
         """Half a gigabyte in a thousand sessions."""
-        shape = Shape(200, 50_000_000, pictures=2) if self.quick else Shape(1_000, 500_000_000, pictures=12)
+        shape = Shape(120, 30_000_000, pictures=1) if self.quick else Shape(1_000, 500_000_000, pictures=12)
         return self._once("backlog", lambda root: write_corpus(root, shape))
 
     def backlog_tenth(self) -> Corpus:
