@@ -2,6 +2,7 @@
 the command."""
 
 import importlib
+import io
 import sys
 from collections.abc import Mapping
 
@@ -55,6 +56,9 @@ def cli() -> None:
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the locale can't spell must not end a command
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli(prog_name="transcriptd")
     except AgentError as exc:

@@ -30,7 +30,8 @@ STATE_WORDS = {
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))
+    """One line of ASCII: fit for every locale, and for names of files that are no UTF-8."""
+    click.echo(json.dumps(msgspec.to_builtins(value)))
 
 
 def size_words(count: float) -> str:
@@ -84,7 +85,8 @@ def make_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str |
 
 def console(*, stderr: bool = False) -> Console:
     """For people. Without a terminal it is as wide as it gets; what scripts read is JSON."""
-    made = Console(stderr=stderr, highlight=False)
+    # Titles and folders are text: what looks like markup in them is shown, and neither obeyed nor an error.
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal or made.width > _WIDEST:
-        made = Console(stderr=stderr, highlight=False, width=_WIDEST)
+        made = Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=_WIDEST)
     return made

@@ -29,7 +29,9 @@ def status(as_json: bool, watch: bool) -> None:
         return
     found = read_status(paths)
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        from agent.cli.output import print_json
+
+        print_json(found)
         return
     from agent.cli.output import console
 
@@ -56,12 +58,12 @@ def parse_status(answer: Any) -> Status:
 def _watch(paths: Paths, as_json: bool) -> None:
     from rich.live import Live
 
-    from agent.cli.output import console
+    from agent.cli.output import console, print_json
 
     try:
         if as_json:
             while True:
-                click.echo(msgspec.json.encode(read_status(paths)).decode())
+                print_json(read_status(paths))
                 time.sleep(WATCH_S)
         with Live(render_status(read_status(paths)), console=console(), auto_refresh=False) as live:
             while True:
@@ -76,7 +78,7 @@ def render_status(found: Status, *, heading: str = "") -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    from agent.cli.output import STATE_WORDS, age_words, make_table, plural, size_words
+    from agent.cli.output import STATE_WORDS, age_words, clean, make_table, plural, size_words
 
     counts = found.counts
     if heading:
@@ -95,7 +97,7 @@ def render_status(found: Status, *, heading: str = "") -> "Group":
         colour = {"running": "green", "not_running": "dim"}.get(one.condition, "yellow")
         line = Text.assemble(one.url, "  ", (one.condition.replace("_", " "), colour))
         line.append(f" ({one.protocol})" if one.protocol else "", "dim")
-        line.append(f"  {one.why}" if one.why else "")
+        line.append(f"  {clean(one.why)}" if one.why else "")
         if one.retry_at_s is not None:
             line.append(f", next try {_clock(one.retry_at_s)}")
         rows.append((one.name, line))
@@ -119,12 +121,12 @@ def render_status(found: Status, *, heading: str = "") -> "Group":
         rows.append(("left out", Text(words_left)))
     if found.held_back:
         rows.append(("held back", Text(f"{found.held_back:,} from before the first start (backlog = false)")))
-    rows += [("watching", Text(folder)) for folder in found.watching]
-    rows += [("polling", Text(folder)) for folder in found.polling]
+    rows += [("watching", Text(clean(folder))) for folder in found.watching]
+    rows += [("polling", Text(clean(folder))) for folder in found.polling]
     parts: list[Any] = [head, make_table([("", "left"), ("", "left")], [(Text(k, "dim"), v) for k, v in rows])]
     parts[1].show_header = False
     for what, hint in found.problems:
-        parts.append(Text.assemble(("! ", "bold yellow"), what, (f"  → {hint}" if hint else "", "dim")))
+        parts.append(Text.assemble(("! ", "bold yellow"), clean(what), (f"  → {hint}" if hint else "", "dim")))
     return Group(*parts)
 
 
