@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.settings import (
-    DEFAULT_TEXT,
     DESTINATION_FIELDS,
+    EXAMPLE_TEXT,
     REQUIRED,
     SECTION_FIELDS,
     Destination,
@@ -86,13 +86,12 @@ def test_every_default_is_one_that_the_table_itself_allows(section: str, key: st
 
 
 def test_an_empty_file_is_the_defaults() -> None:
-    for text in ("", "# only a comment\n", DEFAULT_TEXT):
+    for text in ("", "# only a comment\n"):
         assert parse_settings(text) == Settings()
 
 
-def test_the_example_is_fine_when_it_is_switched_on() -> None:
-    lines = DEFAULT_TEXT.splitlines()
-    settings = parse_settings("\n".join(line[1:] if line[:1] == "#" and line[1:2] != " " else line for line in lines))
+def test_the_example_is_fine() -> None:
+    settings = parse_settings(EXAMPLE_TEXT)
     assert [one.url for one in settings.destinations] == [URL]
     assert settings.push == Push()
 
