@@ -121,8 +121,9 @@ def test_a_folder_that_may_not_be_written_is_a_disk_error() -> None:
 
 def test_a_process_id_that_can_not_be_written_frees_the_lock_again(path: Path) -> None:
     path.with_suffix(".pid").mkdir()
+    failing = DaemonLock(path)  # kept: a lock that is collected is released anyway
     with pytest.raises(DiskError, match=r"daemon\.pid can't be written"):
-        DaemonLock(path).acquire()
+        failing.acquire()
     path.with_suffix(".pid").rmdir()
     lock = DaemonLock(path)
     lock.acquire()
