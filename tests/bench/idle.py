@@ -14,7 +14,7 @@ _SETTLE_S = 5.0
 
 
 def measure(shop: Workshop) -> list[Figure]:
-    count = 2_000 if shop.quick else 10_000
+    count = 1_000 if shop.quick else 10_000
     window_s = 20.0 if shop.quick else 62.0
     corpus, home = shop.small_sessions(count), shop.home()
     with shop.fast_server() as server:

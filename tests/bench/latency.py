@@ -86,7 +86,7 @@ class Arm:
 
 
 def measure(shop: Workshop) -> list[Figure]:
-    count, seconds = (200, 2.0) if shop.quick else (1_000, 7.0)
+    count, seconds = (200, 1.0) if shop.quick else (1_000, 7.0)
     with ExitStack() as stack:
         fast, naive_fast = (stack.enter_context(shop.fast_server()) for _ in range(2))
         ours = stack.enter_context(shop.our_server(shop.fresh("data")))

@@ -17,7 +17,7 @@ def measure(shop: Workshop) -> list[Figure]:
 
 
 def _long(shop: Workshop) -> list[Figure]:
-    long_mb, line_mb = (100, 20) if shop.quick else (1_000, 100)
+    long_mb, line_mb = (60, 20) if shop.quick else (1_000, 100)
     tiny = _peak(shop, write_corpus(shop.fresh("tiny"), Shape(1, 0)))
     short = _peak(shop, write_long_transcript(shop.fresh("short"), 10_000_000))
     long = _peak(shop, write_long_transcript(shop.fresh("long"), long_mb * 1_000_000))
@@ -50,7 +50,7 @@ def _peak(shop: Workshop, corpus: Corpus) -> int:
 
 
 def _many(shop: Workshop) -> list[Figure]:
-    few, many = 1_000, 3_000 if shop.quick else 20_000
+    few, many = 1_000, 2_000 if shop.quick else 20_000
     small, large = _resident(shop, few), _resident(shop, many)
     return [
         Figure(
