@@ -1,13 +1,15 @@
 """The network: the only door to a server. Requests in, answers out, every foreign error turned into ours.
 
-The adapter of `requests` is used directly. A session would follow redirects (a token must not travel to another
-host), read netrc files, keep cookies and look the proxy up again for every request, which is half of its cost.
+`requests` knows how to reach a server: proxies, certificates, TLS. It is asked once, for a pool of connections, and
+the pool carries the requests. A session of its own would follow redirects (a token must not travel to another host),
+read netrc files, keep cookies and ask all of that again for every request, which takes three times as long.
 """
 
 import contextlib
 import http.client
 import io
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -69,8 +71,9 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Patient(self.fp.detach()))
 
 
-class _WritesPatiently:
-    """While urllib3 sends, the timeout for connecting is in force: 5 s for all of a batch. It is that for reading."""
+class _SendsPatiently:
+    """While urllib3 sends, the time for connecting is in force. A server that is busy may take as long as it may for
+    its answer."""
 
     sock: Any
     timeout: Any
@@ -85,48 +88,26 @@ class _WritesPatiently:
         super().request(*args, **named)  # type: ignore[misc]  # as above
 
 
-class _Connection(_WritesPatiently, urllib3.connection.HTTPConnection):
+class _Connection(_SendsPatiently, urllib3.connection.HTTPConnection):
     response_class = _Response
 
 
-class _TlsConnection(_WritesPatiently, urllib3.connection.HTTPSConnection):
+class _TlsConnection(_SendsPatiently, urllib3.connection.HTTPSConnection):
     response_class = _Response
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """The adapter of `requests`, with connections of ours."""
-
-    def init_poolmanager(self, *args: Any, **named: Any) -> None:
-        super().init_poolmanager(*args, **named)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-
-    def proxy_manager_for(self, *args: Any, **named: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **named)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-        return manager
 
 
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (_TooSlow, f"more than {REPLY_S:.0f} s for one answer"),
-    (requests.exceptions.SSLError, "its certificate can't be verified or TLS failed"),
     (urllib3.exceptions.SSLError, "its certificate can't be verified or TLS failed"),
-    (requests.exceptions.ProxyError, "the proxy does not let us through"),
-    (requests.exceptions.ConnectTimeout, "no connection within 5 s"),
-    (requests.exceptions.ReadTimeout, "no answer within 60 s"),
-    (urllib3.exceptions.ReadTimeoutError, "no answer within 60 s"),
+    (urllib3.exceptions.ProxyError, "the proxy does not let us through"),
+    (urllib3.exceptions.NewConnectionError, "no connection"),
+    (urllib3.exceptions.ConnectTimeoutError, f"no connection within {CONNECT_S:.0f} s"),
+    (urllib3.exceptions.ReadTimeoutError, f"no answer within {READ_S:.0f} s"),
     (urllib3.exceptions.DecodeError, "its answer is garbled"),
     (urllib3.exceptions.HTTPError, "the connection broke off"),
     (http.client.HTTPException, "its answer is garbled"),
-    (requests.exceptions.ConnectionError, "no connection"),
-    (requests.exceptions.RequestException, "the connection broke off"),
+    (requests.exceptions.RequestException, "the proxy's address is no address"),
+    (TimeoutError, "it takes no more of the request"),
     (OSError, "no connection"),
 )
 """First match wins. Their own texts are not shown: they hold addresses with queries, and may hold more."""
@@ -145,24 +126,35 @@ class Remote:
         self._base = base_url.rstrip("/")
         self._token = token
         self._shown = urlsplit(self._base).netloc
-        self._adapter = _Adapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
+        self._connections = connections
         self._proxies = requests.utils.get_environ_proxies(self._base, no_proxy=None)
         self._verify = _verification(self._base)
-        self._agent = f"transcriptd/{__version__}"
+        self._fixed = {"User-Agent": f"transcriptd/{__version__}", "Accept-Encoding": "identity"}
+        self._pool: urllib3.HTTPConnectionPool | None = None
+        self._pool_lock = threading.Lock()
+        # What stands in the request line: all of the address where a proxy has to know it.
+        self._prefix = urlsplit(self._base).path
 
     def send(self, request: Request) -> RawReply:
         """Raises Unreachable when no whole answer comes back, Unauthorized when there is no token to send."""
-        prepared = self._prepare(request)
+        headers = {"Authorization": f"Bearer {self._find_token()}", **self._fixed, **request.headers}
+        body = request.body or b""
+        size = body.size if isinstance(body, LongBody) else len(body)
+        headers["Content-Length"] = str(size)
         try:
-            response = self._adapter.send(
-                prepared,
-                stream=True,
-                timeout=(CONNECT_S, READ_S),
-                verify=self._verify,
-                proxies=self._proxies,
+            response = self._open_pool().urlopen(
+                request.method,
+                self._prefix + request.path,
+                body=body if isinstance(body, bytes) and size <= _WRITE_BYTES else _Pieces(body),  # type: ignore[arg-type]
+                headers=headers,
+                redirect=False,
+                retries=False,
+                assert_same_host=False,
+                preload_content=False,
+                timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
             )
             with contextlib.closing(response):
-                body = self._read(response, request.max_reply_bytes)
+                answer = self._read(response, request.max_reply_bytes)
         except (
             requests.exceptions.RequestException,
             urllib3.exceptions.HTTPError,
@@ -171,14 +163,16 @@ class Remote:
             _TooSlow,
         ) as exc:
             raise Unreachable(f"{self._shown} can't be reached: {_reason(exc)}") from exc
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return RawReply(response.status_code, headers, body)
+        return RawReply(response.status, {name.lower(): value for name, value in response.headers.items()}, answer)
 
     def close(self) -> None:
         """Drops pooled connections; those in use end with their request. The next request opens new ones."""
-        self._adapter.close()
+        with self._pool_lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
 
-    def _prepare(self, request: Request) -> requests.PreparedRequest:
+    def _find_token(self) -> str:
         token = self._token()
         if token is None:
             raise Unauthorized(f"there is no token for {self._shown}", hint="set TRANSCRIPTD_TOKEN")
@@ -186,30 +180,28 @@ class Remote:
             raise Unauthorized(
                 f"the token for {self._shown} holds characters that no header takes", hint="set TRANSCRIPTD_TOKEN"
             )
-        prepared = requests.PreparedRequest()
-        prepared.method = request.method
-        prepared.url = self._base + request.path
-        prepared.headers = requests.structures.CaseInsensitiveDict(
-            {
-                "Authorization": f"Bearer {token}",
-                "User-Agent": self._agent,
-                "Accept-Encoding": "identity",
-                **request.headers,
-            }
-        )
-        body = request.body or b""
-        if not isinstance(body, LongBody) and len(body) <= _WRITE_BYTES:
-            prepared.headers["Content-Length"] = str(len(body))
-            prepared.body = body
-            return prepared
-        pieces = body.pieces() if isinstance(body, LongBody) else iter([body])
-        prepared.headers["Content-Length"] = str(body.size if isinstance(body, LongBody) else len(body))
-        prepared.body = _Pieces(pieces)  # type: ignore[assignment]  # any iterable is sent; the stubs know bytes
-        return prepared
+        return token
 
-    def _read(self, response: requests.Response, limit: int) -> bytes:
+    def _open_pool(self) -> urllib3.HTTPConnectionPool:
+        with self._pool_lock:
+            if self._pool is None:
+                self._pool = self._make_pool()
+            return self._pool
+
+    def _make_pool(self) -> urllib3.HTTPConnectionPool:
+        adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=self._connections)
+        to_base = requests.Request("GET", self._base).prepare()
+        pool = adapter.get_connection_with_tls_context(to_base, self._verify, proxies=self._proxies)
+        assert isinstance(pool, urllib3.HTTPConnectionPool)  # noqa: S101 - both kinds are; the stubs know less
+        adapter.cert_verify(pool, self._base, self._verify, None)  # type: ignore[no-untyped-call]
+        if adapter.request_url(to_base, self._proxies).startswith("http"):
+            self._prefix = self._base
+        pool.ConnectionCls = _TlsConnection if isinstance(pool, urllib3.HTTPSConnectionPool) else _Connection
+        return pool
+
+    def _read(self, response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
         parts, size = [], 0
-        for part in response.raw.stream(_READ_BYTES, decode_content=True):
+        for part in response.stream(_READ_BYTES, decode_content=True):
             parts.append(part)
             size += len(part)
             if size > limit:
@@ -218,16 +210,16 @@ class Remote:
 
 
 class _Pieces:
-    """An iterable body whose length is told by the header, in pieces that a slow line takes within a timeout."""
+    """A body in pieces that a slow line takes within the timeout of each; its length is told by the header."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, body: bytes | LongBody) -> None:
+        self._body = body
 
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._pieces:
+    def __iter__(self) -> Iterator[memoryview]:
+        for piece in self._body.pieces() if isinstance(self._body, LongBody) else (self._body,):
             view = memoryview(piece)
             for at in range(0, len(view), _WRITE_BYTES):
-                yield bytes(view[at : at + _WRITE_BYTES])
+                yield view[at : at + _WRITE_BYTES]
 
 
 def _verification(url: str) -> bool | str:
