@@ -1,6 +1,7 @@
 """Change notices from the system, as hints. They get lost under load and die with their folder, so scans decide."""
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,10 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
+
+# watchdog 7.1 says so, at length, whenever a folder is made while the one above it is being looked through. Where
+# warnings are errors it ends the thread that reads for all.
+warnings.filterwarnings("ignore", "Callback with id .* already exists", RuntimeWarning, r"watchdog\.")
 
 _WANTED: list[type[FileSystemEvent]] = [
     FileModifiedEvent,
@@ -69,9 +74,9 @@ class Watcher:
 
     def _watch(self, root: str, identity: tuple[int, int]) -> bool:
         try:
-            if self._observer is None or not self._observer.is_alive():
-                self._observer = Observer()
-                self._observer.start()
+            if self._observer is None or not self._observer_is_alive():
+                self.stop()
+                self._observer = _start_observer()
             watch = self._observer.schedule(self._handler, root, recursive=True, event_filter=_WANTED)
         except (OSError, RuntimeError) as exc:
             # RuntimeError: the system has no more threads to give.
@@ -93,9 +98,24 @@ class Watcher:
                 return
 
     def _is_alive(self, watch: ObservedWatch) -> bool:
-        if self._observer is None or not self._observer.is_alive():
+        if self._observer is None or not self._observer_is_alive():
             return False
         return any(emitter.watch == watch and emitter.is_alive() for emitter in self._observer.emitters)
+
+    def _observer_is_alive(self) -> bool:
+        """Of watchdog 7, also the one thread that reads for all emitters; they wait for it without end."""
+        reader = getattr(self._observer, "_inotify_fd", None)
+        return self._observer is not None and self._observer.is_alive() and (reader is None or reader.is_alive())
+
+
+def _start_observer() -> BaseObserver:
+    observer = Observer()
+    try:
+        observer.start()
+    except RuntimeError:
+        observer.stop()  # it may have begun to read
+        raise
+    return observer
 
 
 class _Handler(FileSystemEventHandler):
