@@ -24,6 +24,13 @@ class Observation(NamedTuple):
     inode: int
 
 
+class Gone(NamedTuple):
+    """A file that is no longer there, and the stream it stood for."""
+
+    stream: StreamId
+    path: str
+
+
 class Facts(NamedTuple):
     """What the lines of a session say about it; empty strings where they do not.
 
@@ -44,6 +51,8 @@ class Provider(Protocol):
     """One coding agent: where its transcripts live and how their lines read. Pure; the scanner does the looking."""
 
     name: str
+    telling: tuple[bytes, ...]
+    """How lines begin that tell of their session wherever they stand; they come to `read_facts` marked."""
 
     def roots(self, environment: Mapping[str, str], home: str) -> list[str]:
         """The folders whose trees hold transcripts, absolute."""
@@ -52,5 +61,5 @@ class Provider(Protocol):
         """The stream of the file at `parts` below a root; None for what is no transcript, or can't be told yet.
         `first_lines` reads the first whole lines of the file (at most 64 KiB)."""
 
-    def read_facts(self, lines: Sequence[bytes], known: Facts) -> Facts:
-        """`known`, and what a run of whole lines adds to it."""
+    def read_facts(self, data: bytes, marked: Sequence[bytes], known: Facts) -> Facts:
+        """`known`, and what the first lines of `data` and its marked lines add to it."""

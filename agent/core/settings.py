@@ -32,7 +32,7 @@ SECTION_FIELDS: Mapping[str, Mapping[str, Field]] = {
     "push": {
         "interval_s": Field(float, 30.0, (1, 86_400), "seconds between the passes that catch what was missed"),
         "backlog": Field(bool, True, None, "send also the sessions that were there before the first start"),
-        "workers": Field(int, 8, (1, 8), "requests in flight at the same time, at most"),
+        "workers": Field(int, 4, (1, 8), "requests in flight at the same time, at most"),
         "coalesce_s": Field(float, 0.05, (0, 60), "rest of a file that grew while it was being sent, in seconds"),
     },
     "watch": {
@@ -58,7 +58,7 @@ class Destination:
 class Push:
     interval_s: float = 30.0
     backlog: bool = True
-    workers: int = 8
+    workers: int = 4
     coalesce_s: float = 0.05
 
 

@@ -92,6 +92,32 @@ def extend_chain(chain: bytes, lines: Iterable[bytes]) -> bytes:
     return chain
 
 
+class Run(NamedTuple):
+    """Whole lines at the beginning of some bytes: how many, how many bytes with their newlines, the chain hash behind
+    the last, and those that begin in a way that was asked for."""
+
+    entries: int
+    size: int
+    chain: bytes
+    marked: list[bytes]
+
+
+def measure_run(chain: bytes, data: bytes, most: int, beginnings: tuple[bytes, ...] = ()) -> Run:
+    """The whole lines of `data`, at most `most`, and hn over them; `chain` is that before them. Copies no line that is
+    not marked: this is what every byte goes through."""
+    view, find, starts = memoryview(data), data.find, data.startswith
+    entries = at = 0
+    marked = []
+    while entries < most and (end := find(b"\n", at)) >= 0:
+        link = blake2b(chain, digest_size=32)
+        link.update(view[at:end])
+        chain = link.digest()
+        if starts(beginnings, at):
+            marked.append(data[at:end])
+        entries, at = entries + 1, end + 1
+    return Run(entries, at, chain, marked)
+
+
 def extend_chain_by_pieces(chain: bytes, pieces: Iterable[bytes]) -> bytes:
     """The same over one line that is given in pieces."""
     link = blake2b(chain, digest_size=32)

@@ -7,6 +7,7 @@ it in virtual time.
 
 import logging
 from collections.abc import Callable, Sequence
+from sys import intern
 from typing import NamedTuple
 
 from agent.core.backoff import TRIES, retry_delay_s
@@ -19,7 +20,7 @@ from agent.core.lifecycle import (
     State,
     next_state,
 )
-from agent.core.session import Observation, StreamId
+from agent.core.session import Gone, Observation, StreamId
 from agent.core.wire import (
     Accepted,
     BadEntry,
@@ -77,7 +78,7 @@ class Observed(NamedTuple):
 
 
 class Vanished(NamedTuple):
-    paths: Sequence[str]
+    gone: Sequence[Gone]
 
 
 class Retry(NamedTuple):
@@ -112,7 +113,6 @@ class Engine:
         self.rivals: dict[StreamId, dict[str, Observation]] = {}
         """Files that claim an id which another file is followed for."""
         self._tombstones: dict[TrackKey, dict[int, int]] = {}
-        self._by_path: dict[str, StreamId] = {}
         self._in_flight = 0
         self._timers: Timers[TrackKey | str] = Timers()
         self._began_at_s = 0.0
@@ -133,11 +133,10 @@ class Engine:
 
     def _remember(self, row: TrackRow) -> None:
         state = State(row.state)
-        track = Track(row.stream, row.provider, row.path, row.size, row.mtime_ns, state, row.cursor)
-        track.reason, track.attempts = row.reason, row.attempts
-        key = TrackKey(row.destination, row.stream)
+        track = Track(row.stream, intern(row.provider), row.path, row.size, row.mtime_ns, state, row.cursor)
+        track.reason, track.attempts = intern(row.reason), row.attempts
+        key = TrackKey(intern(row.destination), row.stream)
         self.tracks[key] = track
-        self._by_path[row.path] = row.stream
         self._tell_meta(key)
         if state not in (State.SYNCED, State.PRIVATE, State.REFUSED, State.DELETED_ON_SERVER, State.GONE):
             track.state = State.DUE
@@ -151,8 +150,8 @@ class Engine:
                 for observation in event.observations:
                     self._observe(observation, event.live)
             case Vanished():
-                for path in event.paths:
-                    self._vanish(path)
+                for gone in event.gone:
+                    self._vanish(gone)
             case Retry():
                 self._retry()
             case _:
@@ -185,19 +184,15 @@ class Engine:
     def _observe(self, seen: Observation, live: bool) -> None:
         if not self._limits.backlog and self._is_history(seen):
             return
-        current = self._by_path.get(seen.path)
-        if current is not None and current != seen.stream:
-            seen = seen._replace(stream=current)  # a flat subagent file keeps the session it was first filed under
         followed = self._followed_path(seen.stream)
         if followed is not None and followed != seen.path:
             self.rivals.setdefault(seen.stream, {})[seen.path] = seen
             return
-        self._by_path[seen.path] = seen.stream
         for destination in self.gates:
             self._observe_at(TrackKey(destination.name, seen.stream), seen, live)
 
     def _is_history(self, seen: Observation) -> bool:
-        is_old = seen.mtime_ns < self._began_at_s * 1e9 and seen.path not in self._by_path
+        is_old = seen.mtime_ns < self._began_at_s * 1e9 and self._followed_path(seen.stream) is None
         (self.held_back.add if is_old else self.held_back.discard)(seen.path)
         return is_old
 
@@ -225,12 +220,11 @@ class Engine:
             track.live = True
         self._apply(key, track, Event.GREW)
 
-    def _vanish(self, path: str) -> None:
-        stream = self._by_path.pop(path, None)
+    def _vanish(self, gone: Gone) -> None:
+        stream, path = gone
         self.held_back.discard(path)
-        if stream is None:
-            for rivals in self.rivals.values():
-                rivals.pop(path, None)
+        if self._followed_path(stream) != path:
+            self.rivals.get(stream, {}).pop(path, None)
             return
         for destination in self.gates:
             key = TrackKey(destination.name, stream)

@@ -1,6 +1,9 @@
 """What is known of sessions beside their entries, and which destination was told of it."""
 
 import hashlib
+from sys import intern
+
+import msgspec
 
 from agent.core.session import Facts, StreamId
 from agent.core.wire import Meta
@@ -14,12 +17,13 @@ class SessionFacts:
         self._journal = journal
         self._host = host
         self._version = version
-        self._told: dict[tuple[str, str], str] = {}
+        self._told: dict[str, dict[str, str]] = {}
         self.known: dict[str, Facts] = {}
 
     def load(self, store: Store) -> None:
-        self.known = dict(store.sessions())
-        self._told = {(destination, session): digest for destination, session, digest in store.metas()}
+        self.known = {session: _shared(facts) for session, facts in store.sessions()}
+        for destination, session, digest in store.metas():
+            self._told.setdefault(destination, {})[session] = digest
 
     def of(self, session_id: str) -> Facts:
         return self.known.get(session_id, Facts())
@@ -31,18 +35,23 @@ class SessionFacts:
             facts = facts._replace(title=before.title, prompt=before.prompt)
         learned = before.merged(facts)
         if learned != before:
-            self.known[stream.session_id] = learned
+            self.known[stream.session_id] = _shared(learned)
             self._journal.note_session(stream.session_id, learned)
 
     def meta(self, session_id: str, provider: str) -> tuple[Meta, str]:
         """What a server is told, and a digest to know it again by."""
         facts = self.of(session_id)
         meta = Meta(provider, facts.project, facts.title or facts.prompt, self._host, self._version)
-        return meta, hashlib.sha256(repr(meta).encode()).hexdigest()[:16]
+        return meta, hashlib.blake2b(msgspec.json.encode(meta), digest_size=8).hexdigest()
 
     def is_told(self, destination: str, session_id: str, provider: str) -> bool:
-        return self._told.get((destination, session_id)) == self.meta(session_id, provider)[1]
+        return self._told.get(destination, {}).get(session_id) == self.meta(session_id, provider)[1]
 
     def note_told(self, destination: str, session_id: str, digest: str) -> None:
-        self._told[destination, session_id] = digest
+        self._told.setdefault(destination, {})[session_id] = digest
         self._journal.note_meta(destination, session_id, digest)
+
+
+def _shared(facts: Facts) -> Facts:
+    """Many sessions have one project."""
+    return facts._replace(project=intern(facts.project))

@@ -1,6 +1,6 @@
 """Does one thing: a task in, an outcome out. Knows files and the network; decides no state and keeps none."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
 from agent.core.identity import (
@@ -17,6 +17,7 @@ from agent.core.transcript import (
     entry_uuid,
     extend_chain,
     extend_chain_by_pieces,
+    measure_run,
     split_lines,
     tombstone_line,
     walk_entries,
@@ -68,9 +69,6 @@ _T = TypeVar("_T")
 LOGLINES_LIMIT_BYTES = 256 << 20
 """A base server tells its head only with the whole session around it."""
 
-_FIRST_LINES = 64
-"""Where project and first prompt of a session stand, if anywhere."""
-
 
 class Sender(Protocol):
     """`system.remote.Remote`, or a test's wire."""
@@ -121,44 +119,29 @@ class Pusher:
         cursor = task.cursor
         with TranscriptFile(task.path) as file:
             size = file.size()
-            window = min(cursor.offset, MARKER_WINDOW_BYTES)
-            if size < cursor.offset:
+            if size < cursor.offset or _marker_at(file, cursor.offset) != cursor.marker:
                 return Rewritten(task.key)
-            data = file.read_at(cursor.offset - window, window + task.max_bytes)
-            if marker_of(data[:window]) != cursor.marker:
-                return Rewritten(task.key)
-            data = data[window:]
+            data = file.read_at(cursor.offset, task.max_bytes)
             whole = whole_lines_bytes(data)
             if whole == 0 and len(data) >= task.max_bytes:
                 return self._push_long(task, file, size)
             if whole == 0:
                 return Pushed(task.key, cursor, Accepted(), size, more=False, facts=task.facts)
-            lines = split_lines(data[:whole])
-            facts = self._facts(task, lines)
             send = self._send_batch if task.bulk else self._send_run
-            cursor, reply, at_fault = send(task, file, data, lines)
+            cursor, reply, at_fault, facts = send(task, file, data)
             more = cursor.offset < task.cursor.offset + whole or len(data) >= task.max_bytes
             return Pushed(task.key, cursor, reply, size, more, facts, at_fault)
 
-    def _facts(self, task: PushTask, lines: Sequence[bytes]) -> Facts:
-        known = task.facts
-        complete = known.project and known.prompt
-        return self._providers[task.provider].read_facts(lines if complete else lines[:_FIRST_LINES], known)
-
-    def _send_batch(
-        self, task: PushTask, file: TranscriptFile, data: bytes, lines: list[bytes]
-    ) -> tuple[Cursor, Reply, int]:
-        cursor = task.cursor
-        if len(lines) > task.max_entries:
-            lines = lines[: task.max_entries]
-        used = sum(map(len, lines)) + len(lines)
-        first = cursor.entry_count + 1
-        sent = lines
+    def _send_batch(self, task: PushTask, file: TranscriptFile, data: bytes) -> tuple[Cursor, Reply, int, Facts]:
+        cursor, provider = task.cursor, self._providers[task.provider]
+        run = measure_run(cursor.chain, data, task.max_entries, provider.telling)
+        body = data if run.size == len(data) else data[: run.size]
+        batch = _Batch(body, run.entries, cursor.offset + run.size, run.chain)
         if task.tombstones:
-            sent = [_as_sent(line, task.tombstones.get(first + index)) for index, line in enumerate(lines)]
-        body = (data if used == len(data) else data[:used]) if sent is lines else b"\n".join(sent) + b"\n"
-        batch = _Batch(body, len(lines), cursor.offset + used, extend_chain(cursor.chain, sent))
-        return self._append(task, file, batch)
+            first = cursor.entry_count + 1
+            sent = [_as_sent(line, task.tombstones.get(first + at)) for at, line in enumerate(split_lines(body))]
+            batch = batch._replace(body=b"\n".join(sent) + b"\n", chain=extend_chain(cursor.chain, sent))
+        return *self._append(task, file, batch), provider.read_facts(body, run.marked, task.facts)
 
     def _append(self, task: PushTask, file: TranscriptFile, batch: _Batch) -> tuple[Cursor, Reply, int]:
         request = append_request(
@@ -222,14 +205,12 @@ class Pusher:
             return cursor, reply
         return passed._replace(last_uuid=found, sent_count=cursor.sent_count + 1), reply
 
-    def _send_run(
-        self, task: PushTask, file: TranscriptFile, data: bytes, lines: list[bytes]
-    ) -> tuple[Cursor, Reply, int]:
+    def _send_run(self, task: PushTask, file: TranscriptFile, data: bytes) -> tuple[Cursor, Reply, int, Facts]:
         """One entry a request, as far as it goes. Entries without a uuid have no place on a base server."""
         offset, count, sent = task.cursor.offset, task.cursor.entry_count, task.cursor.sent_count
         last, reply = task.cursor.last_uuid, Accepted()
         answer: Reply = reply
-        for line in lines:
+        for line in split_lines(data[: whole_lines_bytes(data)]):
             found = entry_uuid(line)
             if found is not None:
                 body = _as_sent(line, task.tombstones.get(count + 1))
@@ -241,9 +222,11 @@ class Pusher:
             if self._is_stopping():
                 break
         if offset == task.cursor.offset:
-            return task.cursor, answer, 1
-        cursor = Cursor(offset, count, last, task.cursor.chain, _marker_at(file, offset), task.cursor.generation, sent)
-        return cursor, answer, 1
+            return task.cursor, answer, 1, task.facts
+        marker = _marker_at(file, offset)
+        cursor = Cursor(offset, count, last, task.cursor.chain, marker, task.cursor.generation, sent)
+        # Facts of a session are not told to a base server; `sessions list` shows them all the same.
+        return cursor, answer, 1, self._providers[task.provider].read_facts(data, (), task.facts)
 
     def _put(self, task: PushTask, last: str | None, body: bytes | LongBody) -> Reply:
         request = put_entry_request(task.key.stream.session_id, last, body)

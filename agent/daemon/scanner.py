@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from agent.core.session import Observation, Provider, StreamId
+from agent.core.session import Gone, Observation, Provider, StreamId
 from agent.core.transcript import split_lines, whole_lines_bytes
 from agent.errors import DiskError, FileVanished
-from agent.system.files import Entry, TranscriptFile, list_folder, look_at
+from agent.system.files import Entry, TranscriptFile, is_missing, list_folder, look_at
 
 _FIRST_BYTES = 64 << 10
 _CHUNK = 512
@@ -32,13 +32,13 @@ class Root(NamedTuple):
 
 
 class Scanner:
-    """For one thread. `observed(observations, live)` and `vanished(paths)` take what it found."""
+    """For one thread. `observed(observations, live)` and `vanished(gone)` take what it found."""
 
     def __init__(
         self,
         roots: Sequence[Root],
         observed: Callable[[list[Observation], bool], None],
-        vanished: Callable[[list[str]], None],
+        vanished: Callable[[list[Gone]], None],
     ) -> None:
         self._roots = roots
         self._observed = observed
@@ -68,7 +68,7 @@ class Scanner:
             return
         entry = look_at(path)
         if entry is None:
-            self._forget([path] if path in self._known else [])
+            self._forget([path] if path in self._known and self._is_gone(path) else [])
         elif entry.is_folder:
             self._report(self._walk(root, path, set()), live=live)
         else:
@@ -160,15 +160,25 @@ class Scanner:
     def _is_gone(self, path: str) -> bool:
         """Absence in a listing is not enough: a folder that may not be read, or a root that is not mounted, says
         nothing about the files in it."""
-        if any(path.startswith(folder) for folder in self.unreadable):
+        if path in self.unreadable or any(path.startswith(folder + os.sep) for folder in self.unreadable):
             return False
-        root = next((one for one in self._roots if one.holds(path)), None)
-        return root is not None and look_at(root.path) is not None and look_at(path) is None
+        return is_missing(path) and any(one.holds(path) and not is_missing(one.path) for one in self._roots)
 
     def _forget(self, paths: list[str]) -> None:
+        gone = []
         for path in paths:
+            stream = self._stream_of(path)
+            if stream is not None:
+                gone.append(Gone(stream, path))
             self._known.pop(path, None)
             self._filed.pop(path, None)
             self._recent.pop(path, None)
-        if paths:
-            self._vanished(paths)
+        if gone:
+            self._vanished(gone)
+
+    def _stream_of(self, path: str) -> StreamId | None:
+        """The stream of a known file, which can't be asked any more."""
+        root = next((one for one in self._roots if one.holds(path)), None)
+        if path in self._filed or root is None:
+            return self._filed.get(path)
+        return root.provider.classify(root.parts(path), list)

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from agent import __version__
-from agent.core.session import Observation
+from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, is_loopback
 from agent.core.wire import Unavailable
 from agent.daemon.engine import Engine, Input, Observed, Retry, Vanished
@@ -302,8 +302,8 @@ class Daemon:
     def _observed(self, observations: list[Observation], live: bool) -> None:
         self._inbox.put(Observed(observations, live))
 
-    def _vanished(self, paths: list[str]) -> None:
-        self._inbox.put(Vanished(paths))
+    def _vanished(self, gone: list[Gone]) -> None:
+        self._inbox.put(Vanished(gone))
 
 
 def _remote(one: Destination, tokens: TokenSource) -> Remote:

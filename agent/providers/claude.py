@@ -24,6 +24,12 @@ _PROMPT_CHARACTERS = 120
 _TITLES = {"custom-title": "customTitle", "summary": "summary", "ai-title": "aiTitle"}
 """Line types that name a session, and where the name stands."""
 
+telling = tuple(f'{{"type":"{kind}"'.encode() for kind in _TITLES)
+"""Claude Code writes such lines with their type first."""
+
+_FIRST_LINES = 64
+_LONGEST_TELLING_BYTES = 1 << 16
+
 
 class _Line(msgspec.Struct):
     type: Any = None
@@ -72,23 +78,26 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and value not in ("", ".", "..")
 
 
-def read_facts(lines: Sequence[bytes], known: Facts) -> Facts:
-    tells = _names_it if known.project and known.prompt else _may_tell
-    facts = known
-    for line in _read([one for one in lines if tells(one)]):
-        project = line.cwd if isinstance(line.cwd, str) else ""
-        facts = facts.merged(Facts(project, _title(line), "" if facts.prompt else _prompt(line)))
+def read_facts(data: bytes, marked: Sequence[bytes], known: Facts) -> Facts:
+    facts = known if known.project and known.prompt else _read_beginning(data, known)
+    for line in _read(marked):
+        facts = facts.merged(Facts(title=_title(line)))
     return facts
 
 
-def _names_it(line: bytes) -> bool:
-    """Cheap and generous: keys that give a title stand at the beginning of short lines."""
-    start = line[:64]
-    return b'-title"' in start or b'"summary"' in start
-
-
-def _may_tell(line: bytes) -> bool:
-    return len(line) < 1 << 16 and (b'"cwd"' in line or _names_it(line))
+def _read_beginning(data: bytes, facts: Facts) -> Facts:
+    """Project and first prompt, which stand in the first lines if anywhere."""
+    at = 0
+    for _ in range(_FIRST_LINES):
+        end = data.find(b"\n", at)
+        if end < 0 or (facts.project and facts.prompt):
+            break
+        if end - at < _LONGEST_TELLING_BYTES:
+            for line in _read([data[at:end]]):
+                project = line.cwd if isinstance(line.cwd, str) else ""
+                facts = facts.merged(Facts(project, prompt="" if facts.prompt else _prompt(line)))
+        at = end + 1
+    return facts
 
 
 def _read(lines: Sequence[bytes]) -> list[_Line]:

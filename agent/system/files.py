@@ -141,6 +141,17 @@ def look_at(path: str) -> Entry | None:
         return None
 
 
+def is_missing(path: str) -> bool:
+    """Whether the system says that nothing is there, which is not the same as that it may not be seen."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _entry(name: str, path: str, seen: os.stat_result) -> Entry | None:
     is_folder = stat.S_ISDIR(seen.st_mode)
     if not is_folder and not stat.S_ISREG(seen.st_mode):

@@ -33,7 +33,6 @@ READ_S = 60.0
 REPLY_S = 120.0
 """All of an answer, against servers that drip."""
 
-_READ_BYTES = 1 << 16
 _WRITE_BYTES = 1 << 16
 """A timeout counts for each piece. A whole batch in one piece would need a fast uplink."""
 
@@ -131,6 +130,7 @@ class Remote:
         self._verify = _verification(self._base)
         self._fixed = {"User-Agent": f"transcriptd/{__version__}", "Accept-Encoding": "identity"}
         self._pool: urllib3.HTTPConnectionPool | None = None
+        self._timeout = urllib3.Timeout(connect=CONNECT_S, read=READ_S)
         self._pool_lock = threading.Lock()
         # What stands in the request line: all of the address where a proxy has to know it.
         self._prefix = urlsplit(self._base).path
@@ -151,7 +151,7 @@ class Remote:
                 retries=False,
                 assert_same_host=False,
                 preload_content=False,
-                timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
+                timeout=self._timeout,
             )
             with contextlib.closing(response):
                 answer = self._read(response, request.max_reply_bytes)
@@ -200,13 +200,10 @@ class Remote:
         return pool
 
     def _read(self, response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
-        parts, size = [], 0
-        for part in response.stream(_READ_BYTES, decode_content=True):
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                raise Unreachable(f"{self._shown} answers with more than {limit} bytes, which is not this protocol")
-        return b"".join(parts)
+        body = response.read(limit + 1, decode_content=True)
+        if len(body) > limit:
+            raise Unreachable(f"{self._shown} answers with more than {limit} bytes, which is not this protocol")
+        return body
 
 
 class _Pieces:

@@ -21,6 +21,7 @@ from agent.core.transcript import (
     describe_line,
     entry_uuid,
     extend_chain,
+    measure_run,
     split_lines,
     tombstone_line,
     usable_uuid,
@@ -237,3 +238,16 @@ def test_the_namespace_is_fixed() -> None:
     assert json.loads(VECTORS.read_text(encoding="utf-8"))["namespace"] == str(ENTRY_NAMESPACE)
     name = "s\nsub\n3\n" + "0" * 64
     assert derived_id("s", "sub", 3, "0" * 64) == str(uuid.uuid5(ENTRY_NAMESPACE, name))
+
+
+@given(st.lists(st.binary(max_size=30).map(lambda data: data.replace(b"\n", b" ")), max_size=8), st.binary(max_size=9))
+def test_a_run_is_what_its_lines_are(content: list[bytes], rest: bytes) -> None:
+    rest = rest.replace(b"\n", b" ")
+    data = b"".join(line + b"\n" for line in content)
+    for most in (0, 1, len(content), 99):
+        taken = content[:most]
+        run = measure_run(EMPTY_CHAIN, data + rest, most, (b"a", b"\x00"))
+        assert run.entries == len(taken)
+        assert run.size == sum(len(line) + 1 for line in taken)
+        assert run.chain == extend_chain(EMPTY_CHAIN, taken)
+        assert run.marked == [line for line in taken if line.startswith((b"a", b"\x00"))]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.session import Facts, Observation, StreamId
-from agent.core.transcript import split_lines, whole_lines_bytes
+from agent.core.transcript import EMPTY_CHAIN, measure_run, split_lines, whole_lines_bytes
 from agent.daemon.scanner import Root, Scanner
 from agent.providers import PROVIDERS, claude
 
@@ -25,7 +25,9 @@ def unread() -> list[bytes]:
 
 
 def lines(*values: Any) -> Callable[[], list[bytes]]:
-    return lambda: [one if isinstance(one, bytes) else json.dumps(one).encode() for one in values]
+    return lambda: [
+        one if isinstance(one, bytes) else json.dumps(one, separators=(",", ":")).encode() for one in values
+    ]
 
 
 def classify(path: str, first_lines: Callable[[], list[bytes]] = unread) -> StreamId | None:
@@ -136,7 +138,13 @@ def user(content: Any, cwd: str | None = "/home/ada/tide", **more: Any) -> dict[
 
 
 def read(*values: Any, known: Facts = Facts()) -> Facts:  # noqa: B008 - a value that never changes
-    return claude.read_facts(lines(*values)(), known)
+    return read_lines(lines(*values)(), known)
+
+
+def read_lines(values: Sequence[bytes], known: Facts) -> Facts:
+    """As a pusher reads them: in one piece, with the lines marked that tell something wherever they stand."""
+    data = b"".join(line + b"\n" for line in values)
+    return claude.read_facts(data, measure_run(EMPTY_CHAIN, data, len(values), claude.telling).marked, known)
 
 
 def test_the_first_folder_names_the_project() -> None:
@@ -230,18 +238,18 @@ BOMBS = [
 @pytest.mark.parametrize("bomb", BOMBS, ids=range(len(BOMBS)))
 def test_a_broken_line_costs_nothing_but_itself(bomb: bytes) -> None:
     after = json.dumps(user("Plot the tides")).encode()
-    found = claude.read_facts([bomb, after], Facts())
+    found = read_lines([bomb, after], Facts())
     assert found == Facts("/home/ada/tide", "", "Plot the tides")
 
 
 def test_a_line_nested_deep_in_its_message_gives_its_folder_only() -> None:
     deep = b'{"cwd":"/deep","type":"user","message":{"content":' + b"[" * 20_000 + b"]" * 20_000 + b"}}"
-    assert claude.read_facts([deep], Facts()).prompt == ""
+    assert read_lines([deep], Facts()).prompt == ""
 
 
 @given(st.lists(st.binary(max_size=80) | st.sampled_from(BOMBS), max_size=6))
 def test_no_bytes_break_it(values: list[bytes]) -> None:
-    claude.read_facts(values, Facts())
+    read_lines(values, Facts())
     claude.classify((PROJECT, "agent-1.jsonl"), lambda: values)
 
 
@@ -253,10 +261,10 @@ def test_it_does_not_matter_in_what_portions_lines_are_read() -> None:
         {"type": "custom-title", "customTitle": "new"},
         user("and the moon", cwd="/elsewhere"),
     )()
-    whole = claude.read_facts(values, Facts())
+    whole = read_lines(values, Facts())
     assert whole == Facts("/home/ada/tide", "new", "Plot the tides")
     for cut in range(len(values) + 1):
-        assert claude.read_facts(values[cut:], claude.read_facts(values[:cut], Facts())) == whole
+        assert read_lines(values[cut:], read_lines(values[:cut], Facts())) == whole
 
 
 # --- what real versions wrote --------------------------------------------------------------------------------------
@@ -307,7 +315,7 @@ def test_every_real_session_says_where_it_began(corpus: Path, version: str) -> N
     for one in discover(corpus / "claude" / version / "projects"):
         data = Path(one.path).read_bytes()
         content = split_lines(data[: whole_lines_bytes(data)])
-        facts = claude.read_facts(content, Facts())
+        facts = read_lines(content, Facts())
         if any(b'"cwd"' in line and line.startswith(b"{") and line.endswith(b"}") for line in content):
             assert facts.project.startswith("/"), one.stream
         fits = len(facts.prompt) <= 120 and facts.prompt == " ".join(facts.prompt.split())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import Observation, StreamId
+from agent.core.session import Gone, Observation, StreamId
 from agent.daemon import scanner as scanner_module
 from agent.daemon.scanner import Root, Scanner
 from agent.providers import claude
@@ -32,8 +32,8 @@ class Told:
     def _observed(self, observations: Sequence[Observation], live: bool) -> None:
         self.chunks.append((list(observations), live))
 
-    def _vanished(self, paths: list[str]) -> None:
-        self._gone += paths
+    def _vanished(self, gone: list[Gone]) -> None:
+        self._gone += [one.path for one in gone]
 
     def seen(self) -> list[Observation]:
         found = [one for chunk, _ in self.chunks for one in chunk]
@@ -426,7 +426,6 @@ def test_a_flat_subagent_that_may_not_be_read_is_told_once_it_may(reachable: Pat
 
 
 @needs_posix
-@pytest.mark.xfail(strict=True, reason="scanner._is_gone compares the beginnings of names, not whole folders")
 def test_a_folder_that_may_not_be_read_does_not_speak_for_its_neighbour(reachable: Path) -> None:
     told = Told(reachable)
     write(reachable / "p" / "s.jsonl")
@@ -441,7 +440,6 @@ def test_a_folder_that_may_not_be_read_does_not_speak_for_its_neighbour(reachabl
 
 @needs_posix
 @pytest.mark.parametrize("hidden", ["p", ""], ids=["folder", "root"])
-@pytest.mark.xfail(strict=True, reason="scanner.look takes a refused look for a deleted file; scan does not")
 def test_a_second_look_at_a_file_that_may_not_be_seen_is_no_deletion(reachable: Path, hidden: str) -> None:
     told = Told(reachable)
     path = write(reachable / "p" / "s.jsonl")
@@ -452,7 +450,6 @@ def test_a_second_look_at_a_file_that_may_not_be_seen_is_no_deletion(reachable: 
     assert told.gone() == []
 
 
-@pytest.mark.xfail(strict=True, reason="scanner.look does not ask whether the root is there; scan does")
 def test_a_second_look_while_the_root_is_away_is_no_deletion(root: Path, told: Told) -> None:
     path = write(root / "p" / "s.jsonl")
     told.scan()
