@@ -1,7 +1,9 @@
 """`transcriptd config`, and how every command finds its settings."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +11,9 @@ from agent.core.settings import EXAMPLE_TEXT, Settings, parse_settings, render_s
 from agent.errors import SettingsError
 from agent.system.files import read_text
 from agent.system.paths import Paths, default_paths
+
+if TYPE_CHECKING:
+    from agent.system.state_db import StateDb
 
 
 def load_settings(paths: Paths) -> Settings:
@@ -26,6 +31,19 @@ def load_with_destination(paths: Paths) -> Settings:
             hint='add to it: [[destination]] and below that url = "https://…"; to look around first: transcriptd try',
         )
     return settings
+
+
+@contextmanager
+def remembered(paths: Paths) -> Iterator["StateDb | None"]:
+    """The state, to be read beside a daemon or without one; None when there is none that can be read."""
+    from agent.system.state_db import open_state_readonly
+
+    store = open_state_readonly(paths.database)
+    try:
+        yield store
+    finally:
+        if store is not None:
+            store.close()
 
 
 def environment() -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.config import environment, load_settings, load_with_destination
+from agent.cli.config import environment, load_settings, load_with_destination, remembered
 from agent.errors import MachineError, NotRunning
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths, make_private_folder
@@ -159,11 +159,10 @@ def _list_unsent(paths: Paths, as_json: bool) -> None:
     from agent.cli.output import clean, console, make_table, plural, print_json, size_words
     from agent.daemon.scanner import Scanner
     from agent.daemon.supervisor import find_roots
-    from agent.system.state_db import open_state_readonly
 
     settings = load_settings(paths)
-    store = open_state_readonly(paths.database)
-    sent = {row.stream: row.cursor.offset for row in store.tracks()} if store else {}
+    with remembered(paths) as store:
+        sent = {row.stream: row.cursor.offset for row in store.tracks()} if store else {}
     rows: list[dict[str, Any]] = []
 
     def observed(observations: list[Any], _: bool) -> None:

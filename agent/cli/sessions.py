@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from agent.cli.config import environment, load_with_destination
+from agent.cli.config import environment, load_with_destination, remembered
 from agent.core.session import Facts, StreamId
 from agent.core.status import StreamLine
 from agent.errors import NotRunning, UsageError
@@ -96,10 +96,9 @@ def _read(paths: Paths) -> tuple[list[StreamLine], Mapping[str, Facts]]:
         return msgspec.convert(answer["streams"], list[StreamLine]), facts
     except NotRunning:
         from agent.daemon.report import list_remembered
-        from agent.system.state_db import open_state_readonly
 
-        store = open_state_readonly(paths.database)
-        return (list_remembered(store.tracks()), dict(store.sessions())) if store else ([], {})
+        with remembered(paths) as store:
+            return (list_remembered(store.tracks()), dict(store.sessions())) if store else ([], {})
 
 
 @sessions.command()
@@ -160,16 +159,15 @@ def _fields(one: "Verdict") -> dict[str, Any]:
 def _verify_at(destination: "Destination", lines: list[StreamLine], paths: Paths) -> tuple[list["Verdict"], list[str]]:
     from agent.daemon.verifier import verify_streams
     from agent.system.remote import Remote
-    from agent.system.state_db import open_state_readonly
     from agent.system.tokens import EnvironmentTokens
 
     tokens = EnvironmentTokens(environment())
     remote = Remote(destination.url, lambda: tokens.token(destination.name))
-    store = open_state_readonly(paths.database)
     stones: dict[StreamId, dict[int, int]] = {}
-    for name, stream, ordinal, status in store.tombstones() if store else ():
-        if name == destination.name:
-            stones.setdefault(stream, {})[ordinal] = status
+    with remembered(paths) as store:
+        for name, stream, ordinal, status in store.tombstones() if store else ():
+            if name == destination.name:
+                stones.setdefault(stream, {})[ordinal] = status
     try:
         return verify_streams(remote, [(StreamId(line.session_id, line.subpath), line.path) for line in lines], stones)
     finally:

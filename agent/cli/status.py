@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from agent.cli.config import environment, load_settings
+from agent.cli.config import environment, load_settings, remembered
 from agent.core.status import Status
 from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient
@@ -45,10 +45,9 @@ def read_status(paths: Paths) -> Status:
             return parse_status(client.call("agent.status"))
     except NotRunning:
         from agent.daemon.report import report_remembered
-        from agent.system.state_db import open_state_readonly
 
-        store = open_state_readonly(paths.database)
-        return report_remembered(load_settings(paths), store.tracks() if store else ())
+        with remembered(paths) as store:
+            return report_remembered(load_settings(paths), store.tracks() if store else ())
 
 
 def parse_status(answer: Any) -> Status:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+import agent
 from agent.cli.config import environment
 from agent.errors import MachineError, UsageError
 from agent.system.paths import Paths, default_paths, make_private_folder, paths_below
@@ -154,8 +155,14 @@ def _receiver(data: Path) -> Iterator[_Receiver]:
     """A receiver process on a free port. It ends with us, however we end: its stdin is our pipe."""
     write, read = f"tsd_{secrets.token_urlsafe(32)}", f"tsd_{secrets.token_urlsafe(32)}"
     command = [sys.executable, "-m", "agent", "receiver", "serve", "--port", "0", "--data", str(data)]
+    # `-m` looks in the current folder first, and users have folders named agent: ours is the one beside this file.
+    home_of_package = Path(agent.__file__).resolve().parent.parent
     process = subprocess.Popen(
-        [*command, "--token-stdin", "--until-eof"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "--token-stdin", "--until-eof"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=home_of_package,
     )
     stdin, stdout = process.stdin, process.stdout
     if stdin is None or stdout is None:

@@ -19,12 +19,11 @@ _SOCKET_NAME_BYTES = 100
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """`config`: the settings file. The others are folders; `runtime` holds lock and socket."""
+    """`config`: the settings file. The others are folders; `state` holds lock and socket too."""
 
     config: Path
     state: Path
     logs: Path
-    runtime: Path
 
     @property
     def database(self) -> Path:
@@ -36,8 +35,9 @@ class Paths:
 
     @property
     def socket(self) -> Path:
-        """Below `runtime`, or in a private folder for temporary files where that name is too long for a socket."""
-        path = self.runtime / "control.sock"
+        """In the state folder, where any shell finds it (one may lack XDG_RUNTIME_DIR), or in a private folder for
+        temporary files where that name is too long for a socket."""
+        path = self.state / "control.sock"
         if os.name == "nt" or len(os.fsencode(path)) <= _SOCKET_NAME_BYTES:
             return path
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
@@ -53,18 +53,11 @@ def default_paths(environment: Mapping[str, str]) -> Paths:
         config=Path(platformdirs.user_config_dir(_NAME, appauthor=False)) / "config.toml",
         state=state,
         logs=Path(platformdirs.user_log_dir(_NAME, appauthor=False)),
-        runtime=_runtime_folder(environment, state),
     )
 
 
 def paths_below(home: Path) -> Paths:
-    return Paths(home / "config.toml", home / "state", home / "logs", home / "state")
-
-
-def _runtime_folder(environment: Mapping[str, str], state: Path) -> Path:
-    """`XDG_RUNTIME_DIR` where there is one; it is private and emptied at logout, as a socket wants it."""
-    runtime = environment.get("XDG_RUNTIME_DIR")
-    return Path(runtime) / _NAME if runtime else state
+    return Paths(home / "config.toml", home / "state", home / "logs")
 
 
 def make_private_folder(folder: Path) -> None:

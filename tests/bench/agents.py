@@ -19,7 +19,7 @@ from unittest import mock
 import msgspec
 
 from agent.cli.running import running_daemon, set_up_log
-from agent.core.lifecycle import State
+from agent.core.lifecycle import UNSENT, State
 from agent.core.settings import Destination, Settings, Watch, render_settings
 from agent.core.wire import Accepted
 from agent.daemon import supervisor
@@ -78,7 +78,7 @@ def _serve(home: Path, url: str, root: Path, protocol: str, *, stay: bool) -> No
         engine,
         running_daemon(_settings(url, root, protocol), paths_below(home), FixedToken(TOKEN), watch=stay) as one,
     ):
-        while not one.full_scans or one.ask(lambda engine: engine.is_busy()):
+        while not one.full_scans or one.ask(_has_unsent):
             time.sleep(_LOOK_S)
         took = PassReport(
             time.monotonic() - began_s,
@@ -90,6 +90,11 @@ def _serve(home: Path, url: str, root: Path, protocol: str, *, stay: bool) -> No
         while stay and sys.stdin.readline():
             found, _StampingEngine.stamps[:] = list(_StampingEngine.stamps), []
             _say(found)
+
+
+def _has_unsent(engine: Engine) -> bool:
+    """Entries are what is measured; projects and titles of sessions follow when all of those are sent."""
+    return any(track.state in UNSENT for track in engine.tracks.values())
 
 
 def _say(value: Any) -> None:

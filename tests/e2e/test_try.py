@@ -1,11 +1,13 @@
 """`transcriptd try` on real transcripts of every version at hand."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import command, last_json
+from tests.e2e.processes import command, environment, last_json
 
 
 @pytest.mark.parametrize(
@@ -48,3 +50,19 @@ def test_a_difference_is_not_called_synced(tmp_path: Path) -> None:
     answer = command(tmp_path / "home", "try", "--once", "--json", "--dir", str(projects))
     assert answer.returncode == 1
     assert last_json(answer)["synced"] is False
+
+
+def test_a_folder_of_the_users_that_is_named_agent_is_not_taken_for_ours(tmp_path: Path) -> None:
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent" / "__init__.py").write_text("raise SystemExit('not this one')\n", encoding="utf-8")
+    program = ["transcriptd"] if sys.platform == "win32" else [str(Path(sys.executable).with_name("transcriptd"))]
+    answer = subprocess.run(
+        [*program, "try", "--once", "--json"],
+        cwd=tmp_path,
+        env=environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
