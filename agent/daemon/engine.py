@@ -113,6 +113,8 @@ class Engine:
         self.rivals: dict[StreamId, dict[str, Observation]] = {}
         """Files that claim an id which another file is followed for."""
         self._tombstones: dict[TrackKey, dict[int, int]] = {}
+        self._vanishing: set[str] = set()
+        """Files that went away while they were being sent: told when that has ended."""
         self._in_flight = 0
         self._timers: Timers[TrackKey | str] = Timers()
         self._began_at_s = 0.0
@@ -157,6 +159,8 @@ class Engine:
             case _:
                 self._in_flight -= 1
                 self._outcome(event)
+                if self._vanishing and not isinstance(event, (Probed, MetaSent)):
+                    self._end_vanishing(event.key)
 
     def tick(self) -> None:
         """Fires the timers whose time has come, hands out tasks, writes what is due to be written."""
@@ -213,6 +217,7 @@ class Engine:
         track.size, track.mtime_ns, track.path = seen.size, seen.mtime_ns, seen.path
         if not changed and seen.size == track.cursor.offset:
             return
+        self._vanishing.discard(seen.path)
         self.journal.note_change(key)
         if track.state is State.SYNCED and seen.size == track.cursor.offset == 0:
             return
@@ -223,17 +228,29 @@ class Engine:
     def _vanish(self, gone: Gone) -> None:
         stream, path = gone
         self.held_back.discard(path)
-        if self._followed_path(stream) != path:
+        if path not in self._vanishing and self._followed_path(stream) != path:
             self.rivals.get(stream, {}).pop(path, None)
             return
         for destination in self.gates:
             key = TrackKey(destination.name, stream)
             track = self.tracks.get(key)
-            if track is not None and track.state not in BUSY:
+            if track is not None and track.state in BUSY:
+                self._vanishing.add(path)
+                return
+        self._vanishing.discard(path)
+        for destination in self.gates:
+            key = TrackKey(destination.name, stream)
+            track = self.tracks.get(key)
+            if track is not None:
                 self._apply(key, track, Event.VANISHED)
         successor = next(iter(self.rivals.pop(stream, {}).values()), None)
         if successor is not None:
             self._observe(successor, live=False)
+
+    def _end_vanishing(self, key: TrackKey) -> None:
+        path = self.tracks[key].path
+        if path in self._vanishing:
+            self._vanish(Gone(key.stream, path))
 
     # --- what a pusher brought back ---------------------------------------------------------------------------
 

@@ -83,6 +83,7 @@ class _Batch(NamedTuple):
     entries: int
     end: int
     chain: bytes
+    marker: bytes
 
 
 class Pusher:
@@ -118,8 +119,8 @@ class Pusher:
     def _push(self, task: PushTask) -> Outcome:
         cursor = task.cursor
         with TranscriptFile(task.path) as file:
-            size = file.size()
-            if size < cursor.offset or _marker_at(file, cursor.offset) != cursor.marker:
+            size, before = file.size(), _window_at(file, cursor.offset)
+            if size < cursor.offset or marker_of(before) != cursor.marker:
                 return Rewritten(task.key)
             data = file.read_at(cursor.offset, task.max_bytes)
             whole = whole_lines_bytes(data)
@@ -128,42 +129,41 @@ class Pusher:
             if whole == 0:
                 return Pushed(task.key, cursor, Accepted(), size, more=False, facts=task.facts)
             send = self._send_batch if task.bulk else self._send_run
-            cursor, reply, at_fault, facts = send(task, file, data)
+            cursor, reply, at_fault, facts = send(task, before, data)
             more = cursor.offset < task.cursor.offset + whole or len(data) >= task.max_bytes
             return Pushed(task.key, cursor, reply, size, more, facts, at_fault)
 
-    def _send_batch(self, task: PushTask, file: TranscriptFile, data: bytes) -> tuple[Cursor, Reply, int, Facts]:
+    def _send_batch(self, task: PushTask, before: bytes, data: bytes) -> tuple[Cursor, Reply, int, Facts]:
         cursor, provider = task.cursor, self._providers[task.provider]
         run = measure_run(cursor.chain, data, task.max_entries, provider.telling)
         body = data if run.size == len(data) else data[: run.size]
-        batch = _Batch(body, run.entries, cursor.offset + run.size, run.chain)
+        batch = _Batch(body, run.entries, cursor.offset + run.size, run.chain, _marker_behind(before, body))
         if task.tombstones:
             first = cursor.entry_count + 1
             sent = [_as_sent(line, task.tombstones.get(first + at)) for at, line in enumerate(split_lines(body))]
             batch = batch._replace(body=b"\n".join(sent) + b"\n", chain=extend_chain(cursor.chain, sent))
-        return *self._append(task, file, batch), provider.read_facts(body, run.marked, task.facts)
+        return *self._append(task, batch), provider.read_facts(body, run.marked, task.facts)
 
-    def _append(self, task: PushTask, file: TranscriptFile, batch: _Batch) -> tuple[Cursor, Reply, int]:
+    def _append(self, task: PushTask, batch: _Batch) -> tuple[Cursor, Reply, int]:
         request = append_request(
             task.key.stream, task.cursor.head(), batch.body, chain_after=batch.chain, encoding=task.encoding
         )
         reply = self._ask(task.key.destination, request, decide_append_reply)
         if not isinstance(reply, Accepted):
             return task.cursor, reply, batch.entries
-        cursor = self._advanced(task.cursor, file, batch)
         head = reply.head or Head()
+        cursor = Cursor(
+            batch.end,
+            task.cursor.entry_count + batch.entries,
+            head.last_uuid,
+            batch.chain,
+            batch.marker,
+            head.generation,
+            task.cursor.sent_count + batch.entries,
+        )
         if head.entry_count != cursor.entry_count or head.chain_hash not in (None, cursor.chain.hex()):
             return task.cursor, Conflict(head), batch.entries
-        return cursor._replace(last_uuid=head.last_uuid, generation=head.generation), reply, batch.entries
-
-    def _advanced(self, cursor: Cursor, file: TranscriptFile, batch: _Batch) -> Cursor:
-        return cursor._replace(
-            offset=batch.end,
-            entry_count=cursor.entry_count + batch.entries,
-            sent_count=cursor.sent_count + batch.entries,
-            chain=batch.chain,
-            marker=_marker_at(file, batch.end),
-        )
+        return cursor, reply, batch.entries
 
     def _push_long(self, task: PushTask, file: TranscriptFile, size: int) -> Outcome:
         """A line above `max_bytes`, streamed: read once to hash it, and once to send it."""
@@ -184,7 +184,8 @@ class Pusher:
             found_size, found, digest = describe_line(file.pieces(start, length))
             stone = tombstone_line(found_size, digest, found, status)
             body, chain = stone + b"\n", extend_chain(task.cursor.chain, [stone])
-        cursor, reply, _ = self._append(task, file, _Batch(body, 1, newline + 1, chain))
+        batch = _Batch(body, 1, newline + 1, chain, _marker_at(file, newline + 1))
+        cursor, reply, _ = self._append(task, batch)
         return Pushed(task.key, cursor, reply, size, more, task.facts, at_fault=1)
 
     def _put_long(self, task: PushTask, file: TranscriptFile, length: int, status: int | None) -> tuple[Cursor, Reply]:
@@ -205,11 +206,11 @@ class Pusher:
             return cursor, reply
         return passed._replace(last_uuid=found, sent_count=cursor.sent_count + 1), reply
 
-    def _send_run(self, task: PushTask, file: TranscriptFile, data: bytes) -> tuple[Cursor, Reply, int, Facts]:
+    def _send_run(self, task: PushTask, before: bytes, data: bytes) -> tuple[Cursor, Reply, int, Facts]:
         """One entry a request, as far as it goes. Entries without a uuid have no place on a base server."""
         offset, count, sent = task.cursor.offset, task.cursor.entry_count, task.cursor.sent_count
-        last, reply = task.cursor.last_uuid, Accepted()
-        answer: Reply = reply
+        last = task.cursor.last_uuid
+        answer: Reply = Accepted()
         for line in split_lines(data[: whole_lines_bytes(data)]):
             found = entry_uuid(line)
             if found is not None:
@@ -223,7 +224,7 @@ class Pusher:
                 break
         if offset == task.cursor.offset:
             return task.cursor, answer, 1, task.facts
-        marker = _marker_at(file, offset)
+        marker = _marker_behind(before, data[: offset - task.cursor.offset])
         cursor = Cursor(offset, count, last, task.cursor.chain, marker, task.cursor.generation, sent)
         # Facts of a session are not told to a base server; `sessions list` shows them all the same.
         return cursor, answer, 1, self._providers[task.provider].read_facts(data, (), task.facts)
@@ -357,6 +358,16 @@ def _as_sent(line: bytes, status: int | None) -> bytes:
     return tombstone_line(size, digest, found, status)
 
 
-def _marker_at(file: TranscriptFile, offset: int) -> bytes:
+def _window_at(file: TranscriptFile, offset: int) -> bytes:
+    """What a marker is made of: the bytes before `offset`."""
     window = min(offset, MARKER_WINDOW_BYTES)
-    return marker_of(file.read_at(offset - window, window))
+    return file.read_at(offset - window, window)
+
+
+def _marker_at(file: TranscriptFile, offset: int) -> bytes:
+    return marker_of(_window_at(file, offset))
+
+
+def _marker_behind(before: bytes, sent: bytes) -> bytes:
+    """The marker behind what was sent, from what was read for that: the file may be another one by now."""
+    return marker_of(sent if len(sent) >= MARKER_WINDOW_BYTES else before + sent)

@@ -328,3 +328,62 @@ def test_the_reasons_of_refused_sessions_are_told_once_each(
         agent.append(f"s{number}", lines(1))
     agent.settle()
     assert [what for what, _ in status_of(agent).problems] == ["7 not sent: the server answers 403"]
+
+
+def test_a_file_that_is_rewritten_while_it_is_sent_is_noticed_at_the_next_turn(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    other = lines(6)
+
+    def rewrite(request: Request) -> RawReply | None:
+        if is_append(request):
+            agent.path("s").write_bytes(other)
+        return None
+
+    server = ScriptedServer(receiver, rewrite)
+    agent = make_agent(server)
+    first = lines(3)
+    agent.append("s", first)
+    agent.settle()
+    server.script = lambda request: None
+    agent.append("s", lines(1))
+    agent.settle()
+    assert stored(receiver, "s") == first
+    assert "rewritten" in [row.kind for row in agent.store.audit()]
+
+
+@pytest.mark.parametrize("seen_first", ["the new place", "the old place"])
+@pytest.mark.parametrize("opened", [False, True], ids=["before it is opened", "after it was opened"])
+def test_a_session_that_moves_while_it_is_sent_goes_on(
+    seen_first: str, opened: bool, make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    elsewhere = []
+
+    def move() -> None:
+        elsewhere.append(agent.root / "q" / "s.jsonl")
+        elsewhere[0].parent.mkdir()
+        old = agent.path("s")
+        shutil.move(old, elsewhere[0])
+        for path in (elsewhere[0], old) if seen_first == "the new place" else (old, elsewhere[0]):
+            agent.scanner.look(str(path))
+
+    def script(request: Request) -> RawReply | None:
+        if opened and is_append(request) and not elsewhere:
+            move()
+        return None
+
+    agent = make_agent(ScriptedServer(receiver, script))
+    run_all(agent)
+    agent.append("s", lines(3))
+    agent.look()
+    assert agent.state("s") is State.PUSHING
+    if not opened:
+        move()
+    run_all(agent)
+    agent.settle()
+    with elsewhere[0].open("ab") as file:
+        file.write(lines(1))
+    agent.settle()
+    assert stored(receiver, "s") == elsewhere[0].read_bytes()
+    assert agent.state("s") is State.SYNCED
+    assert not agent.engine.rivals

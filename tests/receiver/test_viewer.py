@@ -19,6 +19,19 @@ from tests.receiver.harness import READER, Client, Receiver, fresh_head, fresh_s
 pytestmark = pytest.mark.e2e
 WAIT_S = 15
 
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+"""A browser that asks nobody but the receiver."""
+
 
 class Page:
     """The viewer in a tab of its own. `waited` waits until the browser finds it so."""
@@ -53,7 +66,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     profile = tmp_path_factory.mktemp("profile")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--user-data-dir={profile}"):
+    for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # The driver must not be asked for over the network, nor the proxy of the machine for loopback.
