@@ -124,20 +124,23 @@ class Engine:
     def start(self) -> None:
         """Takes up what the store remembers and asks each destination what it offers."""
         self._began_at_s = float(self.journal.settle("began_at_s", repr(self._world.now_s())))
-        self.facts.load(self._store)
+        shared: dict[str, str] = {}  # ids recur in every table; here they become one
+        self.facts.load(self._store, shared)
         for name, stream, ordinal, status in self._store.tombstones():
-            self._tombstones.setdefault(TrackKey(name, stream), {})[ordinal] = status
+            self._tombstones.setdefault(TrackKey(name, *stream), {})[ordinal] = status
         for row in self._store.tracks():
             if row.destination in self.gates:
-                self._remember(row)
+                session_id, subpath = row.stream
+                key = TrackKey(self.gates[row.destination].name, shared.setdefault(session_id, session_id), subpath)
+                self._remember(key, row)
         self.gates.open()
         self.tick()
 
-    def _remember(self, row: TrackRow) -> None:
-        state = State(row.state)
-        track = Track(row.stream, intern(row.provider), row.path, row.size, row.mtime_ns, state, row.cursor)
+    def _remember(self, key: TrackKey, row: TrackRow) -> None:
+        state, cursor = State(row.state), row.cursor
+        size = cursor.offset if row.size == cursor.offset else row.size  # mostly one number
+        track = Track(intern(row.provider), row.path, size, row.mtime_ns, state, cursor)
         track.reason, track.attempts = intern(row.reason), row.attempts
-        key = TrackKey(intern(row.destination), row.stream)
         self.tracks[key] = track
         self._tell_meta(key)
         if state not in (State.SYNCED, State.PRIVATE, State.REFUSED, State.DELETED_ON_SERVER, State.GONE):
@@ -193,7 +196,7 @@ class Engine:
             self.rivals.setdefault(seen.stream, {})[seen.path] = seen
             return
         for destination in self.gates:
-            self._observe_at(TrackKey(destination.name, seen.stream), seen, live)
+            self._observe_at(TrackKey(destination.name, *seen.stream), seen, live)
 
     def _is_history(self, seen: Observation) -> bool:
         is_old = seen.mtime_ns < self._began_at_s * 1e9 and self._followed_path(seen.stream) is None
@@ -203,7 +206,7 @@ class Engine:
     def _followed_path(self, stream: StreamId) -> str | None:
         """The file that stands for a stream; another one with its id waits until that is gone."""
         for destination in self.gates:
-            track = self.tracks.get(TrackKey(destination.name, stream))
+            track = self.tracks.get(TrackKey(destination.name, *stream))
             if track is not None and track.state is not State.GONE:
                 return track.path
         return None
@@ -211,7 +214,7 @@ class Engine:
     def _observe_at(self, key: TrackKey, seen: Observation, live: bool) -> None:
         track = self.tracks.get(key)
         if track is None:
-            track = Track(seen.stream, seen.provider, seen.path, -1, 0, State.SYNCED, START)
+            track = Track(seen.provider, seen.path, -1, 0, State.SYNCED, START)
             self.tracks[key] = track
         changed = (seen.size, seen.mtime_ns, seen.path) != (track.size, track.mtime_ns, track.path)
         track.size, track.mtime_ns, track.path = seen.size, seen.mtime_ns, seen.path
@@ -232,14 +235,14 @@ class Engine:
             self.rivals.get(stream, {}).pop(path, None)
             return
         for destination in self.gates:
-            key = TrackKey(destination.name, stream)
+            key = TrackKey(destination.name, *stream)
             track = self.tracks.get(key)
             if track is not None and track.state in BUSY:
                 self._vanishing.add(path)
                 return
         self._vanishing.discard(path)
         for destination in self.gates:
-            key = TrackKey(destination.name, stream)
+            key = TrackKey(destination.name, *stream)
             track = self.tracks.get(key)
             if track is not None:
                 self._apply(key, track, Event.VANISHED)
@@ -279,6 +282,8 @@ class Engine:
                 track.adoptions = 0
                 self.gates[key.destination].attempts = 0
             track.cursor = done.cursor
+            if track.size == done.cursor.offset:
+                track.size = done.cursor.offset  # one number in memory instead of two equal ones
             self.journal.note_change(key)
         self.facts.learn(key.stream, done.facts)
         if not isinstance(done.reply, Accepted):
@@ -449,7 +454,7 @@ class Engine:
         track = self.tracks[key]
         if track.state is not State.DUE:
             return
-        if key.stream.subpath and not destination.bulk:
+        if key.subpath and not destination.bulk:
             self._refuse(key, track, NO_SUBAGENTS)
             return
         self._apply(key, track, Event.TAKEN)
@@ -467,7 +472,7 @@ class Engine:
                 min(track.limit or destination.max_entries, destination.max_entries),
                 destination.encoding,
                 dict(self._tombstones.get(key, {})),
-                self.facts.of(key.stream.session_id),
+                self.facts.of(key.session_id),
             )
         )
 
@@ -479,8 +484,8 @@ class Engine:
 
     def _tell_meta(self, key: TrackKey) -> None:
         track, destination = self.tracks[key], self.gates[key.destination]
-        if track.cursor.sent_count and not self.facts.is_told(key.destination, key.stream.session_id, track.provider):
-            destination.metas[key.stream.session_id] = track.provider
+        if track.cursor.sent_count and not self.facts.is_told(key.destination, key.session_id, track.provider):
+            destination.metas[key.session_id] = track.provider
 
     def _send_meta(self, destination: DestinationState, session_id: str, provider: str) -> None:
         if not self.facts.is_told(destination.name, session_id, provider):

@@ -20,10 +20,12 @@ class SessionFacts:
         self._told: dict[str, dict[str, str]] = {}
         self.known: dict[str, Facts] = {}
 
-    def load(self, store: Store) -> None:
-        self.known = {session: _shared(facts) for session, facts in store.sessions()}
+    def load(self, store: Store, shared: dict[str, str]) -> None:
+        """`shared` is given each string that others will hold too."""
+        for session, facts in store.sessions():
+            self.known[shared.setdefault(session, session)] = _shared(facts)
         for destination, session, digest in store.metas():
-            self._told.setdefault(destination, {})[session] = digest
+            self._told.setdefault(destination, {})[shared.setdefault(session, session)] = digest
 
     def of(self, session_id: str) -> Facts:
         return self.known.get(session_id, Facts())

@@ -56,7 +56,7 @@ class Journal:
         self._changed.add(key)
 
     def note_tombstone(self, key: TrackKey, ordinal: int, status: int) -> None:
-        self._tombstones.append((*key, ordinal, status))
+        self._tombstones.append((key.destination, key.stream, ordinal, status))
 
     def note_session(self, session_id: str, facts: Facts) -> None:
         self._sessions[session_id] = facts
@@ -65,7 +65,7 @@ class Journal:
         self._metas.append((destination, session_id, digest))
 
     def note_audit(self, key: TrackKey, kind: str, detail: str) -> None:
-        self._audit.append(AuditRow(self._now_s(), *key, kind, detail))
+        self._audit.append(AuditRow(self._now_s(), key.destination, key.stream, kind, detail))
 
     def settle(self, key: str, value: str) -> str:
         """The store's value of `key`, which `value` becomes the first time; `value` while it can't be written."""

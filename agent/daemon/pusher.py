@@ -230,7 +230,7 @@ class Pusher:
         return cursor, answer, 1, self._providers[task.provider].read_facts(data, (), task.facts)
 
     def _put(self, task: PushTask, last: str | None, body: bytes | LongBody) -> Reply:
-        request = put_entry_request(task.key.stream.session_id, last, body)
+        request = put_entry_request(task.key.session_id, last, body)
         return self._ask(task.key.destination, request, decide_put_reply)
 
     # --- asking -----------------------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ class Pusher:
 
     def _loglines(self, task: RealignTask) -> list[str | None] | Reply:
         found: list[list[str | None]] = []
-        request = loglines_request(task.key.stream.session_id, max_reply_bytes=LOGLINES_LIMIT_BYTES)
+        request = loglines_request(task.key.session_id, max_reply_bytes=LOGLINES_LIMIT_BYTES)
         reply = self._ask(task.key.destination, request, _collect(found, parse_loglines))
         return found[0] if found else reply
 

@@ -35,7 +35,8 @@ def list_streams(engine: "Engine") -> list[StreamLine]:
     return [
         StreamLine(
             key.destination,
-            *key.stream,
+            key.session_id,
+            key.subpath,
             track.path,
             track.state,
             track.size,

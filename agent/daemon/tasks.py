@@ -9,8 +9,15 @@ from agent.core.wire import Capabilities, Head, Meta, Reply
 
 
 class TrackKey(NamedTuple):
+    """One stream at one destination. Flat, since there may be 100,000."""
+
     destination: str
-    stream: StreamId
+    session_id: str
+    subpath: str
+
+    @property
+    def stream(self) -> StreamId:
+        return StreamId(self.session_id, self.subpath)
 
 
 class PushTask(NamedTuple):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from agent.core.identity import Cursor
 from agent.core.lifecycle import Condition, State
-from agent.core.session import StreamId
 from agent.core.wire import BulkOffer, Capabilities, Head
 from agent.daemon.tasks import TrackKey
 
@@ -18,7 +17,6 @@ class Track:
     """`limit`: entries in the next batch, 0 for no limit of its own. `timer`: number of the one timer that counts.
     `conflict`: the server's head as a 409 told it. Times are wall seconds; kept small, there may be 100,000."""
 
-    stream: StreamId
     provider: str
     path: str
     size: int

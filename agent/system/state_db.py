@@ -2,8 +2,7 @@
 
 SQLite, WAL, every commit on disk before it counts. The queue is not here: it follows from sizes and cursors. So a
 database that is lost costs time (the server is asked for its heads), not data, and one that can't be read is renamed
-aside. One thread writes; a command that runs beside the daemon reads. Ids recur in
-every table and are interned, since there may be 100,000 transcripts.
+aside. One thread writes; a command that runs beside the daemon reads.
 """
 
 import contextlib
@@ -12,7 +11,6 @@ import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from sys import intern
 from typing import NamedTuple
 
 from agent.core.identity import Cursor
@@ -126,7 +124,7 @@ class StateDb:
     def tracks(self) -> Iterator[TrackRow]:
         for row in self._rows("select * from tracks"):
             path, reason = _read(row[4]), _read(row[8])
-            start = (row[0], StreamId(intern(row[1]), intern(row[2])), row[3], path)
+            start = (row[0], StreamId(row[1], row[2]), row[3], path)
             yield TrackRow._make((*start, *row[5:8], reason, row[9], Cursor(*row[10:17])))
 
     def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]:
@@ -135,11 +133,11 @@ class StateDb:
 
     def sessions(self) -> Iterator[tuple[str, Facts]]:
         for row in self._rows("select * from sessions"):
-            yield intern(row[0]), Facts(*map(_read, row[1:]))
+            yield row[0], Facts(*map(_read, row[1:]))
 
     def metas(self) -> Iterator[tuple[str, str, str]]:
         for row in self._rows("select * from metas"):
-            yield intern(row[0]), intern(row[1]), row[2]
+            yield row[0], row[1], row[2]
 
     def audit(self) -> Iterator[AuditRow]:
         query = "select at_s, destination, session_id, subpath, kind, detail from audit order by seq"

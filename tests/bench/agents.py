@@ -63,7 +63,7 @@ class _StampingEngine(Engine):
     def handle(self, event: Input) -> None:
         super().handle(event)
         if isinstance(event, Pushed) and isinstance(event.reply, Accepted):
-            self.stamps.append(Stamp(event.key.stream.session_id, event.cursor.offset, time.monotonic_ns()))
+            self.stamps.append(Stamp(event.key.session_id, event.cursor.offset, time.monotonic_ns()))
 
 
 def _settings(url: str, root: Path, protocol: str) -> Settings:

@@ -73,7 +73,7 @@ def test_a_live_session_goes_before_the_backlog(make_agent: Make, lines: Lines, 
     assert len(agent.in_flight) == 1  # one worker is kept free
     agent.append("live", lines(1))
     agent.look(live=True)
-    assert any(isinstance(task, PushTask) and task.key.stream.session_id == "live" for task in agent.in_flight)
+    assert any(isinstance(task, PushTask) and task.key.session_id == "live" for task in agent.in_flight)
 
 
 def test_facts_of_sessions_wait_for_the_entries_of_all(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agent.core.lifecycle import UNSENT, State
-from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
 from agent.daemon.engine import Engine, Observed, Vanished
 from agent.daemon.pusher import Pusher
@@ -201,15 +200,13 @@ class SimulatedAgent:
         return any(track.state in UNSENT for track in self.engine.tracks.values())
 
     def states(self) -> dict[str, str]:
-        return {
-            f"{key.stream.session_id}/{key.stream.subpath}": track.state for key, track in self.engine.tracks.items()
-        }
+        return {f"{key.session_id}/{key.subpath}": track.state for key, track in self.engine.tracks.items()}
 
     def state(self, session: str, subpath: str = "") -> State:
         return State(self.track(session, subpath).state)
 
     def track(self, session: str, subpath: str = "") -> Any:
-        return self.engine.tracks[TrackKey(DESTINATION, StreamId(session, subpath))]
+        return self.engine.tracks[TrackKey(DESTINATION, session, subpath)]
 
     def fingerprint(self) -> str:
         return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
