@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
+from agent.core.session import Head
 from agent.core.transcript import EMPTY_CHAIN, EntryMark
-from agent.core.wire import Head
 
 MARKER_WINDOW_BYTES = 4096
 """How much before the cursor is hashed. Identity by inode fails (ext4 reuses one at once) and so does a hash of the

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 
 class StreamId(NamedTuple):
     """One append-only file of a session. `subpath` is empty for the main transcript, else its place below the
@@ -10,6 +12,15 @@ class StreamId(NamedTuple):
 
     session_id: str
     subpath: str
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a server holds last for a stream. `chain_hash` is hex, None where the server keeps none."""
+
+    last_uuid: str | None = None
+    entry_count: int = 0
+    generation: str | None = None
+    chain_hash: str | None = None
 
 
 class Observation(NamedTuple):

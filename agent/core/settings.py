@@ -1,7 +1,5 @@
 """`config.toml` as a value. What may stand in it is the table `FIELDS`; nothing else knows a key's name or default."""
 
-import difflib
-import ipaddress
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -150,8 +148,10 @@ def check_url(url: str, *, insecure: bool, where: str) -> None:
 def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
+    from ipaddress import ip_address  # the same
+
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -223,6 +223,8 @@ def _wrong(source: str, where: str, value: Any, expected: str) -> SettingsError:
 def _reject_unknown(given: Mapping[str, Any], known: list[str], prefix: str, source: str) -> None:
     for key in given:
         if key not in known:
+            import difflib  # for an error only; `status` has to answer fast
+
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             raise SettingsError(
                 f"{prefix}{key} in {source} is not a setting", hint=f"did you mean {prefix}{near[0]}?" if near else ""

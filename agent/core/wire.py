@@ -14,7 +14,7 @@ import msgspec
 import zstandard
 
 from agent.core.backoff import parse_retry_after
-from agent.core.session import StreamId
+from agent.core.session import Head, StreamId
 
 _T = TypeVar("_T")
 
@@ -34,15 +34,6 @@ _ZSTD_LEVEL = 1
 
 _GZIP_LEVEL = 1
 _BATCH_NAMESPACE = uuid.UUID("0d1f8f4e-6c52-5d0a-8a35-5a0b8f2f3c11")
-
-
-class Head(msgspec.Struct, frozen=True):
-    """What a server holds last for a stream. `chain_hash` is hex, None where the server keeps none."""
-
-    last_uuid: str | None = None
-    entry_count: int = 0
-    generation: str | None = None
-    chain_hash: str | None = None
 
 
 class BulkOffer(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from agent.core.identity import (
     find_head,
     marker_of,
 )
-from agent.core.session import Facts, Provider
+from agent.core.session import Facts, Head, Provider
 from agent.core.transcript import (
     describe_line,
     entry_uuid,
@@ -27,7 +27,6 @@ from agent.core.wire import (
     Accepted,
     Capabilities,
     Conflict,
-    Head,
     LongBody,
     NeedsLogin,
     RawReply,

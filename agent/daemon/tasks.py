@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from agent.core.identity import Cursor
-from agent.core.session import Facts, StreamId
-from agent.core.wire import Capabilities, Head, Meta, Reply
+from agent.core.session import Facts, Head, StreamId
+from agent.core.wire import Capabilities, Meta, Reply
 
 
 class TrackKey(NamedTuple):

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from agent.core.identity import Cursor
 from agent.core.lifecycle import Condition, State
-from agent.core.wire import BulkOffer, Capabilities, Head
+from agent.core.session import Head
+from agent.core.wire import BulkOffer, Capabilities
 from agent.daemon.tasks import TrackKey
 
 ENCODINGS = ("zstd", "gzip")

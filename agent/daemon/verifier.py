@@ -4,17 +4,9 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from agent.core.session import StreamId
+from agent.core.session import Head, StreamId
 from agent.core.transcript import EMPTY_CHAIN, walk_entries
-from agent.core.wire import (
-    NOT_OURS,
-    Head,
-    StreamHead,
-    loglines_request,
-    parse_loglines,
-    parse_streams,
-    streams_request,
-)
+from agent.core.wire import NOT_OURS, StreamHead, loglines_request, parse_loglines, parse_streams, streams_request
 from agent.daemon.pusher import LOGLINES_LIMIT_BYTES, Sender
 from agent.errors import DiskError, RemoteProtocolError, Unauthorized, Unreachable
 from agent.system.files import LineSource

@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from agent.core.session import StreamId
-from agent.core.wire import JSON, NDJSON, BulkOffer, Capabilities, Head, Meta, StreamList
+from agent.core.session import Head, StreamId
+from agent.core.wire import JSON, NDJSON, BulkOffer, Capabilities, Meta, StreamList
 from agent.errors import UsageError
 from agent.receiver import parameters, views
 from agent.receiver.auth import Auth, Caller, parse_bearer

@@ -4,9 +4,8 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from agent.core.session import StreamId
+from agent.core.session import Head, StreamId
 from agent.core.transcript import derived_id, extend_chain, split_lines
-from agent.core.wire import Head
 from agent.receiver.lines import LongLine, entry_id, last_compaction
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from agent import __version__
-from agent.core.wire import CODE_SESSIONS, INGRESS, NDJSON, PROBLEM, Capabilities, Head, Meta, StreamList
+from agent.core.session import Head
+from agent.core.wire import CODE_SESSIONS, INGRESS, NDJSON, PROBLEM, Capabilities, Meta, StreamList
 from agent.receiver.store import SessionPage
 
 _Json = dict[str, object]

@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from agent.core.session import StreamId
+from agent.core.session import Head, StreamId
 from agent.core.transcript import split_lines
-from agent.core.wire import Head, Meta, StreamHead
+from agent.core.wire import Meta, StreamHead
 from agent.errors import DiskError, UsageError
 from agent.receiver.appending import Generation, Writing
 from agent.receiver.lines import RUN_BYTES, read_runs

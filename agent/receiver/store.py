@@ -11,8 +11,8 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from agent.core.session import StreamId
-from agent.core.wire import Head, Meta, StreamHead
+from agent.core.session import Head, StreamId
+from agent.core.wire import Meta, StreamHead
 
 Scope = Literal["read", "write"]
 

@@ -1,8 +1,6 @@
 """Where configuration, state, logs and the control socket live."""
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +38,9 @@ class Paths:
         path = self.state / "control.sock"
         if os.name == "nt" or len(os.fsencode(path)) <= _SOCKET_NAME_BYTES:
             return path
+        import hashlib  # rarely needed, and `status` has to answer fast
+        import tempfile
+
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"{_NAME}-{os.getuid()}" / f"{name}.sock"
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.identity import MARKER_WINDOW_BYTES, START, BasePlaces, Cursor, find_base_places, find_head, marker_of
+from agent.core.session import Head
 from agent.core.transcript import EMPTY_CHAIN, EntryMark, walk_entries
-from agent.core.wire import Head
 
 
 def marks_of(*uuids: str | None) -> list[EntryMark]:

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core import wire
-from agent.core.session import StreamId
+from agent.core.session import Head, StreamId
 from agent.core.wire import (
     Accepted,
     BadEntry,
     Capabilities,
     Conflict,
     Deleted,
-    Head,
     LongBody,
     Meta,
     NeedsLogin,

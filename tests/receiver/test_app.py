@@ -17,13 +17,12 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.core.session import StreamId
+from agent.core.session import Head, StreamId
 from agent.core.transcript import walk_entries
 from agent.core.wire import (
     INGRESS,
     Accepted,
     Conflict,
-    Head,
     RawReply,
     append_request,
     capabilities_request,
