@@ -2,12 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from agent.core.wire import INGRESS, LongBody, RawReply, Request
 from agent.errors import Unreachable
+from agent.receiver.app import build_app
+from agent.receiver.sqlite import SqliteStore
 
 
 class FakeClock:
@@ -87,6 +91,19 @@ class AsgiServer:
         start = sent[0]
         answer = b"".join(message.get("body", b"") for message in sent[1:])
         return RawReply(start["status"], {k.decode().lower(): v.decode() for k, v in start["headers"]}, answer)
+
+
+@contextmanager
+def receiver_without_network(folder: Path) -> Iterator[AsgiServer]:
+    """The real receiver over a real store in `folder`."""
+    token = "tsd_of_a_test"
+    store = SqliteStore(folder / "receiver.sqlite3")
+    server = AsgiServer(build_app(store, extra_token=token), token)
+    try:
+        yield server
+    finally:
+        server.close()
+        store.close()
 
 
 class StrictBaseServer:

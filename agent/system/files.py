@@ -24,13 +24,13 @@ class Entry(NamedTuple):
     inode: int
 
 
-class TranscriptFile:
-    """One file, open for reading. Every failure is a DiskError, or FileVanished when it is no longer there."""
+class _OpenFile:
+    """A file, open for reading until the block ends."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, buffering: int) -> None:
         self._path = path
         try:
-            self._file: BinaryIO = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by __exit__
+            self._file: BinaryIO = open(path, "rb", buffering=buffering)  # noqa: SIM115 - closed by __exit__
         except OSError as exc:
             raise _failed(path, exc) from exc
 
@@ -41,6 +41,13 @@ class TranscriptFile:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+class TranscriptFile(_OpenFile):
+    """One file, open for reading. Every failure is a DiskError, or FileVanished when it is no longer there."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, buffering=0)
 
     def size(self) -> int:
         try:
@@ -83,23 +90,11 @@ class TranscriptFile:
         return -1
 
 
-class LineSource:
+class LineSource(_OpenFile):
     """A file from its first byte, for `core.transcript.walk_entries`."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        try:
-            self._file: BinaryIO = open(path, "rb", buffering=_READ_BYTES)  # noqa: SIM115 - closed by __exit__
-        except OSError as exc:
-            raise _failed(path, exc) from exc
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+        super().__init__(path, buffering=_READ_BYTES)
 
     def readline(self, limit: int, /) -> bytes:
         try:

@@ -7,30 +7,14 @@ from typing import Any
 
 import pytest
 
-from agent.core.wire import RawReply, Request
-from agent.receiver.app import build_app
-from agent.receiver.sqlite import SqliteStore
-from tests.fakes import AsgiServer, ScriptedServer
+from tests.fakes import AsgiServer, receiver_without_network
 from tests.simulation.world import Server, SimulatedAgent, entry
-
-TOKEN = "tsd_of_a_test"
-
-Script = Callable[[Request], RawReply | None]
 
 
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[AsgiServer]:
-    store = SqliteStore(tmp_path / "receiver.sqlite3")
-    server = AsgiServer(build_app(store, extra_token=TOKEN), TOKEN)
-    yield server
-    server.close()
-    store.close()
-
-
-@pytest.fixture
-def scripted(receiver: AsgiServer) -> Callable[[Script], ScriptedServer]:
-    """The real receiver, with a function that may answer in its place."""
-    return lambda script: ScriptedServer(receiver, script)
+    with receiver_without_network(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

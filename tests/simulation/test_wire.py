@@ -10,26 +10,20 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.transcript import entry_uuid
 from agent.core.wire import Request
-from agent.receiver.app import build_app
-from agent.receiver.sqlite import SqliteStore
-from tests.fakes import AsgiServer, StrictBaseServer
+from tests.fakes import AsgiServer, StrictBaseServer, receiver_without_network
 from tests.simulation.world import SimulatedAgent, any_lines, entry
 
 SEEDS = int(os.environ.get("TRANSCRIPTD_SEEDS", "150"))
 """How many seeds of each kind; more with TRANSCRIPTD_SEEDS=10000."""
 
 STEPS = 120
-TOKEN = "tsd_simulation"
 STREAMS = (("s1", ""), ("s2", ""), ("s2", "subagents/agent-a"), ("s3", ""))
 
 
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[AsgiServer]:
-    store = SqliteStore(tmp_path / "receiver.sqlite3")
-    server = AsgiServer(build_app(store, extra_token=TOKEN), TOKEN)
-    yield server
-    server.close()
-    store.close()
+    with receiver_without_network(tmp_path) as server:
+        yield server
 
 
 def stored_lines(server: AsgiServer, session: str, subpath: str) -> list[bytes]:
