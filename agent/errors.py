@@ -6,7 +6,6 @@ AgentError            message, hint, code, retry; exit status 1
 ├ MachineError        this computer refused
 │ ├ DiskError         a file or folder can't be read or written
 │ │ └ FileVanished    it is no longer there
-│ ├ WatchError        the system gives no change notices
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
 ├ RemoteError         could not learn what the server thinks; exit 69
@@ -60,11 +59,6 @@ class DiskError(MachineError):
 class FileVanished(DiskError):
     code = "vanished"
     retry = False
-
-
-class WatchError(MachineError):
-    code = "watch"
-    retry = True
 
 
 class AlreadyRunning(MachineError):

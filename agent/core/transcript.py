@@ -143,7 +143,6 @@ class UuidScanner:
 
     _STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
     _NEXT_TOKEN = re.compile(rb'["{}\[\],:]')
-    _OTHER_VALUE = re.compile(rb"[^\s]")
     _KEPT_BYTES = 1024
 
     def __init__(self) -> None:

@@ -508,7 +508,7 @@ class Engine:
     def _retry(self) -> None:
         self.gates.ask_again()
         for key, track in self.tracks.items():
-            if track.reason not in (DIVERGED, NO_SUBAGENTS):
+            if track.reason != NO_SUBAGENTS:
                 self._apply(key, track, Event.RETRY)
 
     # --- writing ----------------------------------------------------------------------------------------------

@@ -126,11 +126,11 @@ class Pusher:
             if whole == 0 and len(data) >= task.max_bytes:
                 return self._push_long(task, file, size)
             if whole == 0:
-                return Pushed(task.key, cursor, Accepted(), size, more=False, facts=task.facts)
+                return Pushed(task.key, cursor, Accepted(), more=False, facts=task.facts)
             send = self._send_batch if task.bulk else self._send_run
             cursor, reply, at_fault, facts = send(task, before, data)
             more = cursor.offset < task.cursor.offset + whole or len(data) >= task.max_bytes
-            return Pushed(task.key, cursor, reply, size, more, facts, at_fault)
+            return Pushed(task.key, cursor, reply, more, facts, at_fault)
 
     def _send_batch(self, task: PushTask, before: bytes, data: bytes) -> tuple[Cursor, Reply, int, Facts]:
         cursor, provider = task.cursor, self._providers[task.provider]
@@ -169,13 +169,13 @@ class Pusher:
         start = task.cursor.offset
         newline = file.find_newline(start)
         if newline < 0:
-            return Pushed(task.key, task.cursor, Accepted(), size, more=False, facts=task.facts)
+            return Pushed(task.key, task.cursor, Accepted(), more=False, facts=task.facts)
         length = newline - start
         status = task.tombstones.get(task.cursor.entry_count + 1)
         more = newline + 1 < size
         if not task.bulk:
             cursor, reply = self._put_long(task, file, length, status)
-            return Pushed(task.key, cursor, reply, size, more, task.facts, at_fault=1)
+            return Pushed(task.key, cursor, reply, more, task.facts, at_fault=1)
         if status is None:
             body: bytes | LongBody = LongBody(length + 1, lambda: file.pieces(start, length + 1))
             chain = extend_chain_by_pieces(task.cursor.chain, file.pieces(start, length))
@@ -185,7 +185,7 @@ class Pusher:
             body, chain = stone + b"\n", extend_chain(task.cursor.chain, [stone])
         batch = _Batch(body, 1, newline + 1, chain, _marker_at(file, newline + 1))
         cursor, reply, _ = self._append(task, batch)
-        return Pushed(task.key, cursor, reply, size, more, task.facts, at_fault=1)
+        return Pushed(task.key, cursor, reply, more, task.facts, at_fault=1)
 
     def _put_long(self, task: PushTask, file: TranscriptFile, length: int, status: int | None) -> tuple[Cursor, Reply]:
         start, cursor = task.cursor.offset, task.cursor

@@ -37,14 +37,12 @@ class PushTask(NamedTuple):
 
 
 class Pushed(NamedTuple):
-    """`cursor`: how far the server acknowledged. `reply`: the last answer, Accepted when all went well. `seen_bytes`:
-    the file's size when it was opened. `more`: whole lines are left. `at_fault`: entries in the batch that was
-    answered."""
+    """`cursor`: how far the server acknowledged. `reply`: the last answer, Accepted when all went well. `more`: whole
+    lines are left. `at_fault`: entries in the batch that was answered."""
 
     key: TrackKey
     cursor: Cursor
     reply: Reply
-    seen_bytes: int
     more: bool
     facts: Facts
     at_fault: int = 0

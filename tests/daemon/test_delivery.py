@@ -185,18 +185,23 @@ def test_a_rewritten_file_is_noticed_before_anything_is_sent(
     assert "rewritten" in [row.kind for row in agent.store.audit()]
 
 
-def test_a_file_cut_short_and_written_again_alike_goes_on(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+def test_a_file_cut_short_is_left_alone_until_its_content_is_back(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
     agent = make_agent(receiver)
     first, more = lines(3), lines(2)
     agent.append("s", first + more)
     agent.settle()
     agent.path("s").write_bytes(first)
     agent.settle()
+    assert (agent.state("s"), agent.track("s").reason) == (State.REFUSED, DIVERGED)
+    assert stored(receiver, "s") == first + more
     agent.append("s", more + lines(1))
     agent.look()
     agent.engine.handle(Retry())
     agent.settle()
-    assert stored(receiver, "s") in (agent.path("s").read_bytes(), first + more)
+    assert agent.state("s") is State.SYNCED
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
 
 
 # --- the table of answers -------------------------------------------------------------------------------------------
