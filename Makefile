@@ -11,7 +11,7 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all: -r
 SOURCES = $(shell find agent -name __pycache__ -prune -o -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench e2e wheel lock clean
+.PHONY: help run test lint types bench reliability soak e2e wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,11 @@ types: $(VENV)/.dev ## types only
 
 bench: $(VENV)/.dev ## the yardsticks
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+reliability: $(VENV)/.dev ## the attacks on the promises, and docs/reliability.md anew
+	@results=$$(mktemp) && trap 'rm -f "$$results"' EXIT && \
+	TRANSCRIPTD_RELIABILITY="$$results" $(BIN)/python -m pytest tests/simulation tests/faults tests/receiver tests/contracts $(ARGS) && \
+	$(BIN)/python -m tests.reliability "$$results"
 
 e2e: wheel ## the built wheel and real processes
 	@$(BIN)/python -m pytest -m e2e $(ARGS)

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.reliability import MakeTally, Tally
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Short names: a Unix socket's path may have 104 bytes on macOS, and its temporary folders take half of them.
@@ -113,3 +115,17 @@ def corpus() -> Path:
     if not folder.is_dir():
         pytest.skip("no corpus beside the repository")
     return folder
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[MakeTally]:
+    """Notes what an attack came to, for docs/reliability.md."""
+    made: list[Tally] = []
+
+    def make(promise: str, fault: str) -> Tally:
+        made.append(Tally(promise, fault, request.node.nodeid.partition("[")[0]))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
