@@ -60,8 +60,9 @@ from agent.daemon.tasks import (
     Task,
     Unreadable,
 )
+from agent.daemon.world import Files, OpenFile
 from agent.errors import DiskError, FileVanished, Unauthorized, Unreachable
-from agent.system.files import LineSource, TranscriptFile
+from agent.system import files as real_files
 
 _T = TypeVar("_T")
 
@@ -94,7 +95,9 @@ class Pusher:
         providers: Mapping[str, Provider],
         now_s: Callable[[], float],
         is_stopping: Callable[[], bool] = lambda: False,
+        files: Files = real_files,
     ) -> None:
+        self._files = files
         self._senders = senders
         self._providers = providers
         self._now_s = now_s
@@ -117,7 +120,7 @@ class Pusher:
 
     def _push(self, task: PushTask) -> Outcome:
         cursor = task.cursor
-        with TranscriptFile(task.path) as file:
+        with self._files.open_file(task.path) as file:
             size, before = file.size(), _window_at(file, cursor.offset)
             if size < cursor.offset or marker_of(before) != cursor.marker:
                 return Rewritten(task.key)
@@ -164,7 +167,7 @@ class Pusher:
             return task.cursor, Conflict(head), batch.entries
         return cursor, reply, batch.entries
 
-    def _push_long(self, task: PushTask, file: TranscriptFile, size: int) -> Outcome:
+    def _push_long(self, task: PushTask, file: OpenFile, size: int) -> Outcome:
         """A line above `max_bytes`, streamed: read once to hash it, and once to send it."""
         start = task.cursor.offset
         newline = file.find_newline(start)
@@ -187,7 +190,7 @@ class Pusher:
         cursor, reply, _ = self._append(task, batch)
         return Pushed(task.key, cursor, reply, more, task.facts, at_fault=1)
 
-    def _put_long(self, task: PushTask, file: TranscriptFile, length: int, status: int | None) -> tuple[Cursor, Reply]:
+    def _put_long(self, task: PushTask, file: OpenFile, length: int, status: int | None) -> tuple[Cursor, Reply]:
         start, cursor = task.cursor.offset, task.cursor
         _, found, digest = describe_line(file.pieces(start, length))
         passed = cursor._replace(
@@ -273,11 +276,11 @@ class Pusher:
             head = heads[0]
         if head.entry_count == 0:
             return Realigned(task.key, START._replace(generation=head.generation))
-        with LineSource(task.path) as source:
+        with self._files.open_lines(task.path) as source:
             mark = find_head(walk_entries(source, *task.key.stream, tombstones=task.tombstones), head)
         if mark is None:
             return Realigned(task.key, None)
-        with TranscriptFile(task.path) as file:
+        with self._files.open_file(task.path) as file:
             marker = _marker_at(file, mark.end)
         cursor = Cursor(mark.end, mark.ordinal, head.last_uuid, mark.chain, marker, head.generation, mark.ordinal)
         return Realigned(task.key, cursor)
@@ -295,7 +298,7 @@ class Pusher:
             last = next((one for one in reversed(stored) if one is not None), None)
             if last is None:
                 return Realigned(task.key, None)
-        with LineSource(task.path) as source:
+        with self._files.open_lines(task.path) as source:
             places = find_base_places(walk_entries(source, *task.key.stream), last)
         if len(places.places) > 1 and stored is None:
             asked = self._loglines(task)
@@ -306,7 +309,7 @@ class Pusher:
                 return Realigned(task.key, None)
             return Realigned(task.key, task.cursor._replace(last_uuid=last), foreign=True)
         rank = next(rank for rank, place in places.places if place is mark)
-        with TranscriptFile(task.path) as file:
+        with self._files.open_file(task.path) as file:
             marker = _marker_at(file, mark.end)
         cursor = START._replace(
             offset=mark.end, entry_count=mark.ordinal, last_uuid=last, marker=marker, sent_count=rank
@@ -315,7 +318,7 @@ class Pusher:
 
     def _is_unchanged(self, task: RealignTask) -> bool:
         """Whether what stands before the cursor is still what was sent."""
-        with TranscriptFile(task.path) as file:
+        with self._files.open_file(task.path) as file:
             return file.size() >= task.cursor.offset and _marker_at(file, task.cursor.offset) == task.cursor.marker
 
     def _loglines(self, task: RealignTask) -> list[str | None] | Reply:
@@ -357,13 +360,13 @@ def _as_sent(line: bytes, status: int | None) -> bytes:
     return tombstone_line(size, digest, found, status)
 
 
-def _window_at(file: TranscriptFile, offset: int) -> bytes:
+def _window_at(file: OpenFile, offset: int) -> bytes:
     """What a marker is made of: the bytes before `offset`."""
     window = min(offset, MARKER_WINDOW_BYTES)
     return file.read_at(offset - window, window)
 
 
-def _marker_at(file: TranscriptFile, offset: int) -> bytes:
+def _marker_at(file: OpenFile, offset: int) -> bytes:
     return marker_of(_window_at(file, offset))
 
 

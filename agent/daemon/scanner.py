@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from agent.core.session import Gone, Observation, Provider, StreamId
 from agent.core.transcript import split_lines, whole_lines_bytes
+from agent.daemon.world import Files
 from agent.errors import DiskError, FileVanished
-from agent.system.files import Entry, TranscriptFile, is_missing, list_folder, look_at
+from agent.system import files as real_files
+from agent.system.files import Entry
 
 _FIRST_BYTES = 64 << 10
 _CHUNK = 512
@@ -39,7 +41,9 @@ class Scanner:
         roots: Sequence[Root],
         observed: Callable[[list[Observation], bool], None],
         vanished: Callable[[list[Gone]], None],
+        files: Files = real_files,
     ) -> None:
+        self._files = files
         self._roots = roots
         self._observed = observed
         self._vanished = vanished
@@ -66,7 +70,7 @@ class Scanner:
         root = next((one for one in self._roots if one.holds(path)), None)
         if root is None:
             return
-        entry = look_at(path)
+        entry = self._files.look_at(path)
         if entry is None:
             self._forget([path] if path in self._known and self._is_gone(path) else [])
         elif entry.is_folder:
@@ -97,7 +101,7 @@ class Scanner:
         while pending:
             current = pending.pop()
             try:
-                entries = list_folder(current)
+                entries = self._files.list_folder(current)
             except FileVanished:
                 continue
             except DiskError as exc:
@@ -138,7 +142,7 @@ class Scanner:
         peeked: list[bytes] = []
 
         def first_lines() -> list[bytes]:
-            with TranscriptFile(entry.path) as file:
+            with self._files.open_file(entry.path) as file:
                 data = file.read_at(0, _FIRST_BYTES)
             peeked.extend(split_lines(data[: whole_lines_bytes(data)]))
             return peeked
@@ -162,7 +166,9 @@ class Scanner:
         nothing about the files in it."""
         if path in self.unreadable or any(path.startswith(folder + os.sep) for folder in self.unreadable):
             return False
-        return is_missing(path) and any(one.holds(path) and not is_missing(one.path) for one in self._roots)
+        return self._files.is_missing(path) and any(
+            one.holds(path) and not self._files.is_missing(one.path) for one in self._roots
+        )
 
     def _forget(self, paths: list[str]) -> None:
         gone = []

@@ -1,7 +1,30 @@
-"""What the engine is handed instead of reaching for it."""
+"""What the daemon's rooms are handed instead of reaching for it."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from agent.core.transcript import PieceSource
+from agent.system.files import Entry
+
+
+class OpenFile(Protocol):
+    """`system.files.TranscriptFile`."""
+
+    def size(self) -> int: ...
+    def read_at(self, offset: int, count: int, /) -> bytes: ...
+    def pieces(self, offset: int, count: int, /) -> Iterator[bytes]: ...
+    def find_newline(self, offset: int, /) -> int: ...
+
+
+class Files(Protocol):
+    """The disk: the module `system.files`, or a test's."""
+
+    def open_file(self, path: str, /) -> AbstractContextManager[OpenFile]: ...
+    def open_lines(self, path: str, /) -> AbstractContextManager[PieceSource]: ...
+    def list_folder(self, path: str, /) -> list[Entry]: ...
+    def look_at(self, path: str, /) -> Entry | None: ...
+    def is_missing(self, path: str, /) -> bool: ...
 
 
 class World(NamedTuple):

@@ -103,6 +103,14 @@ class LineSource(_OpenFile):
             raise _failed(self._path, exc) from exc
 
 
+def open_file(path: str) -> TranscriptFile:
+    return TranscriptFile(path)
+
+
+def open_lines(path: str) -> LineSource:
+    return LineSource(path)
+
+
 def list_folder(path: str) -> list[Entry]:
     """What stands in a folder: regular files and folders, in no order. A name that goes away meanwhile, a broken
     link and anything that is neither are left out. Raises DiskError or FileVanished."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.core.session import Gone, Observation, StreamId
-from agent.daemon import scanner as scanner_module
 from agent.daemon.scanner import Root, Scanner
 from agent.providers import claude
+from agent.system import files
 from agent.system.files import Entry
 from agent.system.files import list_folder as list_folder_for_real
 from tests.conftest import SCRATCH
@@ -353,7 +353,7 @@ def test_a_file_that_goes_between_listing_and_reading_is_no_trouble(
             flat.unlink()
         return found
 
-    monkeypatch.setattr(scanner_module, "list_folder", list_then_delete)
+    monkeypatch.setattr(files, "list_folder", list_then_delete)
     assert told.scan() == [StreamId("s", "")]
     monkeypatch.undo()
     assert (told.scan(), told.gone()) == ([], [])
@@ -372,7 +372,7 @@ def test_a_folder_that_goes_between_listing_and_entering_is_no_trouble(
             (root / "p").rmdir()
         return found
 
-    monkeypatch.setattr(scanner_module, "list_folder", list_then_delete)
+    monkeypatch.setattr(files, "list_folder", list_then_delete)
     assert told.scan() == [StreamId("s", "")]
     assert told.scanner.unreadable == {}
 
@@ -517,7 +517,7 @@ def test_a_link_to_a_folder_of_the_same_tree_changes_nobodys_id(
     places = {"root": ("a1", "."), "project": ("a1", "m"), "project from below": ("z/linked", "../m")}
     link, leads_to = places[target]
     (root / link).symlink_to(leads_to)
-    monkeypatch.setattr(scanner_module, "list_folder", list_in_order)
+    monkeypatch.setattr(files, "list_folder", list_in_order)
     assert told.scan() == [StreamId("s", "")]
 
 
