@@ -9,7 +9,7 @@ from agent.core.backoff import COOL_DOWN_FIRST_S
 from agent.core.session import Facts, StreamId
 from agent.daemon.tasks import TrackKey
 from agent.errors import DiskError
-from agent.system.state_db import AuditRow, Changes, TrackRow
+from agent.system.state_db import AuditRow, Changes, KeptRow, TrackRow
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,13 @@ class Store(Protocol):
     def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]: ...
     def sessions(self) -> Iterator[tuple[str, Facts]]: ...
     def metas(self) -> Iterator[tuple[str, str, str]]: ...
+    def kept(self) -> Iterator[KeptRow]: ...
     def settle(self, key: str, value: str) -> str: ...
+
+
+class _Gathered(Protocol):
+    def __len__(self) -> int: ...
+    def clear(self) -> None: ...
 
 
 class Journal:
@@ -47,6 +53,8 @@ class Journal:
         self._sessions: dict[str, Facts] = {}
         self._metas: list[tuple[str, str, str]] = []
         self._audit: list[AuditRow] = []
+        self._kept: dict[StreamId, KeptRow] = {}
+        self._let_go: set[StreamId] = set()
         self._written_at_s = monotonic_s()
         self._wait_s = FLUSH_S
         self.trouble = ""
@@ -64,8 +72,20 @@ class Journal:
     def note_meta(self, destination: str, session_id: str, digest: str) -> None:
         self._metas.append((destination, session_id, digest))
 
-    def note_audit(self, key: TrackKey, kind: str, detail: str) -> None:
-        self._audit.append(AuditRow(self._now_s(), key.destination, key.stream, kind, detail))
+    def note_kept(self, row: KeptRow) -> None:
+        """A file that is kept for delivery; a later one of its stream takes its place."""
+        self._let_go.discard(row.stream)
+        self._kept[row.stream] = row
+
+    def note_let_go(self, stream: StreamId) -> None:
+        """The kept file of a stream is needed no longer."""
+        self._kept.pop(stream, None)
+        self._let_go.add(stream)
+
+    def note_audit(self, key: TrackKey, kind: str, detail: str, path: str | None = None) -> None:
+        """`path` None: that of the file which stands for the stream."""
+        path = self._row(key).path if path is None else path
+        self._audit.append(AuditRow(self._now_s(), key.destination, key.stream, kind, detail, path))
 
     def settle(self, key: str, value: str) -> str:
         """The store's value of `key`, which `value` becomes the first time; `value` while it can't be written."""
@@ -79,12 +99,12 @@ class Journal:
         """Monotonic time at which there is something to write; None when there is nothing."""
         if len(self._changed) >= FLUSH_ROWS and not self.trouble:
             return self._written_at_s
-        waiting = self._changed or self._tombstones or self._sessions or self._metas or self._audit
-        return self._written_at_s + self._wait_s if waiting else None
+        return self._written_at_s + self._wait_s if any(self._gathered()) else None
 
     def write(self) -> None:
         rows = [self._row(key) for key in self._changed]
-        changes = Changes(rows, self._tombstones, list(self._sessions.items()), self._metas, self._audit)
+        sessions, kept = list(self._sessions.items()), list(self._kept.values())
+        changes = Changes(rows, self._tombstones, sessions, self._metas, self._audit, kept, self._let_go)
         self._written_at_s = self._monotonic_s()
         try:
             self._store.commit(changes)
@@ -95,8 +115,12 @@ class Journal:
         if self.trouble:
             log.info("state can be written again")
         self.trouble, self._wait_s = "", FLUSH_S
-        for gathered in (self._changed, self._tombstones, self._sessions, self._metas, self._audit):
+        for gathered in self._gathered():
             gathered.clear()
+
+    def _gathered(self) -> "tuple[_Gathered, ...]":
+        lists = (self._tombstones, self._metas, self._audit)
+        return (self._changed, *lists, self._sessions, self._kept, self._let_go)
 
     def _failed(self, exc: DiskError) -> None:
         if not self.trouble:

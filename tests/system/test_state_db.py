@@ -1,5 +1,6 @@
 """The state: what it keeps, and that nothing that happens to its file stops the agent or loses the old one."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -15,21 +16,28 @@ import pytest
 from agent.core.identity import START, Cursor
 from agent.core.session import Facts, StreamId
 from agent.errors import DiskError
-from agent.system.state_db import AuditRow, Changes, StateDb, TrackRow, open_state, open_state_readonly
+from agent.system.state_db import AuditRow, Changes, KeptRow, StateDb, TrackRow, open_state, open_state_readonly
+from agent.system.state_db.schema import STEPS
 from tests.conftest import REPOSITORY
 from tests.system.privileges import needs_posix, needs_root, open_folder, unprivileged
 
 STREAM = StreamId("6513270e", "subagents/agent-1")
 CURSOR = Cursor(2**40, 7, "u7", bytes(range(32)), b"\x00\xff" * 8, "g-1", 5)
-TRACK = TrackRow("default", STREAM, "claude", "/p/ü.jsonl", 2**40 + 1, 2**62, "waiting", "no connection", 3, CURSOR)
+TRACK = TrackRow(
+    "default", STREAM, "claude", "/p/ü.jsonl", 2**40 + 1, 2**62, "waiting", "no connection", 3, CURSOR, 77, 403
+)
 OTHER = TrackRow("second", StreamId("s", ""), "claude", "/p/s.jsonl", -1, 0, "due", "", 0, START)
-AUDIT = [AuditRow(1.5, "default", STREAM, "realigned", "from 7 to 3"), AuditRow(1.0, "", StreamId("", ""), "b", "")]
+AUDIT = [
+    AuditRow(1.5, "default", STREAM, "realigned", "from 7 to 3", "/p/ü.jsonl"),
+    AuditRow(1.0, "", StreamId("", ""), "b", ""),
+]
 EVERYTHING = Changes(
     tracks=[TRACK, OTHER],
     tombstones=[("default", STREAM, 3, 422), ("default", STREAM, 9, 413)],
     sessions=[("6513270e", Facts("/home/ada", "title", "prompt"))],
     metas=[("default", "6513270e", "digest")],
     audit=AUDIT,
+    kept=[KeptRow(STREAM, "/p/ü.jsonl", "/s/kept/1", 2**40, 5), KeptRow(StreamId("s", ""), "/p/s.jsonl", "/s/k", 1, 0)],
 )
 ASIDE = "state.damaged-1.db"
 
@@ -47,7 +55,7 @@ def db(path: Path) -> Iterator[StateDb]:
 
 
 def contents(db: StateDb) -> tuple[list[object], ...]:
-    tables = (db.tracks(), db.tombstones(), db.sessions(), db.metas(), db.audit())
+    tables = (db.tracks(), db.tombstones(), db.sessions(), db.metas(), db.audit(), db.kept())
     return tuple(list(rows) for rows in tables)
 
 
@@ -62,9 +70,9 @@ def fill(path: Path) -> None:
 
 def test_everything_comes_back_as_it_went_in(path: Path, db: StateDb) -> None:
     assert db.note == ""
-    assert contents(db) == ([], [], [], [], [])
+    assert contents(db) == ([], [], [], [], [], [])
     db.commit(EVERYTHING)
-    expected = (EVERYTHING.tracks, EVERYTHING.tombstones, EVERYTHING.sessions, EVERYTHING.metas, AUDIT)
+    expected = (EVERYTHING.tracks, EVERYTHING.tombstones, EVERYTHING.sessions, EVERYTHING.metas, AUDIT, EVERYTHING.kept)
     assert contents(db) == expected
     db.close()
     again = open_state(path, ASIDE)
@@ -82,6 +90,13 @@ def test_a_later_row_takes_the_place_of_its_own_only(db: StateDb) -> None:
     assert sorted(db.tracks()) == sorted([moved, OTHER])
     assert list(db.sessions()) == [("6513270e", Facts("/home/ada", "new", "prompt"))]
     assert list(db.audit()) == [*AUDIT, AUDIT[0]], "what people may ask about is never overwritten"
+
+
+def test_a_kept_file_that_is_let_go_is_forgotten(db: StateDb) -> None:
+    first, second = EVERYTHING.kept
+    db.commit(EVERYTHING)
+    db.commit(Changes(let_go=[first.stream]))
+    assert list(db.kept()) == [second]
 
 
 @needs_posix
@@ -109,10 +124,10 @@ def test_a_commit_is_all_or_nothing(db: StateDb) -> None:
 
     with pytest.raises(RuntimeError):
         db.commit(EVERYTHING._replace(audit=breaks_off()))
-    assert contents(db) == ([OTHER], [], [], [], [])
+    assert contents(db) == ([OTHER], [], [], [], [], [])
     with pytest.raises(DiskError, match="the state can't be written"):
         db.commit(EVERYTHING._replace(metas=[("default", "s", None)]))  # type: ignore[list-item]  # not null
-    assert contents(db) == ([OTHER], [], [], [], [])
+    assert contents(db) == ([OTHER], [], [], [], [], [])
     db.commit(EVERYTHING)
     assert len(list(db.tracks())) == 2
 
@@ -175,12 +190,47 @@ def test_there_is_no_place_for_a_transcript_in_it(db: StateDb) -> None:
         "tracks": {
             "destination", "session_id", "subpath", "provider", "path", "size", "mtime_ns", "state", "reason",
             "attempts", "offset", "entry_count", "last_uuid", "chain", "marker", "generation", "sent_count",
+            "inode", "status",
         },
         "tombstones": {"destination", "session_id", "subpath", "ordinal", "status"},
         "sessions": {"session_id", "project", "title", "prompt"},
         "metas": {"destination", "session_id", "digest"},
-        "audit": {"seq", "at_s", "destination", "session_id", "subpath", "kind", "detail"},
+        "audit": {"seq", "at_s", "destination", "session_id", "subpath", "kind", "detail", "path"},
+        "kept": {"session_id", "subpath", "path", "kept_path", "inode", "copied_bytes"},
     }  # fmt: skip
+
+
+# --- older and newer versions ---------------------------------------------------------------------------------------
+
+
+def write_version_1(path: Path) -> None:
+    """A state as the first version left it: its tables, and a row in each of those that grew since."""
+    path.parent.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(STEPS[0])
+        row = [*TRACK[:1], *STREAM, *TRACK[2:9], *CURSOR]
+        db.execute("insert into tracks values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
+        db.execute(
+            "insert into audit (at_s, destination, session_id, subpath, kind, detail)"
+            " values (1.5, 'd', 's', '', 'k', 'x')"
+        )
+        db.execute("insert into settled values ('began_at_s', '1.25')")
+        db.execute("pragma user_version = 1")
+        db.commit()
+
+
+def test_an_older_state_is_brought_forward(path: Path) -> None:
+    write_version_1(path)
+    assert open_state_readonly(path) is None
+    db = open_state(path, ASIDE)
+    assert db.note == ""
+    assert list(db.tracks()) == [TRACK._replace(inode=0, status=0)]
+    assert list(db.audit()) == [AuditRow(1.5, "d", StreamId("s", ""), "k", "x")]
+    assert db.settle("began_at_s", "9") == "1.25"
+    db.commit(EVERYTHING)
+    assert list(db.kept()) == EVERYTHING.kept
+    db.close()
+    assert not path.with_name(ASIDE).exists()
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------

@@ -1,81 +1,19 @@
-"""The agent's memory: what was seen and what the server acknowledged. Never a line of a transcript.
-
-SQLite, WAL, every commit on disk before it counts. The queue is not here: it follows from sizes and cursors. So a
-database that is lost costs time (the server is asked for its heads), not data, and one that can't be read is renamed
-aside. One thread writes; a command that runs beside the daemon reads.
-"""
+"""The open database, and how it is opened whatever shape it is in."""
 
 import contextlib
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from agent.core.identity import Cursor
 from agent.core.session import Facts, StreamId
 from agent.errors import DiskError
-
-SCHEMA_VERSION = 1
+from agent.system.state_db.rows import AuditRow, Changes, KeptRow, TrackRow
+from agent.system.state_db.schema import SCHEMA_VERSION, migrate, read_version
 
 _MAGIC = b"SQLite format 3\0"
-
-_SCHEMA = """
-create table settled (key text primary key, value text not null) without rowid;
-create table tracks (
-  destination text not null, session_id text not null, subpath text not null,
-  provider text not null, path text not null, size integer not null, mtime_ns integer not null,
-  state text not null, reason text not null, attempts integer not null,
-  offset integer not null, entry_count integer not null, last_uuid text, chain blob not null, marker blob not null,
-  generation text, sent_count integer not null, primary key (destination, session_id, subpath)) without rowid;
-create table tombstones (
-  destination text not null, session_id text not null, subpath text not null, ordinal integer not null,
-  status integer not null, primary key (destination, session_id, subpath, ordinal)) without rowid;
-create table sessions (
-  session_id text primary key, project text not null, title text not null, prompt text not null) without rowid;
-create table metas (
-  destination text not null, session_id text not null, digest text not null,
-  primary key (destination, session_id)) without rowid;
-create table audit (
-  seq integer primary key autoincrement, at_s real not null, destination text not null, session_id text not null,
-  subpath text not null, kind text not null, detail text not null);
-"""
-
-
-class TrackRow(NamedTuple):
-    """One stream at one destination, as it is remembered. `prompt` and titles of sessions are kept apart."""
-
-    destination: str
-    stream: StreamId
-    provider: str
-    path: str
-    size: int
-    mtime_ns: int
-    state: str
-    reason: str
-    attempts: int
-    cursor: Cursor
-
-
-class AuditRow(NamedTuple):
-    """Something that people may ask about later. `detail` holds ids, sizes, offsets and statuses only."""
-
-    at_s: float
-    destination: str
-    stream: StreamId
-    kind: str
-    detail: str
-
-
-class Changes(NamedTuple):
-    """What one commit writes."""
-
-    tracks: Iterable[TrackRow] = ()
-    tombstones: Iterable[tuple[str, StreamId, int, int]] = ()
-    sessions: Iterable[tuple[str, Facts]] = ()
-    metas: Iterable[tuple[str, str, str]] = ()
-    audit: Iterable[AuditRow] = ()
 
 
 class StateDb:
@@ -93,7 +31,7 @@ class StateDb:
         """All or nothing, on disk when it returns. Raises DiskError."""
         with _as_disk_error("the state can't be written"), self._transaction() as db:
             db.executemany(
-                "insert or replace into tracks values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "insert or replace into tracks values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (_track_values(row) for row in changes.tracks),
             )
             db.executemany(
@@ -106,9 +44,11 @@ class StateDb:
             )
             db.executemany("insert or replace into metas values (?,?,?)", changes.metas)
             db.executemany(
-                "insert into audit (at_s, destination, session_id, subpath, kind, detail) values (?,?,?,?,?,?)",
-                ((row.at_s, row.destination, *row.stream, row.kind, _stored(row.detail)) for row in changes.audit),
+                "insert into audit (at_s, destination, session_id, subpath, kind, detail, path) values (?,?,?,?,?,?,?)",
+                map(_audit_values, changes.audit),
             )
+            db.executemany("insert or replace into kept values (?,?,?,?,?,?)", map(_kept_values, changes.kept))
+            db.executemany("delete from kept where session_id = ? and subpath = ?", changes.let_go)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -125,7 +65,7 @@ class StateDb:
         for row in self._rows("select * from tracks"):
             path, reason = _read(row[4]), _read(row[8])
             start = (row[0], StreamId(row[1], row[2]), row[3], path)
-            yield TrackRow._make((*start, *row[5:8], reason, row[9], Cursor(*row[10:17])))
+            yield TrackRow._make((*start, *row[5:8], reason, row[9], Cursor(*row[10:17]), *row[17:]))
 
     def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]:
         for row in self._rows("select * from tombstones"):
@@ -140,9 +80,13 @@ class StateDb:
             yield row[0], row[1], row[2]
 
     def audit(self) -> Iterator[AuditRow]:
-        query = "select at_s, destination, session_id, subpath, kind, detail from audit order by seq"
+        query = "select at_s, destination, session_id, subpath, kind, detail, path from audit order by seq"
         for row in self._rows(query):
-            yield AuditRow(row[0], row[1], StreamId(row[2], row[3]), row[4], _read(row[5]))
+            yield AuditRow(row[0], row[1], StreamId(row[2], row[3]), row[4], _read(row[5]), _read(row[6]))
+
+    def kept(self) -> Iterator[KeptRow]:
+        for row in self._rows("select * from kept"):
+            yield KeptRow(StreamId(row[0], row[1]), _read(row[2]), _read(row[3]), row[4], row[5])
 
     def settle(self, key: str, value: str) -> str:
         """The value of `key`; `value` becomes it the first time it is asked."""
@@ -183,7 +127,7 @@ def open_state_readonly(path: Path) -> StateDb | None:
     except sqlite3.Error:
         return None
     with contextlib.suppress(sqlite3.Error):
-        if db.execute("pragma user_version").fetchone()[0] == SCHEMA_VERSION:
+        if read_version(db) == SCHEMA_VERSION:
             return StateDb(db)
     db.close()
     return None
@@ -230,11 +174,9 @@ def _prepare(db: sqlite3.Connection) -> None:
     if sys.platform == "darwin":
         db.execute("pragma fullfsync=1")
     db.execute("pragma journal_size_limit=4194304")
-    version = db.execute("pragma user_version").fetchone()[0]
-    if version == 0 and not db.execute("select 1 from sqlite_master").fetchone():
-        db.executescript(f"begin; {_SCHEMA} pragma user_version={SCHEMA_VERSION}; commit;")
-    elif version != SCHEMA_VERSION:
-        raise _Foreign(f"state has version {version}")
+    if read_version(db) > SCHEMA_VERSION:
+        raise _Foreign(f"state has version {read_version(db)}")
+    migrate(db)
 
 
 def _is_damage(exc: sqlite3.DatabaseError) -> bool:
@@ -244,7 +186,15 @@ def _is_damage(exc: sqlite3.DatabaseError) -> bool:
 
 def _track_values(row: TrackRow) -> tuple[object, ...]:
     path, reason = _stored(row.path), _stored(row.reason)
-    return (row.destination, *row.stream, row.provider, path, *row[4:7], reason, row.attempts, *row.cursor)
+    return (row.destination, *row.stream, row.provider, path, *row[4:7], reason, row.attempts, *row.cursor, *row[10:])
+
+
+def _audit_values(row: AuditRow) -> tuple[object, ...]:
+    return (row.at_s, row.destination, *row.stream, row.kind, _stored(row.detail), _stored(row.path))
+
+
+def _kept_values(row: KeptRow) -> tuple[object, ...]:
+    return (*row.stream, _stored(row.path), _stored(row.kept_path), row.inode, row.copied_bytes)
 
 
 def _stored(text: str) -> str | bytes:

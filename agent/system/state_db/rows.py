@@ -1,0 +1,59 @@
+"""What the state holds, as values."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from agent.core.identity import Cursor
+from agent.core.session import Facts, StreamId
+
+
+class TrackRow(NamedTuple):
+    """One stream at one destination, as it is remembered. `prompt` and titles of sessions are kept apart.
+    `status`: the HTTP status that refused the stream for good, 0 for none. `inode` 0: not known."""
+
+    destination: str
+    stream: StreamId
+    provider: str
+    path: str
+    size: int
+    mtime_ns: int
+    state: str
+    reason: str
+    attempts: int
+    cursor: Cursor
+    inode: int = 0
+    status: int = 0
+
+
+class AuditRow(NamedTuple):
+    """Something that people may ask about later. `detail` holds ids, sizes, offsets and statuses only."""
+
+    at_s: float
+    destination: str
+    stream: StreamId
+    kind: str
+    detail: str
+    path: str = ""
+
+
+class KeptRow(NamedTuple):
+    """A file kept so that it can be delivered after its deletion. `path`: where the coding agent had it.
+    `copied_bytes`: how much of it is in `kept_path` where that is a copy; 0 where it is a hard link."""
+
+    stream: StreamId
+    path: str
+    kept_path: str
+    inode: int
+    copied_bytes: int
+
+
+class Changes(NamedTuple):
+    """What one commit writes. `let_go`: kept files that are needed no longer."""
+
+    tracks: Iterable[TrackRow] = ()
+    tombstones: Iterable[tuple[str, StreamId, int, int]] = ()
+    sessions: Iterable[tuple[str, Facts]] = ()
+    metas: Iterable[tuple[str, str, str]] = ()
+    audit: Iterable[AuditRow] = ()
+    kept: Iterable[KeptRow] = ()
+    let_go: Iterable[StreamId] = ()
