@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from sys import intern
 from typing import NamedTuple
 
+from agent.core.audit import AuditKind
 from agent.core.backoff import TRIES, retry_delay_s
 from agent.core.identity import START
 from agent.core.lifecycle import (
@@ -268,7 +269,9 @@ class Engine:
             case Unreadable():
                 self._unreadable(outcome)
             case Rewritten():
-                self.journal.note_audit(outcome.key, "rewritten", f"offset {self.tracks[outcome.key].cursor.offset}")
+                self.journal.note_audit(
+                    outcome.key, AuditKind.REWRITTEN, f"offset {self.tracks[outcome.key].cursor.offset}"
+                )
                 self._ask_head(outcome.key)
             case Probed():
                 self._probed(outcome)
@@ -300,16 +303,16 @@ class Engine:
         key, track = done.key, self.tracks[done.key]
         before = track.cursor
         if done.cursor is None:
-            self.journal.note_audit(key, "refused", DIVERGED)
+            self.journal.note_audit(key, AuditKind.REFUSED, DIVERGED)
             self._refuse(key, track, DIVERGED)
             return
         if done.cursor == before and done.cursor == START and not self.gates[key.destination].bulk:
-            self.journal.note_audit(key, "refused", NO_HEAD)
+            self.journal.note_audit(key, AuditKind.REFUSED, NO_HEAD)
             self._refuse(key, track, NO_HEAD)
             return
         track.cursor = done.cursor
         self.journal.note_change(key)
-        kind = "adopted" if done.foreign else "realigned"
+        kind = AuditKind.ADOPTED if done.foreign else AuditKind.REALIGNED
         self.journal.note_audit(key, kind, f"offset {before.offset} to {done.cursor.offset}")
         if done.cursor.offset <= before.offset:
             track.adoptions += 1
@@ -350,11 +353,11 @@ class Engine:
             case TooLarge() | BadEntry():
                 self._shrink(key, track, 413 if isinstance(reply, TooLarge) else reply.status, at_fault)
             case Deleted():
-                self.journal.note_audit(key, "deleted on server", "410")
+                self.journal.note_audit(key, AuditKind.DELETED_ON_SERVER, "410")
                 track.reason = "somebody deleted it on the server"
                 self._apply(key, track, Event.DELETED)
             case Refused():
-                self.journal.note_audit(key, "refused", str(reply.status))
+                self.journal.note_audit(key, AuditKind.REFUSED, str(reply.status))
                 self._refuse(key, track, f"the server answers {reply.status}")
 
     def _shrink(self, key: TrackKey, track: Track, status: int, at_fault: int) -> None:
@@ -366,12 +369,12 @@ class Engine:
         ordinal = track.cursor.entry_count + 1
         stones = self._tombstones.setdefault(key, {})
         if at_fault == 0 or ordinal in stones:
-            self.journal.note_audit(key, "refused", f"entry {ordinal}, {status}")
+            self.journal.note_audit(key, AuditKind.REFUSED, f"entry {ordinal}, {status}")
             self._refuse(key, track, f"the server refuses entry {ordinal} ({status})")
             return
         stones[ordinal] = status
         self.journal.note_tombstone(key, ordinal, status)
-        self.journal.note_audit(key, "tombstoned", f"entry {ordinal}, {status}")
+        self.journal.note_audit(key, AuditKind.TOMBSTONED, f"entry {ordinal}, {status}")
         self._apply(key, track, Event.REALIGNED)
 
     def _probed(self, done: Probed) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from agent.core.audit import AuditKind
 from agent.core.backoff import COOL_DOWN_FIRST_S
 from agent.core.session import Facts, StreamId
 from agent.daemon.tasks import TrackKey
@@ -82,7 +83,7 @@ class Journal:
         self._kept.pop(stream, None)
         self._let_go.add(stream)
 
-    def note_audit(self, key: TrackKey, kind: str, detail: str, path: str | None = None) -> None:
+    def note_audit(self, key: TrackKey, kind: AuditKind, detail: str, path: str | None = None) -> None:
         """`path` None: that of the file which stands for the stream."""
         path = self._row(key).path if path is None else path
         self._audit.append(AuditRow(self._now_s(), key.destination, key.stream, kind, detail, path))

@@ -212,7 +212,7 @@ def write_version_1(path: Path) -> None:
         db.execute("insert into tracks values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
         db.execute(
             "insert into audit (at_s, destination, session_id, subpath, kind, detail)"
-            " values (1.5, 'd', 's', '', 'k', 'x')"
+            " values (1.5, 'd', 's', '', 'deleted on server', '410')"
         )
         db.execute("insert into settled values ('began_at_s', '1.25')")
         db.execute("pragma user_version = 1")
@@ -225,7 +225,7 @@ def test_an_older_state_is_brought_forward(path: Path) -> None:
     db = open_state(path, ASIDE)
     assert db.note == ""
     assert list(db.tracks()) == [TRACK._replace(inode=0, status=0)]
-    assert list(db.audit()) == [AuditRow(1.5, "d", StreamId("s", ""), "k", "x")]
+    assert list(db.audit()) == [AuditRow(1.5, "d", StreamId("s", ""), "deleted_on_server", "410")]
     assert db.settle("began_at_s", "9") == "1.25"
     db.commit(EVERYTHING)
     assert list(db.kept()) == EVERYTHING.kept

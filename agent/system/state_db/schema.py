@@ -27,6 +27,7 @@ STEPS = (
     alter table tracks add column inode integer not null default 0;
     alter table tracks add column status integer not null default 0;
     alter table audit add column path text not null default '';
+    update audit set kind = 'deleted_on_server' where kind = 'deleted on server';
     create table kept (
       session_id text not null, subpath text not null, path text not null, kept_path text not null,
       inode integer not null, copied_bytes integer not null, primary key (session_id, subpath)) without rowid;
