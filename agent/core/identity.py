@@ -1,6 +1,6 @@
 """Where delivery of a file stands, how to tell that it is still the same file, and where a server's head lies in it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -41,14 +41,64 @@ def marker_of(before: bytes) -> bytes:
     return blake2b(before[-MARKER_WINDOW_BYTES:], digest_size=16).digest() if before else b""
 
 
-def find_head(marks: Iterable[EntryMark], head: Head) -> EntryMark | None:
-    """The local entry at which a bulk server's non-empty `head` stands, if both ends agree on all up to there."""
-    for mark in marks:
-        if mark.ordinal == head.entry_count:
-            if head.chain_hash is not None:
-                return mark if mark.chain.hex() == head.chain_hash else None
-            return mark if mark.entry_id == head.last_uuid else None
-    return None
+class Place(NamedTuple):
+    """A position behind an entry of a file: entries and bytes up to there, and the chain hash over them."""
+
+    entry_count: int
+    offset: int
+    chain: bytes
+
+
+BEGINNING = Place(0, 0, EMPTY_CHAIN)
+
+
+class Survey:
+    """One walk over a file: which of some heads stand in it, and places to compare it with another history.
+
+    `best`: the head with the most entries on which both ends agree, and where it stands; None when there is none.
+    `end`: behind the last entry.
+    """
+
+    MOST_PLACES = 1 << 16
+
+    def __init__(self, marks: Iterable[EntryMark], heads: Iterable[Head]) -> None:
+        wanted: dict[int, list[Head]] = {}
+        for head in heads:
+            wanted.setdefault(head.entry_count, []).append(head)
+        self.best: tuple[Head, Place] | None = next(((head, BEGINNING) for head in wanted.get(0, ())), None)
+        self.end = BEGINNING
+        self._places: list[Place] = []
+        self._stride = 1
+        for mark in marks:
+            self.end = Place(mark.ordinal, mark.end, mark.chain)
+            for head in wanted.get(mark.ordinal, ()):
+                if _agrees(mark, head):
+                    self.best = (head, self.end)
+            self._keep(self.end)
+
+    def _keep(self, place: Place) -> None:
+        if place.entry_count % self._stride:
+            return
+        self._places.append(place)
+        if len(self._places) == self.MOST_PLACES:
+            del self._places[::2]
+            self._stride *= 2
+
+    def places_up_to(self, entry_count: int) -> list[Place]:
+        """Places in order, none behind `entry_count`: each of a short file, evenly spread ones of a long file."""
+        return [place for place in self._places if place.entry_count <= entry_count]
+
+    def place_at(self, entry_count: int) -> Place | None:
+        """The kept place behind that many entries."""
+        if entry_count == 0:
+            return BEGINNING
+        return next((place for place in self._places if place.entry_count == entry_count), None)
+
+
+def _agrees(mark: EntryMark, head: Head) -> bool:
+    if head.chain_hash is not None:
+        return mark.chain.hex() == head.chain_hash
+    return mark.entry_id == head.last_uuid
 
 
 class BasePlaces(NamedTuple):
@@ -57,15 +107,30 @@ class BasePlaces(NamedTuple):
 
     places: list[tuple[int, EntryMark]]
 
-    def choose(self, offset: int, stored_count: int | None) -> EntryMark | None:
-        """The place to go on behind. With several, `stored_count` (how many entries the server holds) decides;
-        without it the first at or after `offset`, else the nearest before."""
+    def choose(self, offset: int, stored_count: int | None) -> tuple[int, EntryMark]:
+        """The place to go on behind; there must be one. Among several, `stored_count` (how many entries with a uuid
+        the server holds) decides; without it the first at or after `offset`, else the nearest before."""
         if len(self.places) > 1 and stored_count is not None:
-            for rank, mark in self.places:
-                if rank == stored_count:
-                    return mark
-        ahead = next((mark for _, mark in self.places if mark.start >= offset), None)
-        return ahead or (self.places[-1][1] if self.places else None)
+            for place in self.places:
+                if place[0] == stored_count:
+                    return place
+        ahead = next((place for place in self.places if place[1].start >= offset), None)
+        return ahead or self.places[-1]
+
+
+def stored_prefix(marks: Iterable[EntryMark], stored: Sequence[str]) -> tuple[Place, int]:
+    """Behind the longest beginning of a file whose entries a base server holds in that order, whatever others wrote
+    between them; and how many of those it holds. `stored`: uuids as the server has them."""
+    place, rank, at = BEGINNING, 0, 0
+    for mark in marks:
+        if mark.has_uuid:
+            while at < len(stored) and stored[at] != mark.entry_id:
+                at += 1
+            if at == len(stored):
+                break
+            at, rank = at + 1, rank + 1
+        place = Place(mark.ordinal, mark.end, mark.chain)
+    return place, rank
 
 
 def find_base_places(marks: Iterable[EntryMark], last_uuid: str) -> BasePlaces:

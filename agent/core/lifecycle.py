@@ -42,7 +42,11 @@ class Event(StrEnum):
     FAILED = "failed"
     TIME_CAME = "time_came"
     REFUSED = "refused"
+    OUTGREW = "outgrew"
+    """The file was refused as a whole, and is another one now."""
     DELETED = "deleted"
+    WITHHELD = "withheld"
+    """It is not for this destination; nothing was sent."""
     VANISHED = "vanished"
     MARKED_PRIVATE = "marked_private"
     MARKED_SHARED = "marked_shared"
@@ -74,6 +78,7 @@ _ANSWERS: Row = {
     Event.FAILED: (State.WAITING, (Action.BACK_OFF,)),
     Event.REFUSED: (State.REFUSED, ()),
     Event.DELETED: (State.DELETED_ON_SERVER, ()),
+    Event.WITHHELD: (State.PRIVATE, ()),
 }
 """What ends a push. A stream that is with a worker leaves only by its outcome: never two requests in flight."""
 
@@ -113,6 +118,7 @@ TRANSITIONS: Mapping[State, Row] = {
     },
     State.SYNCED: {
         Event.GREW: (State.DUE, (Action.QUEUE,)),
+        Event.TIME_CAME: (State.DUE, (Action.QUEUE,)),
         Event.RETRY: (State.SYNCED, ()),
         **_LEAVES,
     },
@@ -126,6 +132,7 @@ TRANSITIONS: Mapping[State, Row] = {
     State.REFUSED: {
         Event.GREW: (State.REFUSED, ()),
         Event.RETRY: (State.DUE, (Action.FORGIVE, Action.QUEUE)),
+        Event.OUTGREW: (State.DUE, (Action.FORGIVE, Action.QUEUE)),
         **_LEAVES,
     },
     State.DELETED_ON_SERVER: {

@@ -8,10 +8,19 @@ import msgspec
 
 class StreamId(NamedTuple):
     """One append-only file of a session. `subpath` is empty for the main transcript, else its place below the
-    session without the file's ending (`subagents/agent-x`)."""
+    session without the file's ending (`subagents/agent-x`). A side file is told by `FILES` before its place."""
 
     session_id: str
     subpath: str
+
+
+FILES = "files/"
+"""How the subpath of a side file begins (`files/tool-results/x.txt`): where it has its place on the wire, too."""
+
+
+def is_side_file(subpath: str) -> bool:
+    """Whether this is a file beside a session's transcripts, which travels as a whole, and not a stream."""
+    return subpath.startswith(FILES)
 
 
 class Head(msgspec.Struct, frozen=True):

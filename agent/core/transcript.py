@@ -66,6 +66,15 @@ def entry_uuid(line: bytes) -> str | None:
         return None
 
 
+def is_object(line: bytes) -> bool:
+    """Whether a line reads as an entry should: one JSON object and nothing else."""
+    try:
+        _decode_uuid(line)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    return True
+
+
 def derived_id(session_id: str, subpath: str, ordinal: int, line_sha256: str) -> str:
     """The id of an entry that has no usable uuid. `line_sha256` is hex."""
     return str(uuid.uuid5(ENTRY_NAMESPACE, f"{session_id}\n{subpath}\n{ordinal}\n{line_sha256}"))
@@ -289,27 +298,33 @@ def walk_entries(
     subpath: str,
     *,
     tombstones: Mapping[int, int] | None = None,
+    with_tail: bool = False,
 ) -> Iterator[EntryMark]:
     """Every whole entry of a stream from its first byte, in bounded memory. `tombstones` maps the ordinal of each
-    entry that travelled as a tombstone to the HTTP status that caused it."""
-    chain, start, ordinal = EMPTY_CHAIN, 0, 0
-    entry = _Entry(chain)
+    entry that travelled as a tombstone to the HTTP status that caused it. `with_tail`: also what follows the last
+    newline, as it travels when it stays as it is; it ends where the file ends."""
+    mark = EntryMark(0, 0, 0, "", has_uuid=False, chain=EMPTY_CHAIN)
+    entry = _Entry(mark.chain)
     while piece := source.readline(LONG_LINE_BYTES):
         ends = piece.endswith(b"\n")
         entry.add(piece[:-1] if ends else piece)
-        if not ends:
-            continue
-        ordinal += 1
-        end = start + entry.size + 1
-        found = entry.uuid()
-        line_sha256 = entry.sha256() if found is None or tombstones else ""
-        status = tombstones.get(ordinal) if tombstones else None
-        if status is not None:
-            stone = tombstone_line(entry.size, line_sha256, found, status)
-            line_sha256 = sha256(stone).hexdigest()
-            chain = extend_chain(chain, [stone])
-        else:
-            chain = entry.chain()
-        entry_id = found or derived_id(session_id, subpath, ordinal, line_sha256)
-        yield EntryMark(ordinal, start, end, entry_id, found is not None, chain)
-        start, entry = end, _Entry(chain)
+        if ends:
+            mark = _mark_behind(mark, entry, 1, (session_id, subpath), tombstones or {})
+            yield mark
+            entry = _Entry(mark.chain)
+    if with_tail and entry.size:
+        yield _mark_behind(mark, entry, 0, (session_id, subpath), tombstones or {})
+
+
+def _mark_behind(
+    before: EntryMark, entry: _Entry, newline_bytes: int, stream: tuple[str, str], tombstones: Mapping[int, int]
+) -> EntryMark:
+    ordinal, chain = before.ordinal + 1, entry.chain()
+    found, status = entry.uuid(), tombstones.get(ordinal)
+    line_sha256 = entry.sha256() if found is None or status is not None else ""
+    if status is not None:
+        stone = tombstone_line(entry.size, line_sha256, found, status)
+        line_sha256 = sha256(stone).hexdigest()
+        chain = extend_chain(before.chain, [stone])
+    entry_id = found or derived_id(*stream, ordinal, line_sha256)
+    return EntryMark(ordinal, before.end, before.end + entry.size + newline_bytes, entry_id, found is not None, chain)

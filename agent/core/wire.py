@@ -3,6 +3,7 @@
 Nothing here sends: `system.remote` carries requests, `receiver.app` answers them.
 """
 
+import base64
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -141,8 +142,19 @@ def append_request(
     return Request("POST", session_path(stream.session_id, "/entries", subpath=stream.subpath), headers, body)
 
 
-def head_request(stream: StreamId) -> Request:
-    return Request("GET", session_path(stream.session_id, "/head", subpath=stream.subpath))
+def head_request(stream: StreamId, generation: str | None = None, entry_count: int | None = None) -> Request:
+    """The current head; of `generation` when that is named; as it was behind `entry_count` entries of it."""
+    asked = session_path(
+        stream.session_id, "/head", subpath=stream.subpath, generation=generation, entry_count=entry_count
+    )
+    return Request("GET", asked)
+
+
+def generation_request(stream: StreamId, generation: str, parent: str | None, shared_entries: int) -> Request:
+    """Begins a new history of a stream. Its first `shared_entries` are those of `parent`."""
+    body = msgspec.json.encode({"generation": generation, "parent": parent, "shared_entries": shared_entries})
+    path = session_path(stream.session_id, "/generations", subpath=stream.subpath)
+    return Request("POST", path, {"Content-Type": JSON}, body)
 
 
 def streams_request(session_id: str) -> Request:
@@ -159,6 +171,63 @@ def capabilities_request() -> Request:
 
 def meta_request(session_id: str, meta: Meta) -> Request:
     return Request("PUT", session_path(session_id, "/meta"), {"Content-Type": JSON}, msgspec.json.encode(meta))
+
+
+def _content_digest(sha256: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(sha256).decode()}:"
+
+
+def file_head_request(session_id: str, path: str, sha256: bytes) -> Request:
+    """What the server has at `path` of a session, and how much it kept of an upload of that digest that broke off."""
+    headers = {"Content-Digest": _content_digest(sha256)}
+    return Request("HEAD", session_path(session_id, "/files/" + quote(path)), headers)
+
+
+def file_request(session_id: str, path: str, sha256: bytes, offset: int, body: LongBody) -> Request:
+    """A side file, or its rest from `offset` on."""
+    headers = {"Content-Digest": _content_digest(sha256), "Content-Type": "application/octet-stream"}
+    if offset:
+        size = offset + body.size
+        headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}"
+    return Request("PUT", session_path(session_id, "/files/" + quote(path)), headers, body)
+
+
+class FileState(NamedTuple):
+    """`there`: exactly this content. `offset`: bytes of it that need not be sent again."""
+
+    there: bool
+    offset: int
+
+
+def parse_file_state(raw: RawReply, sha256: bytes, size: int) -> FileState | None:
+    """What a server says it has of a file; None when it is no verdict."""
+    if raw.status not in (200, 204, 404):
+        return None
+    kept = raw.headers.get("upload-offset", "")
+    offset = int(kept) if kept.isascii() and kept.isdigit() and len(kept) < 20 else 0
+    there = raw.status != 404 and _content_digest(sha256) in raw.headers.get("content-digest", "")
+    return FileState(there, offset if offset <= size else 0)
+
+
+def upload_request(name: str, boundary: str, body: LongBody) -> Request:
+    """A whole file for servers that take nothing else, as the multipart field `file`."""
+    begin = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quote(name)}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    ).encode()
+    end = f"\r\n--{boundary}--\r\n".encode()
+
+    def pieces() -> Iterator[bytes]:
+        yield begin
+        yield from body.pieces()
+        yield end
+
+    whole = LongBody(len(begin) + body.size + len(end), pieces)
+    return Request("POST", "", {"Content-Type": f"multipart/form-data; boundary={boundary}"}, whole)
+
+
+def health_request() -> Request:
+    return Request("GET", "/health")
 
 
 def encode_body(data: bytes, encoding: str) -> bytes:
@@ -261,6 +330,40 @@ def decide_append_reply(raw: RawReply, now_s: float) -> Reply:
             return Unavailable(NOT_OURS, everybody=True)
         return Accepted(head) if raw.status == 200 else Conflict(head)
     return _verdict(raw, now_s)
+
+
+def decide_generation_reply(raw: RawReply, now_s: float) -> Reply:
+    """What an answer to a new generation means: as with a batch, but that something is made."""
+    return decide_append_reply(raw._replace(status=200) if raw.status == 201 else raw, now_s)
+
+
+def decide_file_reply(raw: RawReply, now_s: float) -> Reply:
+    """What an answer to a side file means."""
+    if raw.status in (200, 201, 204):
+        return Unavailable(NOT_OURS, everybody=True) if _is_page(raw) else Accepted()
+    if raw.status in (400, 409, 422):
+        return Unavailable(f"it changed while it was sent, or the server kept something else ({raw.status})")
+    return _verdict(raw, now_s)
+
+
+def decide_upload_reply(raw: RawReply, now_s: float) -> Reply:
+    """What an answer to a whole file means. What a server refuses, it refuses for this size of the file."""
+    if 200 <= raw.status < 300:
+        return Unavailable(NOT_OURS, everybody=True) if _is_page(raw) else Accepted()
+    reply = _verdict(raw, now_s)
+    if isinstance(reply, (Deleted, TooLarge, BadEntry)):
+        return Refused(raw.status)
+    return reply
+
+
+def parse_health(raw: RawReply) -> bool:
+    """Whether a server for whole files says that it takes compressed ones."""
+    health = _parse(raw.body, _Health, required=b'"encodings"') if raw.status == 200 else None
+    return health is not None and "gzip" in health.encodings
+
+
+class _Health(msgspec.Struct):
+    encodings: tuple[str, ...] = ()
 
 
 def _verdict(raw: RawReply, now_s: float) -> Reply:

@@ -2,26 +2,21 @@
 
 Events come in by `handle` (what the scanner saw, what a pusher brought back, what somebody asked), time by `tick`;
 tasks go out through `dispatch`. Nothing in here waits, reads a file or speaks to a server, so a simulation can drive
-it in virtual time.
+it in virtual time. Its rooms: `sightings` (which file stands for a stream), `keeper` (files held against deletion),
+`gates` (how destinations stand), `outbox` (who is sent next), `audits` (the slow look at everything), `journal`.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from sys import intern
 from typing import NamedTuple
 
 from agent.core.audit import AuditKind
 from agent.core.backoff import TRIES, retry_delay_s
 from agent.core.identity import START
-from agent.core.lifecycle import (
-    BUSY,
-    Action,
-    Condition,
-    Event,
-    State,
-    next_state,
-)
-from agent.core.session import Gone, Observation, StreamId
+from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
+from agent.core.projects import matches_project
+from agent.core.session import Gone, Observation, is_side_file
 from agent.core.wire import (
     Accepted,
     BadEntry,
@@ -34,12 +29,23 @@ from agent.core.wire import (
     TooLarge,
     Unavailable,
 )
+from agent.daemon.audits import Audits
 from agent.daemon.facts import SessionFacts
 from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal, Store
+from agent.daemon.keeper import Keeper
+from agent.daemon.outbox import BATCH_BYTES, Outbox
+from agent.daemon.sightings import Sightings
 from agent.daemon.tasks import (
+    FileTask,
+    FoundHeld,
+    Held,
+    HeldTask,
+    How,
+    LetGo,
     MetaSent,
     MetaTask,
+    NotHeld,
     Outcome,
     Probed,
     ProbeTask,
@@ -52,6 +58,8 @@ from agent.daemon.tasks import (
     Task,
     TrackKey,
     Unreadable,
+    UploadTask,
+    Withheld,
 )
 from agent.daemon.timers import Due, Timers
 from agent.daemon.tracks import DestinationState, Track
@@ -60,15 +68,25 @@ from agent.system.state_db import TrackRow
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES = 1 << 20
-"""How much of a file one request carries: large enough that a request costs little, small enough for a fair turn."""
-
 ADOPTIONS = 5
 """409s in a row without progress before a stream cools down."""
 
+QUIET_S = 300.0
+"""A last line without a newline is taken as whole when nobody has added to it for so long."""
+
 NO_SUBAGENTS = "this server takes main transcripts only"
+NO_FILES = "this server takes no side files"
 DIVERGED = "the server holds other content for this transcript"
 NO_HEAD = "the server refuses this transcript and holds nothing that says why"
+OUTSIDE = "its project is not among those of this destination"
+_UNFIT = frozenset({NO_SUBAGENTS, NO_FILES})
+"""What another offer of the server changes, and nothing else."""
+
+_AUDITS = {
+    How.REALIGNED: AuditKind.REALIGNED,
+    How.ADOPTED: AuditKind.ADOPTED,
+    How.NEW_GENERATION: AuditKind.NEW_GENERATION,
+}
 
 
 class Observed(NamedTuple):
@@ -83,13 +101,18 @@ class Vanished(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """Somebody asks to try again: everything, with new credentials or settings or network."""
+    """Somebody asks to try again, with new credentials or settings or network: everything, or the named sessions."""
+
+    sessions: frozenset[str] = frozenset()
 
 
-Input = Observed | Vanished | Retry | Outcome
+Input = Observed | Vanished | Retry | Outcome | Held | NotHeld | LetGo
 
 
 class Engine:
+    """`dispatch` takes tasks of destinations, `dispatch_held` those that hold files; `found_held`: what an earlier life
+    held."""
+
     def __init__(
         self,
         destinations: Sequence[DestinationState],
@@ -98,27 +121,33 @@ class Engine:
         dispatch: Callable[[Task], None],
         limits: Limits,
         *,
+        dispatch_held: Callable[[HeldTask], None] = lambda _: None,
+        found_held: Iterable[FoundHeld] = (),
         host: str = "",
         version: str = "",
     ) -> None:
         self._store = store
         self._world = world
-        self._dispatch = dispatch
         self._limits = limits
-        self.gates = Gates(destinations, world, lambda name: self._send(ProbeTask(name)), self._set_timer)
+        self._found_held = list(found_held)
         self.tracks: dict[TrackKey, Track] = {}
-        self.journal = Journal(store, self._row, world.now_s, world.monotonic_s)
-        self.facts = SessionFacts(self.journal, host, version)
-        self.held_back: set[str] = set()
-        """Transcripts from before the first start that stay here, since the settings say `backlog = false`."""
-        self.rivals: dict[StreamId, dict[str, Observation]] = {}
-        """Files that claim an id which another file is followed for."""
         self._tombstones: dict[TrackKey, dict[int, int]] = {}
-        self._vanishing: set[str] = set()
-        """Files that went away while they were being sent: told when that has ended."""
-        self._in_flight = 0
+        self._moved: set[TrackKey] = set()
+        """Streams of which something was sent since the audit log last told of it."""
         self._timers: Timers[TrackKey | str] = Timers()
         self._began_at_s = 0.0
+        monotonic_s = world.monotonic_s
+        self.gates = Gates(destinations, world, self._probe, self._set_timer)
+        self.journal = Journal(store, self._row, world.now_s, monotonic_s)
+        self.facts = SessionFacts(self.journal, host, version)
+        self.outbox = Outbox(self.gates, limits.workers, dispatch, monotonic_s, take=self._take, tell=self._meta_task)
+        self.keeper = Keeper(
+            self.tracks, self.gates, self.journal, dispatch_held, monotonic_s=monotonic_s, limit_bytes=limits.kept_bytes
+        )
+        self.sightings = Sightings(
+            self.tracks, self.gates, self.keeper, self.journal, self, is_history=self._is_history
+        )
+        self.audits = Audits(self.tracks, world, limits.audit_interval_s)
 
     # --- coming up --------------------------------------------------------------------------------------------
 
@@ -134,6 +163,8 @@ class Engine:
                 session_id, subpath = row.stream
                 key = TrackKey(self.gates[row.destination].name, shared.setdefault(session_id, session_id), subpath)
                 self._remember(key, row)
+        for orphan in self.keeper.load(self._found_held):
+            self.sightings.find_orphan(orphan)
         self.gates.open()
         self.tick()
 
@@ -142,11 +173,14 @@ class Engine:
         size = cursor.offset if row.size == cursor.offset else row.size  # mostly one number
         track = Track(intern(row.provider), row.path, size, row.mtime_ns, state, cursor)
         track.reason, track.attempts = intern(row.reason), row.attempts
+        track.inode, track.status = row.inode, row.status
         self.tracks[key] = track
         self._tell_meta(key)
-        if state not in (State.SYNCED, State.PRIVATE, State.REFUSED, State.DELETED_ON_SERVER, State.GONE):
+        if state in UNSENT:
             track.state = State.DUE
-            self.gates[key.destination].queue(key, track)
+            self._queue(key, track)
+        elif state is State.SYNCED:
+            self._watch_tail(key, track)
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -154,107 +188,84 @@ class Engine:
         match event:
             case Observed():
                 for observation in event.observations:
-                    self._observe(observation, event.live)
+                    self.sightings.see(observation, event.live)
             case Vanished():
                 for gone in event.gone:
-                    self._vanish(gone)
+                    self.sightings.lose(gone)
             case Retry():
-                self._retry()
+                self._retry(event.sessions)
+            case Held() | NotHeld() | LetGo():
+                self.keeper.came_back(event)
+                if isinstance(event, NotHeld) and event.differs:
+                    self.sightings.fall_back(event.stream)
             case _:
-                self._in_flight -= 1
+                self.outbox.came_back(event)
                 self._outcome(event)
-                if self._vanishing and not isinstance(event, (Probed, MetaSent)):
-                    self._end_vanishing(event.key)
+                if not isinstance(event, (Probed, MetaSent)):
+                    self.sightings.push_ended(event.key)
 
     def tick(self) -> None:
         """Fires the timers whose time has come, hands out tasks, writes what is due to be written."""
         now = self._world.monotonic_s()
         while (due := self._timers.pop_due(now)) is not None:
             self._timer_fired(due)
-        self._hand_out()
+        if self.keeper.sweep_at_s is not None and self.keeper.sweep_at_s <= now:
+            self.keeper.sweep()
+        for key in self.audits.due(quiet=self.outbox.in_flight == 0):
+            self.tracks[key].check = True
+            self.apply(key, self.tracks[key], Event.GREW)
+        self.outbox.hand_out()
         write_at_s = self.journal.next_write_s()
         if write_at_s is not None and write_at_s <= now:
             self.journal.write()
 
     def next_deadline_s(self) -> float | None:
         """Monotonic time at which `tick` has something to do; None when only an event can bring something."""
-        times = [at_s for at_s in (self._timers.next_s(), self.journal.next_write_s()) if at_s is not None]
-        return min(times, default=None)
+        times = (self._timers.next_s(), self.journal.next_write_s(), self.keeper.sweep_at_s, self.audits.next_s)
+        return min((at_s for at_s in times if at_s is not None), default=None)
 
     def is_busy(self) -> bool:
         """Something is under way, or will be without a new event and without waiting for a failure to pass."""
-        if self._in_flight or any(one.is_busy() for one in self.gates):
+        if self.outbox.in_flight or any(one.is_busy() for one in self.gates):
             return True
         return any(track.state is State.SETTLING for track in self.tracks.values())
 
     # --- what the disk says -----------------------------------------------------------------------------------
 
-    def _observe(self, seen: Observation, live: bool) -> None:
-        if not self._limits.backlog and self._is_history(seen):
-            return
-        followed = self._followed_path(seen.stream)
-        if followed is not None and followed != seen.path:
-            self.rivals.setdefault(seen.stream, {})[seen.path] = seen
-            return
-        for destination in self.gates:
-            self._observe_at(TrackKey(destination.name, *seen.stream), seen, live)
-
     def _is_history(self, seen: Observation) -> bool:
-        is_old = seen.mtime_ns < self._began_at_s * 1e9 and self._followed_path(seen.stream) is None
-        (self.held_back.add if is_old else self.held_back.discard)(seen.path)
-        return is_old
+        return not self._limits.backlog and seen.mtime_ns < self._began_at_s * 1e9
 
-    def _followed_path(self, stream: StreamId) -> str | None:
-        """The file that stands for a stream; another one with its id waits until that is gone."""
-        for destination in self.gates:
-            track = self.tracks.get(TrackKey(destination.name, *stream))
-            if track is not None and track.state is not State.GONE:
-                return track.path
-        return None
-
-    def _observe_at(self, key: TrackKey, seen: Observation, live: bool) -> None:
+    def observe_at(self, key: TrackKey, seen: Observation, live: bool) -> None:
+        """A look at the file that stands for a stream."""
         track = self.tracks.get(key)
         if track is None:
             track = Track(seen.provider, seen.path, -1, 0, State.SYNCED, START)
             self.tracks[key] = track
         changed = (seen.size, seen.mtime_ns, seen.path) != (track.size, track.mtime_ns, track.path)
-        track.size, track.mtime_ns, track.path = seen.size, seen.mtime_ns, seen.path
+        if track.inode not in (0, seen.inode) and track.cursor.entry_count:
+            changed = track.check = True  # another file under the same name; what it holds has to be seen
+        track.size, track.mtime_ns, track.path, track.inode = seen.size, seen.mtime_ns, seen.path, seen.inode
         if not changed and seen.size == track.cursor.offset:
             return
-        self._vanishing.discard(seen.path)
         self.journal.note_change(key)
-        if track.state is State.SYNCED and seen.size == track.cursor.offset == 0:
+        if track.state is State.SYNCED and seen.size == track.cursor.offset == 0 and not is_side_file(key.subpath):
             return
-        if live:
+        if live and not track.live:
             track.live = True
-        self._apply(key, track, Event.GREW)
+            if track.state is State.DUE:
+                self._queue(key, track)
+        is_whole = is_side_file(key.subpath) or self.gates[key.destination].takes_files_only
+        if changed and is_whole and track.state is State.REFUSED and track.reason not in _UNFIT:
+            self.apply(key, track, Event.OUTGREW)
+        elif track.state is State.PRIVATE and track.reason == OUTSIDE and not self.facts.of(key.session_id).project:
+            self.apply(key, track, Event.MARKED_SHARED)  # it had not named its project; it may have by now
+        else:
+            self.apply(key, track, Event.GREW)
 
-    def _vanish(self, gone: Gone) -> None:
-        stream, path = gone
-        self.held_back.discard(path)
-        if path not in self._vanishing and self._followed_path(stream) != path:
-            self.rivals.get(stream, {}).pop(path, None)
-            return
-        for destination in self.gates:
-            key = TrackKey(destination.name, *stream)
-            track = self.tracks.get(key)
-            if track is not None and track.state in BUSY:
-                self._vanishing.add(path)
-                return
-        self._vanishing.discard(path)
-        for destination in self.gates:
-            key = TrackKey(destination.name, *stream)
-            track = self.tracks.get(key)
-            if track is not None:
-                self._apply(key, track, Event.VANISHED)
-        successor = next(iter(self.rivals.pop(stream, {}).values()), None)
-        if successor is not None:
-            self._observe(successor, live=False)
-
-    def _end_vanishing(self, key: TrackKey) -> None:
-        path = self.tracks[key].path
-        if path in self._vanishing:
-            self._vanish(Gone(key.stream, path))
+    def _watch_tail(self, key: TrackKey, track: Track) -> None:
+        """What follows the last newline is looked at again when it has been quiet."""
+        if track.size > track.cursor.offset and not is_side_file(key.subpath):
+            self._set_timer(key, track.timer, QUIET_S)
 
     # --- what a pusher brought back ---------------------------------------------------------------------------
 
@@ -269,10 +280,14 @@ class Engine:
             case Unreadable():
                 self._unreadable(outcome)
             case Rewritten():
-                self.journal.note_audit(
-                    outcome.key, AuditKind.REWRITTEN, f"offset {self.tracks[outcome.key].cursor.offset}"
-                )
+                detail = f"offset {self.tracks[outcome.key].cursor.offset}"
+                self.journal.note_audit(outcome.key, AuditKind.REWRITTEN, detail)
                 self._ask_head(outcome.key)
+            case Withheld():
+                self.facts.learn(outcome.key.stream, outcome.facts)
+                self.tracks[outcome.key].reason = OUTSIDE
+                self.journal.note_audit(outcome.key, AuditKind.PRIVATE_SKIPPED, "")
+                self.apply(outcome.key, self.tracks[outcome.key], Event.WITHHELD)
             case Probed():
                 self._probed(outcome)
             case MetaSent():
@@ -281,6 +296,7 @@ class Engine:
     def _pushed(self, done: Pushed) -> None:
         key, track = done.key, self.tracks[done.key]
         if done.cursor != track.cursor:
+            self._moved.add(key)
             if done.cursor.offset > track.cursor.offset:
                 track.adoptions = 0
                 self.gates[key.destination].attempts = 0
@@ -292,62 +308,70 @@ class Engine:
         if not isinstance(done.reply, Accepted):
             self._answered(key, done.reply, done.at_fault)
             return
+        if track.attempts:
+            self.journal.note_audit(key, AuditKind.RECOVERED, f"after {track.attempts} tries")
         if track.limit:
             track.limit = min(track.limit * 2, self.gates[key.destination].max_entries)
         track.live = track.live and done.more
-        self._apply(key, track, Event.SENT_SOME if done.more else Event.SENT_ALL)
+        track.check = track.tail = False
+        self.apply(key, track, Event.SENT_SOME if done.more else Event.SENT_ALL)
         if not done.more:
+            if key in self._moved:
+                self._moved.discard(key)
+                self.journal.note_audit(key, AuditKind.UPLOADED, f"{track.cursor.sent_count} entries")
             self._tell_meta(key)
+            self._unpark(key)
+            if track.state is State.SYNCED:
+                self._watch_tail(key, track)
 
     def _realigned(self, done: Realigned) -> None:
         key, track = done.key, self.tracks[done.key]
         before = track.cursor
-        if done.cursor is None:
-            self.journal.note_audit(key, AuditKind.REFUSED, DIVERGED)
-            self._refuse(key, track, DIVERGED)
+        stuck = done.cursor == before and done.cursor == START and not self.gates[key.destination].bulk
+        if done.cursor is None or stuck:
+            self._refuse(key, track, NO_HEAD if stuck else DIVERGED, 409)
             return
-        if done.cursor == before and done.cursor == START and not self.gates[key.destination].bulk:
-            self.journal.note_audit(key, AuditKind.REFUSED, NO_HEAD)
-            self._refuse(key, track, NO_HEAD)
-            return
-        track.cursor = done.cursor
+        track.cursor, track.check = done.cursor, False
         self.journal.note_change(key)
-        kind = AuditKind.ADOPTED if done.foreign else AuditKind.REALIGNED
-        self.journal.note_audit(key, kind, f"offset {before.offset} to {done.cursor.offset}")
+        self.journal.note_audit(key, _AUDITS[done.how], f"offset {before.offset} to {done.cursor.offset}")
         if done.cursor.offset <= before.offset:
             track.adoptions += 1
         if track.adoptions > ADOPTIONS:
             track.adoptions = 0
             track.attempts = max(track.attempts, TRIES)
             track.reason = "the server's answers contradict each other"
-            self._apply(key, track, Event.FAILED)
+            self.apply(key, track, Event.FAILED)
             return
-        self._apply(key, track, Event.REALIGNED)
+        self.apply(key, track, Event.REALIGNED)
 
     def _unreadable(self, done: Unreadable) -> None:
         track = self.tracks[done.key]
+        if done.vanished and self.sightings.fall_back(done.key.stream):
+            self.apply(done.key, track, Event.REALIGNED)
+            return
         track.reason = done.why
-        self._apply(done.key, track, Event.VANISHED if done.vanished else Event.FAILED)
+        self.apply(done.key, track, Event.VANISHED if done.vanished else Event.FAILED)
 
     def _answered(self, key: TrackKey, reply: Reply, at_fault: int) -> None:
         """An answer that is no success, as the table in section 3 of the wire says."""
         track = self.tracks[key]
         match reply:
             case Accepted():
-                self._apply(key, track, Event.REALIGNED)
+                self.apply(key, track, Event.REALIGNED)
             case Conflict():
                 track.conflict = reply.head
-                self._apply(key, track, Event.CONFLICT)
+                self.apply(key, track, Event.CONFLICT)
             case NeedsLogin():
-                self._apply(key, track, Event.HELD)
+                self.apply(key, track, Event.HELD)
                 self.gates.lock_out(key.destination)
             case NoEndpoint():
-                self._apply(key, track, Event.HELD)
+                self.apply(key, track, Event.HELD)
                 self.gates.miss_endpoint(key.destination, reply.status)
             case Unavailable():
                 track.reason = reply.why
                 track.wished_s = reply.retry_after_s
-                self._apply(key, track, Event.FAILED)
+                self.apply(key, track, Event.FAILED)
+                self.gates.strain(key.destination)
                 if reply.everybody:
                     self.gates.lose(key.destination, reply)
             case TooLarge() | BadEntry():
@@ -355,47 +379,52 @@ class Engine:
             case Deleted():
                 self.journal.note_audit(key, AuditKind.DELETED_ON_SERVER, "410")
                 track.reason = "somebody deleted it on the server"
-                self._apply(key, track, Event.DELETED)
+                self.apply(key, track, Event.DELETED)
             case Refused():
-                self.journal.note_audit(key, AuditKind.REFUSED, str(reply.status))
-                self._refuse(key, track, f"the server answers {reply.status}")
+                self._refuse(key, track, f"the server answers {reply.status}", reply.status)
 
     def _shrink(self, key: TrackKey, track: Track, status: int, at_fault: int) -> None:
         """Halves the batch until the entry at fault stands alone; that one travels as a tombstone."""
         if at_fault > 1:
             track.limit = at_fault // 2
-            self._apply(key, track, Event.REALIGNED)
+            self.apply(key, track, Event.REALIGNED)
             return
         ordinal = track.cursor.entry_count + 1
         stones = self._tombstones.setdefault(key, {})
-        if at_fault == 0 or ordinal in stones:
-            self.journal.note_audit(key, AuditKind.REFUSED, f"entry {ordinal}, {status}")
-            self._refuse(key, track, f"the server refuses entry {ordinal} ({status})")
-            return
-        stones[ordinal] = status
-        self.journal.note_tombstone(key, ordinal, status)
-        self.journal.note_audit(key, AuditKind.TOMBSTONED, f"entry {ordinal}, {status}")
-        self._apply(key, track, Event.REALIGNED)
+        if at_fault == 0:
+            self._refuse(key, track, f"the server answers {status}", status)
+        elif ordinal in stones:
+            self._refuse(key, track, f"the server refuses entry {ordinal} ({status})", status)
+        else:
+            stones[ordinal] = status
+            self.journal.note_tombstone(key, ordinal, status)
+            self.journal.note_audit(key, AuditKind.TOMBSTONED, f"entry {ordinal}, {status}")
+            self.apply(key, track, Event.REALIGNED)
 
     def _probed(self, done: Probed) -> None:
-        if not self.gates.take_probe(done) or not self.gates[done.destination].bulk:
+        if not self.gates.take_probe(done):
             return
+        one = self.gates[done.destination]
         for key, track in self.tracks.items():
-            if key.destination == done.destination and track.reason == NO_SUBAGENTS:
-                self._apply(key, track, Event.RETRY)
+            offered = (track.reason == NO_SUBAGENTS and one.bulk) or (track.reason == NO_FILES and one.files)
+            if key.destination == one.name and offered:
+                self.apply(key, track, Event.RETRY)
 
-    def _refuse(self, key: TrackKey, track: Track, reason: str) -> None:
-        track.reason = reason
-        self._apply(key, track, Event.REFUSED)
+    def _refuse(self, key: TrackKey, track: Track, reason: str, status: int = 0) -> None:
+        track.reason, track.status = reason, status
+        if status:
+            self.journal.note_audit(key, AuditKind.REFUSED, reason)
+        self.apply(key, track, Event.REFUSED)
 
     def _ask_head(self, key: TrackKey) -> None:
         track = self.tracks[key]
         track.conflict = None
-        self._apply(key, track, Event.CONFLICT)
+        self.apply(key, track, Event.CONFLICT)
 
     # --- the table --------------------------------------------------------------------------------------------
 
-    def _apply(self, key: TrackKey, track: Track, event: Event) -> None:
+    def apply(self, key: TrackKey, track: Track, event: Event) -> None:
+        """Moves a stream as the table says."""
         state, actions = next_state(track.state, event)
         if state is not track.state:
             track.state = state
@@ -407,7 +436,7 @@ class Engine:
     def _do(self, key: TrackKey, track: Track, action: Action) -> None:
         match action:
             case Action.QUEUE:
-                self.gates[key.destination].queue(key, track)
+                self._queue(key, track)
             case Action.REST:
                 self._set_timer(key, track.timer, self._limits.coalesce_s)
             case Action.BACK_OFF:
@@ -420,9 +449,16 @@ class Engine:
             case Action.REALIGN:
                 destination = self.gates[key.destination]
                 stones = self._tombstones.get(key, {})
-                self._send(RealignTask(key, track.path, track.cursor, destination.bulk, track.conflict, stones))
+                spare = self._world.new_uuid() if destination.generations else ""
+                self.outbox.send(
+                    RealignTask(key, track.path, track.cursor, destination.bulk, track.conflict, stones, spare)
+                )
             case Action.FORGIVE:
-                track.attempts, track.reason, track.retry_at_s = 0, "", 0.0
+                track.attempts, track.reason, track.retry_at_s, track.status = 0, "", 0.0, 0
+
+    def _queue(self, key: TrackKey, track: Track) -> None:
+        self.keeper.wake()
+        self.gates[key.destination].queue(key, track)
 
     def _set_timer(self, owner: TrackKey | str, number: int, delay_s: float) -> None:
         self._timers.set(owner, number, self._world.monotonic_s() + delay_s)
@@ -434,54 +470,67 @@ class Engine:
             return
         track = self.tracks[owner]
         if track.timer == number:
-            self._apply(owner, track, Event.RESTED if track.state is State.SETTLING else Event.TIME_CAME)
+            track.tail = track.state is State.SYNCED
+            self.apply(owner, track, Event.RESTED if track.state is State.SETTLING else Event.TIME_CAME)
 
     # --- handing out ------------------------------------------------------------------------------------------
 
-    def _hand_out(self) -> None:
-        """Live streams before the backlog, and one worker kept free for them; facts of sessions when all is quiet."""
-        for destination in self.gates:
-            if destination.condition is not Condition.RUNNING:
-                continue
-            # After an outage one stream goes ahead; its success lets the others follow.
-            workers = 1 if destination.attempts else self._limits.workers
-            while self._in_flight < workers:
-                key = destination.next_key(live_only=self._in_flight == workers - 1 > 0)
-                if key is None:
-                    break
-                self._take(key, destination)
-            while destination.bulk and destination.metas and self._in_flight < max(1, workers - 1):
-                self._send_meta(destination, *destination.metas.popitem())
+    def _probe(self, name: str) -> None:
+        self.outbox.send(ProbeTask(name, self.gates[name].takes_files_only))
 
-    def _take(self, key: TrackKey, destination: DestinationState) -> None:
+    def _take(self, key: TrackKey, destination: DestinationState) -> Task | None:
+        """The task that sends a stream; None when it is not due any more, or can't be sent there."""
         track = self.tracks[key]
         if track.state is not State.DUE:
-            return
+            return None
+        if is_side_file(key.subpath):
+            return self._take_file(key, track, destination)
+        if destination.takes_files_only:
+            self.apply(key, track, Event.TAKEN)
+            facts, projects = self.facts.of(key.session_id), destination.projects
+            return UploadTask(key, track.provider, track.path, track.cursor, destination.gzip, facts, projects)
         if key.subpath and not destination.bulk:
             self._refuse(key, track, NO_SUBAGENTS)
-            return
-        self._apply(key, track, Event.TAKEN)
+            return None
+        self.apply(key, track, Event.TAKEN)
         if destination.bulk and track.cursor.generation is None:
             # Nothing was sent in bulk yet, or only one by one: what the server holds is asked for by a 409.
             track.cursor = START._replace(generation=self._world.new_uuid())
-        self._send(
-            PushTask(
-                key,
-                track.provider,
-                track.path,
-                track.cursor,
-                destination.bulk,
-                min(BATCH_BYTES, destination.max_bytes),
-                min(track.limit or destination.max_entries, destination.max_entries),
-                destination.encoding,
-                dict(self._tombstones.get(key, {})),
-                self.facts.of(key.session_id),
-            )
+        return PushTask(
+            key,
+            track.provider,
+            track.path,
+            track.cursor,
+            destination.bulk,
+            min(BATCH_BYTES, destination.max_bytes),
+            min(track.limit or destination.max_entries, destination.max_entries),
+            destination.encoding,
+            dict(self._tombstones.get(key, {})),
+            self.facts.of(key.session_id),
+            track.check,
+            track.tail,
+            destination.projects,
         )
 
-    def _send(self, task: Task) -> None:
-        self._in_flight += 1
-        self._dispatch(task)
+    def _take_file(self, key: TrackKey, track: Track, destination: DestinationState) -> Task | None:
+        """Side files follow the entries that mention them."""
+        if not destination.files:
+            self._refuse(key, track, NO_FILES)
+            return None
+        main = self.tracks.get(key._replace(subpath=""))
+        project = self.facts.of(key.session_id).project
+        is_outside = destination.projects and not matches_project(project, destination.projects)
+        if is_outside or (main is not None and main.state not in (State.SYNCED, State.GONE)):
+            destination.parked.setdefault(key.session_id, set()).add(key)
+            return None
+        self.apply(key, track, Event.TAKEN)
+        return FileTask(key, track.path, self._limits.files_bytes_per_s)
+
+    def _unpark(self, key: TrackKey) -> None:
+        if key.subpath:
+            return
+        for parked in self.gates[key.destination].parked.pop(key.session_id, ()):
+            self._queue(parked, self.tracks[parked])
 
     # --- facts of sessions ------------------------------------------------------------------------------------
 
@@ -490,10 +539,11 @@ class Engine:
         if track.cursor.sent_count and not self.facts.is_told(key.destination, key.session_id, track.provider):
             destination.metas[key.session_id] = track.provider
 
-    def _send_meta(self, destination: DestinationState, session_id: str, provider: str) -> None:
-        if not self.facts.is_told(destination.name, session_id, provider):
-            meta, digest = self.facts.meta(session_id, provider)
-            self._send(MetaTask(destination.name, session_id, provider, meta, digest))
+    def _meta_task(self, destination: DestinationState, session_id: str, provider: str) -> Task | None:
+        if self.facts.is_told(destination.name, session_id, provider):
+            return None
+        meta, digest = self.facts.meta(session_id, provider)
+        return MetaTask(destination.name, session_id, provider, meta, digest)
 
     def _meta_sent(self, done: MetaSent) -> None:
         match done.reply:
@@ -508,11 +558,14 @@ class Engine:
 
     # --- asked for --------------------------------------------------------------------------------------------
 
-    def _retry(self) -> None:
+    def _retry(self, sessions: frozenset[str]) -> None:
         self.gates.ask_again()
         for key, track in self.tracks.items():
-            if track.reason != NO_SUBAGENTS:
-                self._apply(key, track, Event.RETRY)
+            if track.reason in _UNFIT or (sessions and key.session_id not in sessions):
+                continue
+            if track.state is State.REFUSED:
+                self.journal.note_audit(key, AuditKind.REQUEUED, track.reason)
+            self.apply(key, track, Event.RETRY)
 
     # --- writing ----------------------------------------------------------------------------------------------
 
@@ -529,4 +582,6 @@ class Engine:
             track.reason,
             track.attempts,
             track.cursor,
+            track.inode,
+            track.status,
         )

@@ -71,6 +71,10 @@ class Gates:
     def lose(self, name: str, reply: Unavailable) -> None:
         self._close(self[name], Signal.UNREACHABLE, reply.why, reply.retry_after_s)
 
+    def strain(self, name: str) -> None:
+        """A request did not come through: fewer at once from now on."""
+        self[name].window = self[name].window.after_pressure()
+
     def miss_endpoint(self, name: str, status: int) -> None:
         """A call found nothing that takes it: a bulk call is no longer offered, or the address is wrong."""
         if self[name].bulk:
@@ -83,6 +87,7 @@ class Gates:
         one = self[done.destination]
         match done.reply:
             case Accepted() if done.capabilities is not None:
+                one.gzip = done.gzip
                 return self._take_offer(one, done.capabilities)
             case NeedsLogin():
                 self.lock_out(one.name)

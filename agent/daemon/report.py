@@ -81,7 +81,7 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         since_s=around.since_s,
         watching=around.watching,
         polling=around.polling,
-        held_back=len(engine.held_back),
+        held_back=len(engine.sightings.held_back),
         oldest_unsent_s=oldest_unsent_s(lines),
         problems=[*around.problems, *_problems(engine, lines)],
     )
@@ -113,7 +113,7 @@ def _problems(engine: "Engine", lines: list[StreamLine]) -> list[tuple[str, str]
     found += [(f"{one.name}: {one.why}", _HINTS[one.condition]) for one in troubled]
     if engine.journal.trouble:
         found.append((f"{engine.journal.trouble}; progress is kept in memory", "free some disk space"))
-    for stream, paths in engine.rivals.items():
+    for stream, paths in engine.sightings.rivals.items():
         what = f"has the id of another transcript, {stream.session_id}"
         found += [(f"{path} {what}", "remove one of the two") for path in paths]
     return found + _refused(lines)

@@ -1,6 +1,7 @@
 """What the engine asks of a pusher, and what comes of it, as values."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import NamedTuple
 
 from agent.core.identity import Cursor
@@ -22,7 +23,10 @@ class TrackKey(NamedTuple):
 
 class PushTask(NamedTuple):
     """Send what follows `cursor`: one batch on a bulk server, a run of entries on a base server. At most
-    `max_bytes` of the file are read at once; a single line may be longer. `tombstones`: ordinal → status."""
+    `max_bytes` of the file are read at once; a single line may be longer. `tombstones`: ordinal → status. `check`: see
+    first that everything before the cursor is what was sent. `tail`: send also what follows the last newline, if it
+    reads as an entry; nobody seems to be writing it any more. `projects`: patterns, one of which the session's
+    project has to match; none: any."""
 
     key: TrackKey
     provider: str
@@ -34,6 +38,9 @@ class PushTask(NamedTuple):
     encoding: str | None
     tombstones: Mapping[int, int]
     facts: Facts
+    check: bool = False
+    tail: bool = False
+    projects: tuple[str, ...] = ()
 
 
 class Pushed(NamedTuple):
@@ -63,7 +70,8 @@ class Rewritten(NamedTuple):
 
 
 class RealignTask(NamedTuple):
-    """Find where `head` stands in the file. Without a head the server is asked for it first."""
+    """Find where `head` stands in the file, or whatever else the server holds of the stream. `spare`: the id of a new
+    generation, for when it stands nowhere; empty where the server keeps no generations."""
 
     key: TrackKey
     path: str
@@ -71,14 +79,24 @@ class RealignTask(NamedTuple):
     bulk: bool
     head: Head | None
     tombstones: Mapping[int, int]
+    spare: str = ""
+
+
+class How(StrEnum):
+    REALIGNED = "realigned"
+    ADOPTED = "adopted"
+    """Another writer's entry stands last on a base server: ours follow it."""
+    NEW_GENERATION = "new generation"
+    REFUSED = "refused"
+    """What the server holds is nowhere in the file."""
 
 
 class Realigned(NamedTuple):
-    """`cursor` None: the server's head is nowhere in the file. `foreign`: another writer's entry was adopted."""
+    """`cursor` is None when refused."""
 
     key: TrackKey
     cursor: Cursor | None
-    foreign: bool = False
+    how: How
 
 
 class RealignFailed(NamedTuple):
@@ -87,13 +105,17 @@ class RealignFailed(NamedTuple):
 
 
 class ProbeTask(NamedTuple):
+    """`upload`: the destination only takes whole files."""
+
     destination: str
+    upload: bool = False
 
 
 class Probed(NamedTuple):
     destination: str
     capabilities: Capabilities | None
     reply: Reply
+    gzip: bool = False
 
 
 class MetaTask(NamedTuple):
@@ -112,5 +134,82 @@ class MetaSent(NamedTuple):
     reply: Reply
 
 
-Task = PushTask | RealignTask | ProbeTask | MetaTask
-Outcome = Pushed | Unreadable | Rewritten | Realigned | RealignFailed | Probed | MetaSent
+class FileTask(NamedTuple):
+    """Send a side file as a whole, unless the server has it. `bytes_per_s`: not faster than that."""
+
+    key: TrackKey
+    path: str
+    bytes_per_s: float
+
+
+class UploadTask(NamedTuple):
+    """Send the whole lines of a transcript as one file, to a server that takes nothing else."""
+
+    key: TrackKey
+    provider: str
+    path: str
+    cursor: Cursor
+    gzip: bool
+    facts: Facts
+    projects: tuple[str, ...] = ()
+
+
+class Withheld(NamedTuple):
+    """The session's project is not among those of the destination; nothing was sent."""
+
+    key: TrackKey
+    facts: Facts
+
+
+class FoundHeld(NamedTuple):
+    """A file that an earlier life held; `copied_bytes` 0 where it is (or was) the same file under two names."""
+
+    name: str
+    path: str
+    size: int
+    mtime_ns: int
+    inode: int
+    copied_bytes: int
+
+
+class KeepTask(NamedTuple):
+    """Hold the file of a stream under a name of ours, as long as `copy_limit_bytes` allow where no link is made."""
+
+    stream: StreamId
+    path: str
+    name: str
+    copy_limit_bytes: int
+
+
+class Held(NamedTuple):
+    """What is held: the path of ours, and the inode of the file (0: a copy, of a file not known any more)."""
+
+    stream: StreamId
+    path: str
+    inode: int
+    copied_bytes: int
+
+
+class NotHeld(NamedTuple):
+    """`differs`: what is held already is another file than the one that stands there now."""
+
+    stream: StreamId
+    why: str
+    differs: bool = False
+
+
+class LetGoTask(NamedTuple):
+    stream: StreamId
+    name: str
+
+
+class LetGo(NamedTuple):
+    stream: StreamId
+
+
+HeldTask = KeepTask | LetGoTask
+HeldOutcome = Held | NotHeld | LetGo
+"""These concern no destination."""
+
+Task = PushTask | FileTask | UploadTask | RealignTask | ProbeTask | MetaTask
+Outcome = Pushed | Unreadable | Rewritten | Withheld | Realigned | RealignFailed | Probed | MetaSent

@@ -1,11 +1,13 @@
 """The engine's mutable values: a stream at one destination, and a destination."""
 
+import heapq
 from collections import deque
 from dataclasses import dataclass, field
 
 from agent.core.identity import Cursor
 from agent.core.lifecycle import Condition, State
-from agent.core.session import Head
+from agent.core.pressure import Window
+from agent.core.session import Head, is_side_file
 from agent.core.wire import BulkOffer, Capabilities
 from agent.daemon.tasks import TrackKey
 
@@ -16,7 +18,8 @@ ENCODINGS = ("zstd", "gzip")
 @dataclass(slots=True)
 class Track:
     """`limit`: entries in the next batch, 0 for no limit of its own. `timer`: number of the one timer that counts.
-    `conflict`: the server's head as a 409 told it. Times are wall seconds; kept small, there may be 100,000."""
+    `conflict`: the server's head as a 409 told it. `status`: the HTTP status that refused it for good, else 0. `check`
+    and `tail`: see `PushTask`. Times are wall seconds; kept small, there may be 100,000."""
 
     provider: str
     path: str
@@ -33,17 +36,23 @@ class Track:
     retry_at_s: float = 0.0
     wished_s: float | None = None
     conflict: Head | None = None
+    inode: int = 0
+    status: int = 0
+    check: bool = False
+    tail: bool = False
 
 
 @dataclass(slots=True)
 class DestinationState:
-    """`compress`: worth it when the way is longer than this machine. `bulk` follows from settings and offer.
-    `metas`: sessions whose facts are to be told, with their provider."""
+    """`compress`: worth it when the way is longer than this machine. `projects`: patterns of those it takes, none for
+    all. `bulk` follows from settings and offer. `metas`: sessions whose facts are to be told, with their provider.
+    `parked`: side files that wait for their session's entries."""
 
     name: str
     url: str
     protocol: str = "auto"
     compress: bool = True
+    projects: tuple[str, ...] = ()
     condition: Condition = Condition.PROBING
     why: str = ""
     attempts: int = 0
@@ -51,30 +60,54 @@ class DestinationState:
     retry_at_s: float = 0.0
     wished_s: float | None = None
     bulk: bool = False
+    generations: bool = False
+    files: bool = False
+    gzip: bool = False
     max_bytes: int = BulkOffer().max_bytes
     max_entries: int = BulkOffer().max_entries
     encoding: str | None = None
+    window: Window = field(default_factory=Window)
+    in_flight: int = 0
+    files_in_flight: int = 0
     metas: dict[str, str] = field(default_factory=dict)
+    parked: dict[str, set[TrackKey]] = field(default_factory=dict)
     _live: deque[TrackKey] = field(default_factory=deque)
-    _backlog: deque[TrackKey] = field(default_factory=deque)
+    _backlog: list[tuple[int, TrackKey]] = field(default_factory=list)
+    _files: deque[TrackKey] = field(default_factory=deque)
+
+    @property
+    def takes_files_only(self) -> bool:
+        return self.protocol == "upload"
 
     def take_offer(self, capabilities: Capabilities) -> None:
-        offer = capabilities.bulk if self.protocol != "ingress" else None
+        offer = capabilities.bulk if self.protocol not in ("ingress", "upload") else None
         self.bulk = offer is not None
+        self.generations = self.bulk and capabilities.generations
+        self.files = self.bulk and capabilities.files
         if offer is not None:
             self.max_bytes, self.max_entries = max(1, offer.max_bytes), max(1, offer.max_entries)
             known = [one for one in ENCODINGS if one in offer.encodings]
             self.encoding = known[0] if known and self.compress else None
 
     def queue(self, key: TrackKey, track: Track) -> None:
-        (self._live if track.live else self._backlog).append(key)
+        """A stream may stand here more than once; whoever takes it looks whether it is still due."""
+        if is_side_file(key.subpath):
+            self._files.append(key)
+        elif track.live:
+            self._live.append(key)
+        else:
+            heapq.heappush(self._backlog, (track.mtime_ns, key))
 
     def is_busy(self) -> bool:
         if self.condition is Condition.RUNNING:
-            return bool(self._live or self._backlog or (self.bulk and self.metas))
+            return bool(self._live or self._backlog or self._files or (self.bulk and self.metas))
         return self.condition is Condition.PROBING
 
     def next_key(self, *, live_only: bool) -> TrackKey | None:
+        """Streams that grow before others; of those, what was written first: its coding agent deletes it first."""
         if self._live:
             return self._live.popleft()
-        return self._backlog.popleft() if self._backlog and not live_only else None
+        return heapq.heappop(self._backlog)[1] if self._backlog and not live_only else None
+
+    def next_file(self) -> TrackKey | None:
+        return self._files.popleft() if self._files else None

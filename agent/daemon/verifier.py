@@ -7,7 +7,8 @@ from typing import NamedTuple
 from agent.core.session import Head, StreamId
 from agent.core.transcript import EMPTY_CHAIN, walk_entries
 from agent.core.wire import NOT_OURS, StreamHead, loglines_request, parse_loglines, parse_streams, streams_request
-from agent.daemon.pusher import LOGLINES_LIMIT_BYTES, Sender
+from agent.daemon.asking import Sender
+from agent.daemon.realigner import LOGLINES_LIMIT_BYTES
 from agent.errors import DiskError, RemoteProtocolError, Unauthorized, Unreachable
 from agent.system.files import LineSource
 

@@ -37,9 +37,13 @@ class World(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """`workers`: tasks in flight at most. `coalesce_s`: rest of a stream that grew while it was sent. `backlog`:
-    whether transcripts from before the first start are sent."""
+    """`workers`: tasks in flight at most, a destination. `coalesce_s`: rest of a stream that grew while it was sent.
+    `backlog`: whether transcripts from before the first start are sent. `audit_interval_s`: in which every stream is
+    read again once; 0 for never. `kept_bytes`: copies of unsent files at most. `files_bytes_per_s`: of side files."""
 
     workers: int = 8
     coalesce_s: float = 0.05
     backlog: bool = True
+    audit_interval_s: float = 0.0
+    kept_bytes: int = 1 << 30
+    files_bytes_per_s: float = float("inf")

@@ -1,12 +1,24 @@
 """Is it still the same file, and where in it does a server's head stand?"""
 
 import io
+import itertools
 import json
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.identity import MARKER_WINDOW_BYTES, START, BasePlaces, Cursor, find_base_places, find_head, marker_of
+from agent.core.identity import (
+    BEGINNING,
+    MARKER_WINDOW_BYTES,
+    START,
+    BasePlaces,
+    Cursor,
+    Place,
+    Survey,
+    find_base_places,
+    marker_of,
+    stored_prefix,
+)
 from agent.core.session import Head
 from agent.core.transcript import EMPTY_CHAIN, EntryMark, walk_entries
 
@@ -15,6 +27,20 @@ def marks_of(*uuids: str | None) -> list[EntryMark]:
     """The entries of a file whose lines have these uuids."""
     lines = [json.dumps({"n": number} | ({"uuid": one} if one else {})) for number, one in enumerate(uuids)]
     return list(walk_entries(io.BytesIO("".join(f"{line}\n" for line in lines).encode()), "session", ""))
+
+
+def place_of(mark: EntryMark) -> Place:
+    return Place(mark.ordinal, mark.end, mark.chain)
+
+
+def find_head(marks: list[EntryMark], head: Head) -> EntryMark | None:
+    """The entry at which a survey finds one head."""
+    best = Survey(marks, [head]).best
+    return None if best is None else next(mark for mark in marks if place_of(mark) == best[1])
+
+
+def chosen(places: BasePlaces, offset: int, stored: int | None) -> EntryMark:
+    return places.choose(offset, stored)[1]
 
 
 # --- markers ------------------------------------------------------------------------------------------------------
@@ -109,30 +135,71 @@ def test_one_place_is_chosen_wherever_it_stands() -> None:
     places = find_base_places(marks, "b")
     for offset in (0, marks[1].start, marks[2].end):
         for stored in (None, 1, 2, 99):
-            assert places.choose(offset, stored) == marks[1]
+            assert chosen(places, offset, stored) == marks[1]
 
 
 def test_of_repeated_places_the_servers_count_decides() -> None:
     """A second compaction re-appends history: the uuid stands at ranks 1, 3 and 4."""
     marks = marks_of("a", "b", "a", "a")
     places = find_base_places(marks, "a")
-    assert [places.choose(0, stored) for stored in (1, 3, 4)] == [marks[0], marks[2], marks[3]]
+    assert [chosen(places, 0, stored) for stored in (1, 3, 4)] == [marks[0], marks[2], marks[3]]
 
 
 def test_of_repeated_places_the_first_at_or_after_the_cursor_is_taken_without_a_fitting_count() -> None:
     marks = marks_of("a", "b", "a", "a")
     places = find_base_places(marks, "a")
     for stored in (None, 2, 77):
-        assert places.choose(0, stored) == marks[0]
-        assert places.choose(marks[0].end, stored) == marks[2]
-        assert places.choose(marks[2].start, stored) == marks[2]
+        assert chosen(places, 0, stored) == marks[0]
+        assert chosen(places, marks[0].end, stored) == marks[2]
+        assert chosen(places, marks[2].start, stored) == marks[2]
 
 
 def test_where_all_places_lie_before_the_cursor_the_nearest_is_taken() -> None:
     marks = marks_of("a", "a", "b")
-    assert find_base_places(marks, "a").choose(marks[2].start, None) == marks[1]
+    assert chosen(find_base_places(marks, "a"), marks[2].start, None) == marks[1]
 
 
-def test_no_place_no_choice() -> None:
-    assert BasePlaces([]).choose(0, None) is None
-    assert BasePlaces([]).choose(0, 5) is None
+# --- several heads, and what two histories share ---------------------------------------------------------------
+
+
+def test_of_several_heads_that_of_most_entries_wins() -> None:
+    marks = marks_of("a", "b", "c", "d")
+    heads = [
+        Head(None, 0, "empty", EMPTY_CHAIN.hex()),
+        Head("b", 2, "shorter", marks[1].chain.hex()),
+        Head("c", 3, "longer", marks[2].chain.hex()),
+        Head("d", 4, "foreign", EMPTY_CHAIN.hex()),
+    ]
+    best = Survey(marks, heads).best
+    assert best == (heads[2], place_of(marks[2]))
+    assert Survey(marks, heads[3:]).best is None
+
+
+def test_a_history_without_entries_stands_at_the_beginning_of_any_file() -> None:
+    empty = Head(None, 0, "g", EMPTY_CHAIN.hex())
+    assert Survey([], [empty]).best == (empty, BEGINNING)
+
+
+def test_places_of_a_short_file_are_all_kept_and_those_of_a_long_one_spread() -> None:
+    marks = [EntryMark(n, n - 1, n, "x", False, bytes(32)) for n in range(1, 200_001)]
+    short = Survey(marks[:1000], [])
+    assert [place.entry_count for place in short.places_up_to(700)] == list(range(1, 701))
+    long = Survey(marks, [])
+    kept = [place.entry_count for place in long.places_up_to(200_000)]
+    assert len(kept) < Survey.MOST_PLACES
+    steps = {after - before for before, after in itertools.pairwise(kept)}
+    assert steps == {4}
+    assert long.end == place_of(marks[-1])
+
+
+def test_what_a_base_server_holds_in_order_counts_as_sent_whatever_stands_between() -> None:
+    marks = marks_of("a", None, "b", None, "c")
+    assert stored_prefix(marks, ["x", "a", "y", "b", "z"]) == (place_of(marks[3]), 2)
+    assert stored_prefix(marks, ["b", "c"]) == (BEGINNING, 0)
+    assert stored_prefix(marks, []) == (BEGINNING, 0)
+    assert stored_prefix(marks, ["a", "b", "c"]) == (place_of(marks[4]), 3)
+
+
+def test_a_uuid_that_comes_again_does_not_skip_what_stands_before_it() -> None:
+    marks = marks_of("a", "b", "a")
+    assert stored_prefix(marks, ["a"]) == (place_of(marks[0]), 1)

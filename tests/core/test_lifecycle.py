@@ -39,6 +39,7 @@ ANYTIME = (Event.GREW, Event.VANISHED, Event.RETRY)
 
 OUTCOMES = {
     Event.SENT_ALL, Event.SENT_SOME, Event.CONFLICT, Event.REALIGNED, Event.HELD, Event.FAILED, Event.DELETED,
+    Event.WITHHELD,
 }  # fmt: skip
 """These come from a worker that has the stream."""
 
@@ -122,7 +123,7 @@ def test_who_waits_has_a_time_and_who_rests_has_an_end(state: State, event: Even
 def test_failures_are_forgiven_for_progress_or_by_a_person(state: State, event: Event) -> None:
     _, actions = next_state(state, event)
     if Action.FORGIVE in actions:
-        assert event in {Event.SENT_ALL, Event.SENT_SOME, Event.RETRY, Event.RESTORED}
+        assert event in {Event.SENT_ALL, Event.SENT_SOME, Event.RETRY, Event.RESTORED, Event.OUTGREW}
     if event in {Event.SENT_ALL, Event.SENT_SOME}:
         assert Action.FORGIVE in actions
 
@@ -162,9 +163,9 @@ def test_deleted_on_the_server_is_undone_by_restore_only() -> None:
     assert {event for event, (after, _) in row.items() if after in UNSENT} == {Event.RESTORED}
 
 
-def test_refused_is_tried_again_when_a_person_says_so_only() -> None:
+def test_refused_is_tried_again_when_a_person_says_so_or_the_file_is_another_one() -> None:
     row = TRANSITIONS[State.REFUSED]
-    assert {event for event, (after, _) in row.items() if after in UNSENT} == {Event.RETRY}
+    assert {event for event, (after, _) in row.items() if after in UNSENT} == {Event.RETRY, Event.OUTGREW}
 
 
 @pytest.mark.parametrize("state", State)

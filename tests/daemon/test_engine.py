@@ -386,4 +386,4 @@ def test_a_session_that_moves_while_it_is_sent_goes_on(
     agent.settle()
     assert stored(receiver, "s") == elsewhere[0].read_bytes()
     assert agent.state("s") is State.SYNCED
-    assert not agent.engine.rivals
+    assert not agent.engine.sightings.rivals

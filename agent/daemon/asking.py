@@ -1,0 +1,62 @@
+"""One question to a server, and what its answer means."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+from agent.core.session import Head
+from agent.core.wire import (
+    Accepted,
+    NeedsLogin,
+    RawReply,
+    Reply,
+    Request,
+    Unavailable,
+    decide_append_reply,
+    parse_head,
+)
+from agent.errors import Unauthorized, Unreachable
+
+_T = TypeVar("_T")
+
+
+class Sender(Protocol):
+    """`system.remote.Remote`, or a test's wire."""
+
+    def send(self, request: Request) -> RawReply: ...
+
+
+class Asker:
+    """For any number of threads. `senders`: destination → the way to it; `now_s`: wall time, for Retry-After dates."""
+
+    def __init__(self, senders: Mapping[str, Sender], now_s: Callable[[], float]) -> None:
+        self._senders = senders
+        self._now_s = now_s
+
+    def ask(self, destination: str, request: Request, decide: Callable[[RawReply, float], Reply]) -> Reply:
+        try:
+            return decide(self._senders[destination].send(request), self._now_s())
+        except Unauthorized:
+            return NeedsLogin()
+        except Unreachable as exc:
+            return Unavailable(exc.message, everybody=True)
+
+    def fetch(self, destination: str, request: Request, parse: Callable[[RawReply], _T | None]) -> _T | Reply:
+        """What `parse` finds in the answer; where it finds nothing, what the answer means."""
+        found: list[_T] = []
+
+        def decide(raw: RawReply, now_s: float) -> Reply:
+            value = parse(raw)
+            if value is None:
+                return decide_append_reply(raw._replace(body=b""), now_s)
+            found.append(value)
+            return Accepted()
+
+        reply = self.ask(destination, request, decide)
+        return found[0] if found else reply
+
+
+def read_head(raw: RawReply) -> Head | None:
+    """The head in an answer to a question for it; that of nothing when the server does not know the stream."""
+    if raw.status == 404:
+        return Head()
+    return parse_head(raw.body) if raw.status == 200 else None

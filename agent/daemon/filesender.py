@@ -1,0 +1,122 @@
+"""Sends whole files: side files to servers with the bulk extension, transcripts to servers that take nothing else."""
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+
+from agent.core.identity import START, Cursor
+from agent.core.projects import matches_project
+from agent.core.session import FILES, Facts, Provider, StreamId
+from agent.core.transcript import walk_entries
+from agent.core.wire import (
+    Accepted,
+    FileState,
+    LongBody,
+    Reply,
+    decide_file_reply,
+    decide_upload_reply,
+    file_head_request,
+    file_request,
+    parse_file_state,
+    upload_request,
+)
+from agent.daemon.asking import Asker
+from agent.daemon.reading import first_facts, marker_at
+from agent.daemon.tasks import FileTask, Pushed, UploadTask, Withheld
+from agent.daemon.world import Files, OpenFile
+
+_SMALL_BYTES = 64 << 10
+"""A file up to this size is sent without asking first whether it is there."""
+
+
+def upload_name(stream: StreamId) -> str:
+    """What a transcript is called at a server that keeps files by name."""
+    return ".".join([stream.session_id, *filter(None, stream.subpath.split("/")), "jsonl"])
+
+
+class FileSender:
+    """`pause(seconds)` waits, for files that may not use all of the line."""
+
+    def __init__(
+        self, asker: Asker, providers: Mapping[str, Provider], files: Files, pause: Callable[[float], None]
+    ) -> None:
+        self._asker = asker
+        self._providers = providers
+        self._files = files
+        self._pause = pause
+
+    # --- side files -------------------------------------------------------------------------------------------
+
+    def send_file(self, task: FileTask) -> Pushed:
+        """Raises DiskError."""
+        with self._files.open_file(task.path) as file:
+            size = file.size()
+            digest = hashlib.sha256()
+            for piece in file.pieces(0, size):
+                digest.update(piece)
+            sent = START._replace(offset=size, marker=digest.digest()[:16])
+            reply = self._send_file(task, file, size, digest.digest())
+        cursor = sent if isinstance(reply, Accepted) else START
+        return Pushed(task.key, cursor, reply, more=False, facts=Facts())
+
+    def _send_file(self, task: FileTask, file: OpenFile, size: int, sha256: bytes) -> Reply:
+        session, path = task.key.session_id, task.key.subpath.removeprefix(FILES)
+        state: FileState | Reply = FileState(there=False, offset=0)
+        if size > _SMALL_BYTES:
+            asked = file_head_request(session, path, sha256)
+            state = self._asker.fetch(task.key.destination, asked, lambda raw: parse_file_state(raw, sha256, size))
+        if not isinstance(state, FileState):
+            return state
+        if state.there:
+            return Accepted()
+        offset, left = state.offset, size - state.offset
+        body = LongBody(left, lambda: self._slowly(file.pieces(offset, left), task.bytes_per_s))
+        return self._asker.ask(
+            task.key.destination, file_request(session, path, sha256, offset, body), decide_file_reply
+        )
+
+    def _slowly(self, pieces: Iterator[bytes], bytes_per_s: float) -> Iterator[bytes]:
+        for piece in pieces:
+            yield piece
+            self._pause(len(piece) / bytes_per_s)
+
+    # --- transcripts as files ---------------------------------------------------------------------------------
+
+    def upload(self, task: UploadTask) -> Pushed | Withheld:
+        """Raises DiskError."""
+        with self._files.open_file(task.path) as file:
+            facts = first_facts(self._providers[task.provider], file, task.facts)
+            if task.projects and not matches_project(facts.project, task.projects):
+                return Withheld(task.key, facts)
+            cursor = self._measure(task, file)
+            if cursor.entry_count == 0 or cursor.chain == task.cursor.chain:
+                return Pushed(task.key, cursor, Accepted(), more=False, facts=facts)
+            reply = self._upload(task, file, cursor)
+        return Pushed(task.key, cursor if isinstance(reply, Accepted) else task.cursor, reply, more=False, facts=facts)
+
+    def _measure(self, task: UploadTask, file: OpenFile) -> Cursor:
+        cursor = START
+        with self._files.open_lines(task.path) as source:
+            for mark in walk_entries(source, *task.key.stream):
+                cursor = Cursor(mark.end, mark.ordinal, mark.entry_id, mark.chain, b"", None, mark.ordinal)
+        return cursor._replace(marker=marker_at(file, cursor.offset))
+
+    def _upload(self, task: UploadTask, file: OpenFile, cursor: Cursor) -> Reply:
+        name, size = upload_name(task.key.stream), cursor.offset
+        body = LongBody(size, lambda: file.pieces(0, size))
+        if task.gzip:
+            # Compressed twice: a length has to be told first, and nothing that large is held.
+            size = sum(map(len, _compressed(file.pieces(0, cursor.offset))))
+            name, body = name + ".gz", LongBody(size, lambda: _compressed(file.pieces(0, cursor.offset)))
+        request = upload_request(name, f"transcriptd-{cursor.chain.hex()}", body)
+        return self._asker.ask(task.key.destination, request, decide_upload_reply)
+
+
+def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """As gzip; the same input gives the same bytes."""
+    packer = zlib.compressobj(1, wbits=31)
+    for piece in pieces:
+        packed = packer.compress(piece)
+        if packed:
+            yield packed
+    yield packer.flush()

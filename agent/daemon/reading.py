@@ -1,0 +1,32 @@
+"""What a push reads of a file besides what it sends."""
+
+from agent.core.identity import MARKER_WINDOW_BYTES, marker_of
+from agent.core.session import Facts, Provider
+from agent.core.transcript import whole_lines_bytes
+from agent.daemon.world import OpenFile
+
+
+def window_at(file: OpenFile, offset: int) -> bytes:
+    """What a marker is made of: the bytes before `offset`."""
+    window = min(offset, MARKER_WINDOW_BYTES)
+    return file.read_at(offset - window, window)
+
+
+def marker_at(file: OpenFile, offset: int) -> bytes:
+    return marker_of(window_at(file, offset))
+
+
+def marker_behind(before: bytes, sent: bytes) -> bytes:
+    """The marker behind what was sent, from what was read for that: the file may be another one by now."""
+    return marker_of(sent if len(sent) >= MARKER_WINDOW_BYTES else before + sent)
+
+
+_FIRST_BYTES = 64 << 10
+
+
+def first_facts(provider: Provider, file: OpenFile, known: Facts) -> Facts:
+    """`known`, and what the beginning of the file adds to it."""
+    if known.project:
+        return known
+    data = file.read_at(0, _FIRST_BYTES)
+    return provider.read_facts(data[: whole_lines_bytes(data)], (), known)
