@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from agent.daemon.verifier import Verdict
 
 _DIFFERS = 1
+_NOT_THERE = ("gone", "private")
+"""States of what is not here any more, and of what shall not be there."""
 
 
 @click.group()
@@ -109,7 +111,7 @@ def verify(session: tuple[str, ...], as_json: bool) -> None:
 
     SESSION is an id or its beginning; without one all are compared. Exit status 1 when something differs.
     """
-    from agent.cli.output import clean, console, make_table, print_json
+    from agent.cli.output import clean, console, make_table, plural, print_json
 
     paths = default_paths(environment())
     settings = load_with_destination(paths)
@@ -120,7 +122,10 @@ def verify(session: tuple[str, ...], as_json: bool) -> None:
     verdicts: list[tuple[str, Verdict]] = []
     unread: list[str] = []
     for destination in settings.destinations:
-        mine = [line for line in chosen if line.destination == destination.name and line.state != "gone"]
+        if destination.protocol == "upload":
+            click.echo(f"! {clean(destination.name)} only takes files; what it holds can't be compared", err=True)
+            continue
+        mine = [line for line in chosen if line.destination == destination.name and line.state not in _NOT_THERE]
         found, failed = _verify_at(destination, mine, paths)
         verdicts += [(destination.name, one) for one in found]
         unread += failed
@@ -139,8 +144,10 @@ def verify(session: tuple[str, ...], as_json: bool) -> None:
             console().print(make_table(columns, table))
         entries = sum(one.entries for _, one in verdicts)
         proof = ", ".join(sorted({one.proof for _, one in verdicts})) or "nothing to compare"
+        older = sum(max(0, one.generations - 1) for _, one in verdicts)
+        kept = f"; {plural(older, 'older generation')} kept there" if older else ""
         click.echo(
-            f"{len(verdicts) - len(bad):,} of {len(verdicts):,} transcripts equal, {entries:,} entries ({proof})"
+            f"{len(verdicts) - len(bad):,} of {len(verdicts):,} transcripts equal, {entries:,} entries ({proof}){kept}"
         )
     if bad or unread:
         sys.exit(_DIFFERS)
@@ -153,11 +160,12 @@ def _names(stream: StreamId) -> tuple[str, str]:
 
 
 def _fields(one: "Verdict") -> dict[str, Any]:
-    return {"outcome": one.outcome, "entries": one.entries, "on_server": one.on_server, "proof": one.proof}
+    names = ("outcome", "entries", "on_server", "proof", "generations")
+    return {name: getattr(one, name) for name in names}
 
 
 def _verify_at(destination: "Destination", lines: list[StreamLine], paths: Paths) -> tuple[list["Verdict"], list[str]]:
-    from agent.daemon.verifier import verify_streams
+    from agent.daemon.verifier import Subject, verify_streams
     from agent.system.remote import Remote
     from agent.system.tokens import EnvironmentTokens
 
@@ -169,6 +177,7 @@ def _verify_at(destination: "Destination", lines: list[StreamLine], paths: Paths
             if name == destination.name:
                 stones.setdefault(stream, {})[ordinal] = status
     try:
-        return verify_streams(remote, [(StreamId(line.session_id, line.subpath), line.path) for line in lines], stones)
+        subjects = [Subject(StreamId(line.session_id, line.subpath), line.path, line.generation) for line in lines]
+        return verify_streams(remote, subjects, stones)
     finally:
         remote.close()

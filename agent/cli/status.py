@@ -101,6 +101,7 @@ def render_status(found: Status, *, heading: str = "") -> "Group":
             line.append(f", next try {_clock(one.retry_at_s)}")
         rows.append((one.name, line))
     total = f"{plural(counts.sessions, 'session')} in {plural(counts.streams, 'transcript')}"
+    total += f" and {plural(counts.files, 'side file')}" if counts.files else ""
     rows.append(("on disk", Text(f"{total}, {size_words(counts.bytes)}")))
     share = 100 * counts.sent_bytes / counts.bytes if counts.bytes else 100.0
     share_words = f"{share:.0f} %" if share in (0, 100) else f"{min(max(share, 0.1), 99.9):.1f} %"
@@ -118,6 +119,8 @@ def render_status(found: Status, *, heading: str = "") -> "Group":
     if counts.not_addressable:
         words_left = f"{counts.not_addressable:,} entries have no uuid; this server has no place for them"
         rows.append(("left out", Text(words_left)))
+    if counts.held:
+        rows.append(("held", Text(f"{counts.held:,} stay deliverable if their coding agent deletes them")))
     if found.held_back:
         rows.append(("held back", Text(f"{found.held_back:,} from before the first start (backlog = false)")))
     rows += [("watching", Text(clean(folder))) for folder in found.watching]

@@ -241,26 +241,29 @@ def _counts_words(found: "Status") -> str:
 def _finish(server: _Receiver, found: "Status", lines: list["StreamLine"], took_s: float, *, as_json: bool) -> None:
     """Proves that both sides are equal, says so, and ends with 0 only then."""
     from agent.cli.output import clean, plural, print_json, size_words
-    from agent.core.session import StreamId
-    from agent.daemon.verifier import Outcome, verify_streams
+    from agent.core.session import StreamId, is_side_file
+    from agent.daemon.verifier import Outcome, Subject, verify_streams
     from agent.system.remote import Remote
 
-    streams = sorted((StreamId(line.session_id, line.subpath), line.path) for line in lines)
+    subjects = sorted(Subject(StreamId(line.session_id, line.subpath), line.path, line.generation) for line in lines)
     remote = Remote(server.url, lambda: server.token)
     try:
-        verdicts, unread = verify_streams(remote, streams, {})
+        verdicts, unread = verify_streams(remote, subjects, {})
     finally:
         remote.close()
     equal = [one for one in verdicts if one.outcome is Outcome.EQUAL]
     problems = [what for what, _ in found.problems] + unread
-    synced = len(equal) == len(streams) and not unread and found.synced
+    streams = [one for one in subjects if not is_side_file(one.stream.subpath)]
+    files = len(subjects) - len(streams)
+    synced = len(equal) == len(subjects) and not unread and found.synced
     entries, count = sum(one.entries for one in equal), sum(one.entry_bytes for one in equal)
     if as_json:
         print_json(
             {
                 "schema": 1,
-                "sessions": len({stream.session_id for stream, _ in streams}),
+                "sessions": len({one.stream.session_id for one in subjects}),
                 "streams": len(streams),
+                "files": files,
                 "entries": entries,
                 "bytes": count,
                 "synced": synced,
@@ -271,10 +274,11 @@ def _finish(server: _Receiver, found: "Status", lines: list["StreamLine"], took_
             }
         )
     else:
-        sessions = len({stream.session_id for stream, _ in streams})
-        click.echo(f"sent      {plural(sessions, 'session')} in {plural(len(streams), 'transcript')}")
+        sessions = plural(len({one.stream.session_id for one in subjects}), "session")
+        beside = f", {plural(files, 'side file')}" if files else ""
+        click.echo(f"sent      {sessions} in {plural(len(streams), 'transcript')}{beside}")
         click.echo(f"          {entries:,} entries, {size_words(count)}, {took_s:.1f} s")
-        click.echo(f"verified  {len(equal):,} of {len(streams):,} equal on both sides (entry counts and chain hashes)")
+        click.echo(f"verified  {len(equal):,} of {len(subjects):,} equal on both sides (entry counts and hashes)")
         for problem in problems:
             click.echo(f"! {clean(problem)}")
     if not synced:

@@ -77,6 +77,13 @@ class Provider(Protocol):
     def roots(self, environment: Mapping[str, str], home: str) -> list[str]:
         """The folders whose trees hold transcripts, absolute."""
 
+    def settings_file(self, environment: Mapping[str, str], home: str) -> str:
+        """Where the agent's own settings are, for `parse_retention_days`."""
+
+    def parse_retention_days(self, settings: str | None) -> float | None:
+        """Days after its last change until the agent deletes a transcript; None for never. `settings`: the text of its
+        settings file, None without one."""
+
     def classify(self, parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> StreamId | None:
         """The stream of the file at `parts` below a root; None for what is no transcript, or can't be told yet.
         `first_lines` reads the first whole lines of the file (at most 64 KiB)."""

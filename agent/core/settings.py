@@ -23,7 +23,13 @@ REQUIRED = object()
 DESTINATION_FIELDS: Mapping[str, Field] = {
     "name": Field(str, "default", None, "what `status` calls it"),
     "url": Field(str, REQUIRED, None, "where the server is; everything before /v1"),
-    "protocol": Field(str, "auto", ("auto", "bulk", "ingress"), "auto asks the server; ingress is one entry a request"),
+    "protocol": Field(
+        str,
+        "auto",
+        ("auto", "bulk", "ingress", "upload"),
+        "auto asks the server; ingress is one entry a request, upload whole files",
+    ),
+    "projects": Field(list, [], None, "folders whose sessions go there, with * and ?; empty: all"),
     "insecure": Field(bool, False, None, "allow http:// to another machine: anybody on the way can read along"),
 }
 SECTION_FIELDS: Mapping[str, Mapping[str, Field]] = {
@@ -37,6 +43,11 @@ SECTION_FIELDS: Mapping[str, Mapping[str, Field]] = {
         "claude": Field(list, [], None, "folders with Claude Code transcripts; empty: where Claude Code keeps them"),
         "scan_interval_s": Field(float, 300.0, (1, 86_400), "seconds between full looks at all folders"),
         "poll_interval_s": Field(float, 5.0, (0.2, 3600), "the same where the system gives no change notices"),
+        "audit_interval_s": Field(float, 86_400.0, (0, 31_536_000), "seconds in which all is read again; 0: never"),
+    },
+    "limits": {
+        "files_bytes_per_s": Field(int, 8_000_000, (1000, 10**12), "bytes a second of side files (tool results)"),
+        "kept_bytes": Field(int, 1 << 30, (0, 1 << 50), "copies of unsent transcripts, where no links can be made"),
     },
     "log": {
         "level": Field(str, "info", ("debug", "info", "warning", "error"), "what goes to the log"),
@@ -49,6 +60,7 @@ class Destination:
     url: str
     name: str = "default"
     protocol: str = "auto"
+    projects: tuple[str, ...] = ()
     insecure: bool = False
 
 
@@ -65,6 +77,13 @@ class Watch:
     claude: tuple[str, ...] = ()
     scan_interval_s: float = 300.0
     poll_interval_s: float = 5.0
+    audit_interval_s: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class FileLimits:
+    files_bytes_per_s: int = 8_000_000
+    kept_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +96,7 @@ class Settings:
     destinations: tuple[Destination, ...] = ()
     push: Push = Push()
     watch: Watch = Watch()
+    limits: FileLimits = FileLimits()
     log: Log = Log()
 
 
@@ -110,12 +130,8 @@ def parse_settings(text: str, source: str = "config.toml") -> Settings:
     for name in names:
         if names.count(name) > 1:
             raise _wrong(source, "destination.name", name, "a name that no other destination has")
-    watch = sections["watch"]
-    for folder in watch["claude"]:
-        if not isinstance(folder, str):
-            raise _wrong(source, "watch.claude", folder, "a list of folder names")
-    watch["claude"] = tuple(watch["claude"])
-    return Settings(destinations, Push(**sections["push"]), Watch(**watch), Log(**sections["log"]))
+    kinds = {"push": Push, "watch": Watch, "limits": FileLimits, "log": Log}
+    return Settings(destinations, **{name: kinds[name](**values) for name, values in sections.items()})
 
 
 def _destination(row: Mapping[str, Any], source: str) -> Destination:
@@ -197,6 +213,11 @@ def _checked_value(value: Any, field: Field, where: str, source: str) -> Any:
         value = float(value)
     if not isinstance(value, field.kind) or (isinstance(value, bool) and field.kind is not bool):
         raise _wrong(source, where, value, _KIND_WORDS[field.kind])
+    if isinstance(value, list):
+        for item in value:
+            if not isinstance(item, str):
+                raise _wrong(source, where, item, "a list of folder names")
+        value = tuple(value)
     _reject_forbidden(value, field, where, source)
     return value
 

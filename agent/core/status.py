@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import msgspec
 
 from agent.core.lifecycle import UNSENT, State
-from agent.core.session import StreamId
+from agent.core.session import StreamId, is_side_file
 
 SCHEMA = 1
 """Version of the JSON that scripts read; grows when a field changes its meaning or goes."""
 
 
 class StreamLine(msgspec.Struct, frozen=True):
-    """One stream at one destination. Sizes in bytes, times in wall seconds; `retry_at_s` None unless it waits."""
+    """One stream or side file at one destination. Sizes in bytes, times in wall seconds; `retry_at_s` None unless it
+    waits. `status`: the HTTP status that refused it for good. `held`: it stays deliverable if its file is deleted."""
 
     destination: str
     session_id: str
@@ -26,6 +27,9 @@ class StreamLine(msgspec.Struct, frozen=True):
     mtime_s: float
     reason: str = ""
     retry_at_s: float | None = None
+    generation: str | None = None
+    status: int = 0
+    held: bool = False
 
 
 class DestinationLine(msgspec.Struct, frozen=True):
@@ -40,10 +44,13 @@ class DestinationLine(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """Streams by state, and what they hold. `not_addressable`: entries that a base server has no place for."""
+    """Streams and side files by state, and what they hold. `not_addressable`: entries that a base server has no place
+    for. `held`: files that stay deliverable when their coding agent deletes them."""
 
     sessions: int = 0
     streams: int = 0
+    files: int = 0
+    held: int = 0
     states: dict[str, int] = {}
     bytes: int = 0
     sent_bytes: int = 0
@@ -81,7 +88,9 @@ def count_streams(lines: Sequence[StreamLine]) -> Counts:
         states[line.state] = states.get(line.state, 0) + 1
     return Counts(
         sessions=len({line.session_id for line in lines}),
-        streams=len({StreamId(line.session_id, line.subpath) for line in lines}),
+        streams=len({StreamId(line.session_id, line.subpath) for line in lines if not is_side_file(line.subpath)}),
+        files=len({StreamId(line.session_id, line.subpath) for line in lines if is_side_file(line.subpath)}),
+        held=len({StreamId(line.session_id, line.subpath) for line in lines if line.held}),
         states=states,
         bytes=sum(max(line.size, 0) for line in lines),
         sent_bytes=sum(min(line.sent_bytes, max(line.size, 0)) for line in lines),

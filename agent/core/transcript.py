@@ -41,7 +41,7 @@ class PieceSource(Protocol):
 
 class EntryMark(NamedTuple):
     """One entry of a stream. `ordinal` is 1-based; `start` and `end` are file offsets, `end` behind the newline;
-    `chain` is the chain hash up to and including this entry."""
+    `chain` is the chain hash up to and including this entry. `ends_line` False: it has no newline (yet)."""
 
     ordinal: int
     start: int
@@ -49,6 +49,7 @@ class EntryMark(NamedTuple):
     entry_id: str
     has_uuid: bool
     chain: bytes
+    ends_line: bool = True
 
 
 def usable_uuid(value: object) -> str | None:
@@ -327,4 +328,5 @@ def _mark_behind(
         line_sha256 = sha256(stone).hexdigest()
         chain = extend_chain(before.chain, [stone])
     entry_id = found or derived_id(*stream, ordinal, line_sha256)
-    return EntryMark(ordinal, before.end, before.end + entry.size + newline_bytes, entry_id, found is not None, chain)
+    end = before.end + entry.size + newline_bytes
+    return EntryMark(ordinal, before.end, end, entry_id, found is not None, chain, newline_bytes > 0)

@@ -18,6 +18,7 @@ from agent.daemon.tasks import (
     Task,
     TrackKey,
     UploadTask,
+    destination_of,
 )
 from agent.daemon.tracks import DestinationState
 
@@ -55,14 +56,14 @@ class Outbox:
         self.in_flight = 0
 
     def send(self, task: Task) -> None:
-        self._count(_destination_of(task), _is_file(task), 1)
+        self._count(destination_of(task), _is_file(task), 1)
         if isinstance(task, PushTask):
             self._began[task.key] = (self._monotonic_s(), task.cursor.offset)
         self._dispatch(task)
 
     def came_back(self, outcome: Outcome) -> None:
         """Counts it, and lets the destination have more or less at once, as it went."""
-        self._count(_destination_of(outcome), _is_file(outcome), -1)
+        self._count(destination_of(outcome), _is_file(outcome), -1)
         if isinstance(outcome, (Probed, MetaSent)):
             return
         began = self._began.pop(outcome.key, None)
@@ -116,12 +117,6 @@ class Outbox:
         one.in_flight += by
         one.files_in_flight += by * is_file
         self.in_flight += by
-
-
-def _destination_of(what: Task | Outcome) -> str:
-    if isinstance(what, (ProbeTask, Probed, MetaTask, MetaSent)):
-        return what.destination
-    return what.key.destination
 
 
 def _is_file(what: Task | Outcome) -> bool:

@@ -1,6 +1,6 @@
 """What is known, told: rows and sums for `status`, from the engine's memory or from its store."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent import __version__
@@ -21,6 +21,10 @@ _HINTS = {
 }
 
 
+SOON_S = 3 * 86_400.0
+"""What would be lost within this time, `status` warns of."""
+
+
 class Surroundings(NamedTuple):
     """What the engine does not know of itself."""
 
@@ -29,6 +33,9 @@ class Surroundings(NamedTuple):
     watching: tuple[str, ...]
     polling: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
+    now_s: float = 0.0
+    retention_s: Mapping[str, float] = {}
+    """Provider → seconds after its last change until a transcript is deleted."""
 
 
 def list_streams(engine: "Engine") -> list[StreamLine]:
@@ -46,6 +53,9 @@ def list_streams(engine: "Engine") -> list[StreamLine]:
             track.mtime_ns / 1e9,
             track.reason,
             track.retry_at_s if track.state is State.WAITING else None,
+            track.cursor.generation,
+            track.status,
+            key.stream in engine.keeper.held,
         )
         for key, track in engine.tracks.items()
     ]
@@ -64,6 +74,9 @@ def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
             row.cursor.sent_count,
             row.mtime_ns / 1e9,
             row.reason,
+            None,
+            row.cursor.generation,
+            row.status,
         )
         for row in rows
     ]
@@ -83,7 +96,7 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         polling=around.polling,
         held_back=len(engine.sightings.held_back),
         oldest_unsent_s=oldest_unsent_s(lines),
-        problems=[*around.problems, *_problems(engine, lines)],
+        problems=[*around.problems, *_problems(engine, lines), *_about_to_be_lost(engine, around)],
     )
 
 
@@ -117,6 +130,23 @@ def _problems(engine: "Engine", lines: list[StreamLine]) -> list[tuple[str, str]
         what = f"has the id of another transcript, {stream.session_id}"
         found += [(f"{path} {what}", "remove one of the two") for path in paths]
     return found + _refused(lines)
+
+
+def _about_to_be_lost(engine: "Engine", around: Surroundings) -> list[tuple[str, str]]:
+    """What is neither sent nor held, and may be deleted soon."""
+    from agent.daemon.keeper import is_wanted
+
+    count = 0
+    for key, track in engine.tracks.items():
+        retention_s = around.retention_s.get(track.provider)
+        if retention_s is None or not is_wanted(track) or key.stream in engine.keeper.held:
+            continue
+        count += track.mtime_ns / 1e9 + retention_s - around.now_s < SOON_S
+    if not count:
+        return []
+    what = f"{count} not sent yet may be deleted by their coding agent within {SOON_S / 86_400:.0f} days"
+    why = next(iter(engine.keeper.trouble.values()), "")
+    return [(f"{what}; {why}" if why else what, "transcriptd push")]
 
 
 def _refused(lines: list[StreamLine]) -> list[tuple[str, str]]:

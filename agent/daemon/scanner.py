@@ -1,7 +1,7 @@
 """Looks what is there. Everything it says comes from the disk at that moment; hints only tell where to look."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from agent.core.session import Gone, Observation, Provider, StreamId
@@ -17,6 +17,10 @@ _CHUNK = 512
 
 _RECENT = 256
 """How many of the files that changed last are looked at again in each pass."""
+
+
+_UNSEEN = 0
+"""In place of a file's signature: it was not looked at yet."""
 
 
 class Root(NamedTuple):
@@ -64,6 +68,11 @@ class Scanner:
             self._report(self._walk(root, root.path, seen), live=False)
         gone = [path for path in self._known if path not in seen and self._is_gone(path)]
         self._forget(gone)
+
+    def expect(self, paths: Iterable[str]) -> None:
+        """Files that were there in an earlier life: the next full scan tells of those that are gone."""
+        for path in paths:
+            self._known.setdefault(path, _UNSEEN)
 
     def look(self, path: str, *, live: bool = True) -> None:
         """Looks at one path that a hint named: a file, or a folder and all in it."""
@@ -131,7 +140,7 @@ class Scanner:
         )
 
     def _remember(self, path: str, signature: int) -> None:
-        if path in self._known:
+        if self._known.get(path, _UNSEEN) != _UNSEEN:
             self._recent.pop(path, None)
             self._recent[path] = None
             if len(self._recent) > _RECENT:

@@ -17,6 +17,8 @@ import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -30,12 +32,30 @@ from agent.daemon.engine import Engine, Input, Observed, Retry, Vanished
 from agent.daemon.pusher import Pusher
 from agent.daemon.report import Surroundings
 from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import MetaSent, MetaTask, Outcome, Probed, ProbeTask, Task, Unreadable
+from agent.daemon.tasks import (
+    FoundHeld,
+    Held,
+    HeldOutcome,
+    HeldTask,
+    LetGo,
+    LetGoTask,
+    MetaSent,
+    MetaTask,
+    NotHeld,
+    Outcome,
+    Probed,
+    ProbeTask,
+    Task,
+    Unreadable,
+    destination_of,
+)
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Limits, World
-from agent.errors import NotRunning
+from agent.errors import DiskError, NotRunning
 from agent.providers import PROVIDERS
 from agent.system.clock import Clock, SystemClock
+from agent.system.files import read_text
+from agent.system.keeping import Differs, KeptFiles
 from agent.system.paths import Paths, make_private_folder
 from agent.system.remote import Remote
 from agent.system.state_db import open_state
@@ -95,21 +115,36 @@ class Daemon:
         self._settings = settings
         self._stopping = threading.Event()
         self._inbox: queue.SimpleQueue[Input | _Scanned | _Question | _Stop] = queue.SimpleQueue()
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._tasks: dict[str, queue.SimpleQueue[Task | None]] = {
+            one.name: queue.SimpleQueue() for one in settings.destinations
+        }
+        """One for each destination, with workers of its own: a black hole swallows no others."""
+        self._held_tasks: queue.SimpleQueue[HeldTask | None] = queue.SimpleQueue()
+        self._kept = KeptFiles(paths.kept)
         self._looks: queue.SimpleQueue[Callable[[], None] | str | None] = queue.SimpleQueue()
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
         self._remotes = {one.name: _remote(one, tokens) for one in settings.destinations}
-        self._pusher = Pusher(self._remotes, PROVIDERS, clock.now_s, self._stopping.is_set)
+        self._pusher = Pusher(self._remotes, PROVIDERS, clock.now_s, self._stopping.is_set, pause=self._pause)
         self._engine = Engine(
             [_destination(one) for one in settings.destinations],
             self._store,
             World(clock.now_s, clock.monotonic_s, random.SystemRandom().random, lambda: str(uuid.uuid4())),
-            self._tasks.put,
-            Limits(settings.push.workers, settings.push.coalesce_s, settings.push.backlog),
+            lambda task: self._tasks[destination_of(task)].put(task),
+            Limits(
+                settings.push.workers,
+                settings.push.coalesce_s,
+                settings.push.backlog,
+                settings.watch.audit_interval_s,
+                settings.limits.kept_bytes,
+                settings.limits.files_bytes_per_s,
+            ),
+            dispatch_held=self._held_tasks.put,
+            found_held=self._find_held(),
             host=platform.node(),
             version=__version__,
         )
-        self._monotonic_s = clock.monotonic_s
+        self._monotonic_s, self._now_s = clock.monotonic_s, clock.now_s
+        self._environment = environment
         self._roots = find_roots(settings, environment)
         self._scanner = Scanner(self._roots, self._observed, self._vanished)
         self._watcher = Watcher(self._looks.put)
@@ -126,15 +161,19 @@ class Daemon:
         if self._store.note:
             log.warning("%s", self._store.note)
         self._engine_thread.start()
-        workers = [self._run_worker] * self._settings.push.workers
-        for number, run in enumerate([self._run_scanner, *workers]):
-            thread = threading.Thread(target=run, name=f"pusher {number}" if number else "scanner", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self._start_thread("scanner", self._run_scanner)
+        self._start_thread("keeper", self._run_keeper)
+        for name in self._tasks:
+            for number in range(self._settings.push.workers):
+                self._start_thread(f"pusher {name} {number}", partial(self._run_worker, self._tasks[name]))
         if watch:
             self._looks.put(self._ensure_watches)
             self._schedule()
-        self.request_scan()
+
+    def _start_thread(self, name: str, run: Callable[[], None]) -> None:
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def stop(self) -> None:
         """Finishes or abandons the requests in flight and writes what is known."""
@@ -143,8 +182,10 @@ class Daemon:
             self._scheduler.shutdown(wait=False)
         self._watcher.stop()
         self._looks.put(None)
-        for _ in range(self._settings.push.workers):
-            self._tasks.put(None)
+        self._held_tasks.put(None)
+        for tasks in self._tasks.values():
+            for _ in range(self._settings.push.workers):
+                tasks.put(None)
         deadline = self._monotonic_s() + STOP_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - self._monotonic_s()))
@@ -188,13 +229,16 @@ class Daemon:
         problems += [(f"{root} is not there yet", "") for root in self._watcher.missing]
         unwatched = self._watcher.missing | set(polling)
         watching = tuple(root.path for root in self._roots if root.path not in unwatched)
-        return Surroundings(os.getpid(), self.since_s, watching, polling, tuple(problems))
+        retention_s = _find_retention_s(self._environment)
+        return Surroundings(os.getpid(), self.since_s, watching, polling, tuple(problems), self._now_s(), retention_s)
 
     # --- threads ----------------------------------------------------------------------------------------------
 
     def _run_engine(self) -> None:
         try:
             self._engine.start()
+            self._looks.put(partial(self._scanner.expect, [track.path for track in self._engine.tracks.values()]))
+            self.request_scan()
             while True:
                 deadline = self._engine.next_deadline_s()
                 wait = None if deadline is None else max(0.0, deadline - self._monotonic_s())
@@ -223,8 +267,8 @@ class Daemon:
         else:
             self._engine.handle(event)
 
-    def _run_worker(self) -> None:
-        while (task := self._tasks.get()) is not None:
+    def _run_worker(self, tasks: "queue.SimpleQueue[Task | None]") -> None:
+        while (task := tasks.get()) is not None:
             if self._stopping.is_set():
                 return
             self._inbox.put(self._work(task))
@@ -242,6 +286,40 @@ class Daemon:
                 return MetaSent(task.destination, task.session_id, task.provider, task.digest, why)
             case _:
                 return Unreadable(task.key, why.why, vanished=False)
+
+    def _pause(self, seconds: float) -> None:
+        self._stopping.wait(seconds)
+
+    def _run_keeper(self) -> None:
+        while (task := self._held_tasks.get()) is not None:
+            if self._stopping.is_set():
+                return
+            self._inbox.put(self._hold(task))
+
+    def _hold(self, task: HeldTask) -> HeldOutcome:
+        try:
+            if isinstance(task, LetGoTask):
+                self._kept.let_go(task.name)
+                return LetGo(task.stream)
+            kept = self._kept.keep(task.path, task.name, copy_limit_bytes=task.copy_limit_bytes)
+        except DiskError as exc:
+            return NotHeld(task.stream, exc.message)
+        except Exception as exc:  # noqa: BLE001 - a defect must cost one file its second name, not all
+            log.error("a defect in keeping files: %s", _where(exc))  # noqa: TRY400 - a traceback may quote a transcript
+            return NotHeld(task.stream, "a defect in transcriptd, see its log")
+        if isinstance(kept, Differs):
+            return NotHeld(task.stream, "another file has its name now", differs=True)
+        return Held(task.stream, kept.path, kept.inode if kept.linked else 0, 0 if kept.linked else kept.size)
+
+    def _find_held(self) -> list[FoundHeld]:
+        try:
+            self._kept.drop_unfinished()
+            return [
+                FoundHeld(one.name, one.path, one.size, one.mtime_ns, one.inode, 0) for one in self._kept.list_kept()
+            ]
+        except DiskError as exc:
+            log.warning("%s; files held against deletion are left alone", exc.message)
+            return []
 
     def _run_scanner(self) -> None:
         while (look := self._looks.get()) is not None:
@@ -306,13 +384,28 @@ class Daemon:
         self._inbox.put(Vanished(gone))
 
 
+def _find_retention_s(environment: Mapping[str, str]) -> dict[str, float]:
+    """Provider → seconds after its last change until the coding agent deletes a transcript."""
+    found = {}
+    for name, provider in PROVIDERS.items():
+        try:
+            text = read_text(Path(provider.settings_file(environment, os.path.expanduser("~"))))
+        except DiskError:
+            text = None  # its default is believed; a file that can't be read is no news to those who own it
+        days = provider.parse_retention_days(text)
+        if days is not None:
+            found[name] = days * 86_400
+    return found
+
+
 def _remote(one: Destination, tokens: TokenSource) -> Remote:
     return Remote(one.url, lambda: tokens.token(one.name))
 
 
 def _destination(one: Destination) -> DestinationState:
     host = urlsplit(one.url).hostname or ""
-    return DestinationState(one.name, one.url, one.protocol, compress=not is_loopback(host))
+    projects = tuple(os.path.expanduser(pattern) for pattern in one.projects)
+    return DestinationState(one.name, one.url, one.protocol, compress=not is_loopback(host), projects=projects)
 
 
 def _where(exc: BaseException) -> str:

@@ -211,5 +211,12 @@ HeldTask = KeepTask | LetGoTask
 HeldOutcome = Held | NotHeld | LetGo
 """These concern no destination."""
 
+
+def destination_of(what: "Task | Outcome") -> str:
+    if isinstance(what, (ProbeTask, Probed, MetaTask, MetaSent)):
+        return what.destination
+    return what.key.destination
+
+
 Task = PushTask | FileTask | UploadTask | RealignTask | ProbeTask | MetaTask
 Outcome = Pushed | Unreadable | Rewritten | Withheld | Realigned | RealignFailed | Probed | MetaSent

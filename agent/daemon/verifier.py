@@ -1,16 +1,26 @@
 """Proof of completeness: entry counts and chain hashes of both sides, stream by stream."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from agent.core.session import Head, StreamId
+from agent.core.session import FILES, Head, StreamId, is_side_file
 from agent.core.transcript import EMPTY_CHAIN, walk_entries
-from agent.core.wire import NOT_OURS, StreamHead, loglines_request, parse_loglines, parse_streams, streams_request
+from agent.core.wire import (
+    NOT_OURS,
+    StreamHead,
+    file_head_request,
+    loglines_request,
+    parse_file_state,
+    parse_loglines,
+    parse_streams,
+    streams_request,
+)
 from agent.daemon.asking import Sender
 from agent.daemon.realigner import LOGLINES_LIMIT_BYTES
 from agent.errors import DiskError, RemoteProtocolError, Unauthorized, Unreachable
-from agent.system.files import LineSource
+from agent.system.files import LineSource, TranscriptFile
 
 
 class Outcome(StrEnum):
@@ -21,9 +31,18 @@ class Outcome(StrEnum):
     MISSING = "missing"
 
 
+class Subject(NamedTuple):
+    """A stream or side file, where it lies, and the generation it was sent to, where that is known."""
+
+    stream: StreamId
+    path: str
+    generation: str | None = None
+
+
 class Verdict(NamedTuple):
     """`entries`: whole lines of the file; `entry_bytes`: their bytes with newlines; `on_server`: what the server
-    says it holds. `proof`: "chain hash", or "uuids" where a base server can't prove more."""
+    says it holds. `proof`: "chain hash", "digest" of a side file, or "uuids" where a base server can't prove more.
+    `generations`: histories of the stream that the server keeps."""
 
     stream: StreamId
     outcome: Outcome
@@ -31,23 +50,28 @@ class Verdict(NamedTuple):
     entry_bytes: int
     on_server: int
     proof: str
+    generations: int = 0
 
 
 def verify_streams(
-    sender: Sender, streams: Iterable[tuple[StreamId, str]], tombstones: Mapping[StreamId, Mapping[int, int]]
+    sender: Sender, subjects: Iterable[Subject], tombstones: Mapping[StreamId, Mapping[int, int]]
 ) -> tuple[list[Verdict], list[str]]:
-    """A verdict for each stream (given with its path) that can be read, and why the others could not. One session's
-    streams should stand together, so that the server is asked once. Raises RemoteError."""
+    """A verdict for each that can be read, and why the others could not. One session's should stand together, so that
+    the server is asked once. Raises RemoteError."""
     verdicts, unread = [], []
     asked: tuple[str, list[StreamHead] | None] | None = None
-    for stream, path in streams:
-        if asked is None or asked[0] != stream.session_id:
-            asked = (stream.session_id, fetch_heads(sender, stream.session_id))
+    for subject in subjects:
+        stream = subject.stream
         try:
+            if is_side_file(stream.subpath):
+                verdicts.append(verify_file(sender, subject))
+                continue
+            if asked is None or asked[0] != stream.session_id:
+                asked = (stream.session_id, fetch_heads(sender, stream.session_id))
             if asked[1] is None:
-                verdicts.append(verify_base(sender, path, stream))
+                verdicts.append(verify_base(sender, subject.path, stream))
             else:
-                verdicts.append(verify_bulk(path, stream, asked[1], tombstones.get(stream, {})))
+                verdicts.append(verify_bulk(subject, asked[1], tombstones.get(stream, {})))
         except DiskError as exc:
             unread.append(exc.message)
     return verdicts, unread
@@ -65,21 +89,42 @@ def fetch_heads(sender: Sender, session_id: str) -> list[StreamHead] | None:
     return heads
 
 
-def verify_bulk(path: str, stream: StreamId, heads: list[StreamHead], tombstones: Mapping[int, int]) -> Verdict:
+def verify_bulk(subject: Subject, heads: list[StreamHead], tombstones: Mapping[int, int]) -> Verdict:
     """Raises DiskError when the file can't be read."""
-    head = next((one.head for one in heads if one.subpath == stream.subpath and one.current), Head())
+    stream = subject.stream
+    rows = [one for one in heads if one.subpath == stream.subpath]
+    ours = next((one.head for one in rows if one.head.generation == subject.generation), None)
+    head = ours or next((one.head for one in rows if one.current), Head())
     entries, end, chain_there = 0, 0, EMPTY_CHAIN if head.entry_count == 0 else None
-    with LineSource(path) as source:
-        for mark in walk_entries(source, *stream, tombstones=tombstones):
-            entries, end = mark.ordinal, mark.end
+    with LineSource(subject.path) as source:
+        for mark in walk_entries(source, *stream, tombstones=tombstones, with_tail=True):
             if mark.ordinal == head.entry_count:
                 chain_there = mark.chain
+            if mark.ends_line or mark.ordinal == head.entry_count:
+                entries, end = mark.ordinal, mark.end
     outcome = Outcome.DIFFERENT
     if head.entry_count == 0 and entries:
         outcome = Outcome.MISSING
     elif head.entry_count == 0 or (chain_there is not None and chain_there.hex() == head.chain_hash):
         outcome = Outcome.EQUAL if head.entry_count == entries else Outcome.BEHIND
-    return Verdict(stream, outcome, entries, end, head.entry_count, "chain hash")
+    return Verdict(stream, outcome, entries, end, head.entry_count, "chain hash", len(rows))
+
+
+def verify_file(sender: Sender, subject: Subject) -> Verdict:
+    """Raises DiskError when the file can't be read."""
+    with TranscriptFile(subject.path) as file:
+        size, digest = file.size(), hashlib.sha256()
+        for piece in file.pieces(0, size):
+            digest.update(piece)
+    session_id, path = subject.stream.session_id, subject.stream.subpath.removeprefix(FILES)
+    raw = sender.send(file_head_request(session_id, path, digest.digest()))
+    _raise_for(raw.status)
+    state = parse_file_state(raw, digest.digest(), size)
+    if raw.status == 404 or state is None:
+        outcome = Outcome.MISSING
+    else:
+        outcome = Outcome.EQUAL if state.there else Outcome.DIFFERENT
+    return Verdict(subject.stream, outcome, 0, size, 0, "digest")
 
 
 def verify_base(sender: Sender, path: str, stream: StreamId) -> Verdict:

@@ -3,6 +3,9 @@
     <project>/<session>.jsonl                       main transcript
     <project>/<session>/subagents/agent-<id>.jsonl  subagents
     <project>/agent-<id>.jsonl                      subagents, flat (2.0); their lines name the session
+    <project>/<session>/tool-results/*              side files: outputs too large for a line
+    <project>/<session>/subagents/*.meta.json       side files: what a subagent was asked for
+    <project>/<session>/custom-title.json           a side file
 
 A project folder's name can't be decoded (`a-b`, `a_b` and `a.b` share one); the first `cwd` of the lines names it.
 """
@@ -13,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from agent.core.session import Facts, StreamId
+from agent.core.session import FILES, Facts, StreamId
 
 name = "claude"
 
@@ -29,6 +32,14 @@ telling = tuple(f'{{"type":"{kind}"'.encode() for kind in _TITLES)
 
 _FIRST_LINES = 64
 _LONGEST_TELLING_BYTES = 1 << 16
+
+
+RETENTION_DAYS = 30.0
+"""`cleanupPeriodDays`, unless Claude Code's settings say otherwise; counted from a file's last change."""
+
+
+class _Settings(msgspec.Struct):
+    cleanupPeriodDays: Any = None  # noqa: N815 - the key of the format
 
 
 class _Line(msgspec.Struct):
@@ -52,11 +63,28 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 
 
 def roots(environment: Mapping[str, str], home: str) -> list[str]:
-    base = environment.get("CLAUDE_CONFIG_DIR") or posixpath.join(home, ".claude")
-    return [posixpath.join(base, "projects")]
+    return [posixpath.join(_base(environment, home), "projects")]
+
+
+def _base(environment: Mapping[str, str], home: str) -> str:
+    return environment.get("CLAUDE_CONFIG_DIR") or posixpath.join(home, ".claude")
+
+
+def settings_file(environment: Mapping[str, str], home: str) -> str:
+    return posixpath.join(_base(environment, home), "settings.json")
+
+
+def parse_retention_days(settings: str | None) -> float | None:
+    try:
+        days = msgspec.json.decode(settings or "{}", type=_Settings).cleanupPeriodDays
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return RETENTION_DAYS
+    return float(days) if isinstance(days, (int, float)) and not isinstance(days, bool) else RETENTION_DAYS
 
 
 def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> StreamId | None:
+    if _is_side_file(parts[2:]):
+        return StreamId(parts[1], FILES + "/".join(parts[2:]))
     if len(parts) < 2 or not parts[-1].endswith(_ENDING):
         return None
     stem = parts[-1][: -len(_ENDING)]
@@ -71,6 +99,15 @@ def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> 
     if named is None:
         return StreamId(stem, "") if lines else None
     return StreamId(named, stem)
+
+
+def _is_side_file(below: tuple[str, ...]) -> bool:
+    """Of what lies in a session's folder, only what is known to belong to it: anything else is somebody else's."""
+    if below[:1] == ("tool-results",):
+        return len(below) > 1
+    if below[:1] == ("subagents",):
+        return below[-1].endswith(".meta.json")
+    return below == ("custom-title.json",)
 
 
 def _is_name(value: object) -> bool:

@@ -32,6 +32,11 @@ class Paths:
         return self.state / "daemon.lock"
 
     @property
+    def kept(self) -> Path:
+        """Transcripts that are held until they are sent."""
+        return self.state / "kept"
+
+    @property
     def socket(self) -> Path:
         """In the state folder, where any shell finds it (one may lack XDG_RUNTIME_DIR), or in a private folder for
         temporary files where that name is too long for a socket."""

@@ -15,6 +15,7 @@ from agent.core.settings import (
     SECTION_FIELDS,
     Destination,
     Field,
+    FileLimits,
     Log,
     Push,
     Settings,
@@ -26,7 +27,7 @@ from agent.core.settings import (
 )
 from agent.errors import SettingsError
 
-SECTIONS = {"push": Push, "watch": Watch, "log": Log}
+SECTIONS = {"push": Push, "watch": Watch, "limits": FileLimits, "log": Log}
 URL = "https://transcripts.example.com"
 ALL_FIELDS = [
     pytest.param(section, key, field, id=f"{section}.{key}")
@@ -67,7 +68,8 @@ def test_the_dataclasses_have_the_keys_and_defaults_of_the_table() -> None:
             assert type(default) is type(expected), f"{section}.{key}"
     for key, field in DESTINATION_FIELDS.items():
         if field.default is not REQUIRED:
-            assert getattr(Destination(URL), key) == field.default, f"destination.{key}"
+            expected = tuple(field.default) if field.kind is list else field.default
+            assert getattr(Destination(URL), key) == expected, f"destination.{key}"
     assert {one.name for one in dataclasses.fields(Destination)} == set(DESTINATION_FIELDS)
     assert set(SECTION_FIELDS) | {"destinations"} == {one.name for one in dataclasses.fields(Settings)}
 
@@ -126,7 +128,9 @@ DESTINATIONS = st.lists(
     unique_by=lambda one: one.name,
 ).map(tuple)
 ANY_SETTINGS = st.builds(
-    lambda destinations, push, watch, log: Settings(destinations, Push(**push), Watch(**watch), Log(**log)),
+    lambda destinations, push, watch, limits, log: Settings(
+        destinations, Push(**push), Watch(**watch), FileLimits(**limits), Log(**log)
+    ),
     DESTINATIONS,
     *(any_of(section, table) for section, table in SECTION_FIELDS.items()),
 )
@@ -150,7 +154,7 @@ def test_a_key_alone_changes_itself_alone(section: str, key: str, field: Field) 
     value, words = {
         str: ("error", '"error"'),
         bool: (not field.default, str(not field.default).lower()),
-        int: (3, "3"),
+        int: (4321, "4321") if section == "limits" else (3, "3"),
         float: (7.25, "7.25"),
         list: (("/a", "/b"), '["/a", "/b"]'),
     }[field.kind]

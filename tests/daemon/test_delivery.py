@@ -564,9 +564,7 @@ def test_facts_that_are_not_taken_hold_up_no_entries(
     assert len(server.requests) == asked
 
 
-def test_a_rewritten_file_follows_what_a_base_server_holds(
-    make_agent: Make, lines: Lines
-) -> None:
+def test_a_rewritten_file_follows_what_a_base_server_holds(make_agent: Make, lines: Lines) -> None:
     server = StrictBaseServer()
     agent = make_agent(server)
     agent.append("s", lines(4))

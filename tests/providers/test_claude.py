@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.session import Facts, Observation, StreamId
+from agent.core.session import Facts, Observation, StreamId, is_side_file
 from agent.core.transcript import EMPTY_CHAIN, measure_run, split_lines, whole_lines_bytes
 from agent.daemon.scanner import Root, Scanner
 from agent.providers import PROVIDERS, claude
@@ -78,9 +78,10 @@ def test_a_transcript_is_known_by_its_place(path: str, stream: StreamId) -> None
     "path",
     [
         f"{SID}.jsonl",  # straight below the root: no project
-        f"{PROJECT}/{PARENT}/subagents/agent-a17108f66b48d9ce8.meta.json",
-        f"{PROJECT}/{PARENT}/tool-results/toolu_01.txt",
-        f"{PROJECT}/{PARENT}/custom-title.json",
+        f"{PROJECT}/{PARENT}/notes.txt",
+        f"{PROJECT}/{PARENT}/tool-results",
+        f"{PROJECT}/{PARENT}/memory/notes.json",
+        f"{PROJECT}/tool-results/toolu_01.txt",
         f"{PROJECT}/{SID}.json",
         f"{PROJECT}/{SID}.jsonl.zst",
         f"{PROJECT}/{SID}.jsonl~",
@@ -94,6 +95,39 @@ def test_a_transcript_is_known_by_its_place(path: str, stream: StreamId) -> None
 )
 def test_everything_else_is_left_alone(path: str) -> None:
     assert classify(path) is None
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "subagents/agent-a17108f66b48d9ce8.meta.json",
+        "tool-results/toolu_01.txt",
+        "tool-results/deeper/x.jsonl",
+        "custom-title.json",
+    ],
+)
+def test_a_side_file_is_told_by_its_place_in_the_session(place: str) -> None:
+    stream = classify(f"{PROJECT}/{PARENT}/{place}")
+    assert stream == StreamId(PARENT, f"files/{place}")
+    assert stream is not None
+    assert is_side_file(stream.subpath)
+
+
+@pytest.mark.parametrize(
+    ("settings", "days"),
+    [
+        (None, 30.0),
+        ("{}", 30.0),
+        ('{"cleanupPeriodDays": 7, "hooks": {}}', 7.0),
+        ('{"cleanupPeriodDays": 0}', 0.0),
+        ('{"cleanupPeriodDays": "a week"}', 30.0),
+        ('{"cleanupPeriodDays": true}', 30.0),
+        ("not JSON", 30.0),
+    ],
+)
+def test_its_settings_say_when_transcripts_are_deleted(settings: str | None, days: float) -> None:
+    assert claude.parse_retention_days(settings) == days
+    assert claude.settings_file({"CLAUDE_CONFIG_DIR": "/data/cc"}, "/home/ada") == "/data/cc/settings.json"
 
 
 @pytest.mark.parametrize("name", ["..jsonl", "...jsonl"])
@@ -299,7 +333,7 @@ def test_every_corpus_is_pinned(corpus: Path) -> None:
 @pytest.mark.parametrize("version", CORPORA)
 def test_every_real_transcript_is_found_once_under_an_id_of_its_own(corpus: Path, version: str) -> None:
     projects = corpus / "claude" / version / "projects"
-    found = discover(projects)
+    found = [one for one in discover(projects) if not is_side_file(one.stream.subpath)]
     assert sorted(one.path for one in found) == sorted(str(path.resolve()) for path in projects.rglob("*.jsonl"))
     assert max(Counter(one.stream for one in found).values()) == 1
     streams = [one.stream for one in found]
@@ -313,6 +347,8 @@ def test_every_real_transcript_is_found_once_under_an_id_of_its_own(corpus: Path
 @pytest.mark.parametrize("version", CORPORA)
 def test_every_real_session_says_where_it_began(corpus: Path, version: str) -> None:
     for one in discover(corpus / "claude" / version / "projects"):
+        if is_side_file(one.stream.subpath):
+            continue
         data = Path(one.path).read_bytes()
         content = split_lines(data[: whole_lines_bytes(data)])
         facts = read_lines(content, Facts())

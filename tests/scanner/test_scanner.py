@@ -534,12 +534,14 @@ def test_pipes_and_sockets_are_never_opened(root: Path, told: Told) -> None:
     assert (told.seen(), told.gone()) == ([], [])
 
 
-def test_side_files_are_no_transcripts(root: Path, told: Told) -> None:
+def test_side_files_of_a_session_are_told_as_such(root: Path, told: Told) -> None:
     write(root / "p" / "s" / "tool-results" / "toolu_1.txt")
     write(root / "p" / "s" / "subagents" / "agent-1.meta.json")
     write(root / "p" / "s" / "custom-title.json")
+    write(root / "p" / "s" / "notes.txt")
     write(root / "s.jsonl")
-    assert told.scan() == []
+    places = ("custom-title.json", "subagents/agent-1.meta.json", "tool-results/toolu_1.txt")
+    assert sorted(told.scan()) == [StreamId("s", f"files/{place}") for place in places]
 
 
 @needs_posix
