@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,27 @@ def push(dry_run: bool, as_json: bool) -> None:
     _tell(found, heading, as_json)
 
 
+@click.command()
+@click.argument("session", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def retry(session: tuple[str, ...], as_json: bool) -> None:
+    """Try again what was refused or waits after failures: all of it, or sessions whose ids begin with SESSION."""
+    from agent.cli.output import plural, print_json
+
+    paths = default_paths(environment())
+    try:
+        client = ControlClient(paths.socket)
+    except NotRunning:
+        _tell(_push_here(paths, session), "one pass, by this command", as_json)
+        return
+    with client:
+        count = client.call("agent.retry", sessions=list(session))["sessions"]
+    if as_json:
+        print_json({"schema": 1, "sessions": count})
+    else:
+        click.echo(f"{plural(count, 'session')} will be tried again" if count else "nothing was given up")
+
+
 def _push_there(client: ControlClient) -> "Status":
     from agent.cli.status import parse_status
 
@@ -124,7 +145,8 @@ def _push_there(client: ControlClient) -> "Status":
         time.sleep(_LOOK_S)
 
 
-def _push_here(paths: Paths) -> "Status":
+def _push_here(paths: Paths, again: Sequence[str] = ()) -> "Status":
+    """`again`: the sessions to try although they were given up; all of them by default."""
     from agent.daemon.report import report
     from agent.system.tokens import EnvironmentTokens
 
@@ -132,6 +154,7 @@ def _push_here(paths: Paths) -> "Status":
     set_up_log("error")
     tokens = EnvironmentTokens(environment())
     with stop_signals() as stop, running_daemon(settings, paths, tokens, watch=False) as daemon:
+        daemon.request_retry(again)
         while not stop.is_set() and (not daemon.full_scans or daemon.ask(lambda engine: engine.is_busy())):
             stop.wait(_LOOK_S)
         around = daemon.surroundings()

@@ -8,6 +8,7 @@ import msgspec
 from agent import __version__
 from agent.daemon.report import list_streams, report
 from agent.daemon.supervisor import Daemon
+from agent.errors import UsageError
 from agent.system.control_socket import PROTOCOL, Method
 
 
@@ -26,6 +27,12 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         daemon.request_push()
         return {"full_scans": before}
 
+    def retry(params: Mapping[str, Any]) -> Any:
+        beginnings = params.get("sessions", [])
+        if not isinstance(beginnings, list) or not all(isinstance(one, str) for one in beginnings):
+            raise UsageError("sessions: a list of texts")
+        return {"sessions": daemon.request_retry(beginnings)}
+
     def progress(_: Mapping[str, Any]) -> Any:
         """How far a pass is: `full_scans` ended since the start, and whether anything is under way."""
         return {"full_scans": daemon.full_scans, "busy": daemon.ask(lambda engine: engine.is_busy())}
@@ -41,6 +48,7 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         "agent.hello": hello,
         "agent.status": status,
         "agent.push": push,
+        "agent.retry": retry,
         "agent.progress": progress,
         "sessions.list": sessions,
     }

@@ -558,6 +558,16 @@ class Engine:
 
     # --- asked for --------------------------------------------------------------------------------------------
 
+    def given_up(self, beginnings: Sequence[str]) -> set[str]:
+        """Sessions that wait for a person or for another try, among those whose ids begin so; of all without any."""
+        return {
+            key.session_id
+            for key, track in self.tracks.items()
+            if track.state in (State.REFUSED, State.WAITING)
+            and track.reason not in _UNFIT
+            and (not beginnings or key.session_id.startswith(tuple(beginnings)))
+        }
+
     def _retry(self, sessions: frozenset[str]) -> None:
         self.gates.ask_again()
         for key, track in self.tracks.items():

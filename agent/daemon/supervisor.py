@@ -15,7 +15,7 @@ import random
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -217,6 +217,13 @@ class Daemon:
         """A pass now: a full look, and another try for whatever waits."""
         self._inbox.put(Retry())
         self.request_scan()
+
+    def request_retry(self, beginnings: Sequence[str]) -> int:
+        """Another try for what was given up: of the sessions whose ids begin so, or of all. How many they are."""
+        sessions = self.ask(lambda engine: engine.given_up(beginnings))
+        if sessions:
+            self._inbox.put(Retry(frozenset(sessions)))
+        return len(sessions)
 
     def surroundings(self) -> Surroundings:
         polling = tuple(self._watcher.refused)
