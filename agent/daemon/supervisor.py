@@ -29,16 +29,13 @@ from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, is_loopback
 from agent.core.wire import Unavailable
 from agent.daemon.engine import Engine, Input, Observed, Retry, Vanished
+from agent.daemon.holding import find_held, hold
 from agent.daemon.pusher import Pusher
 from agent.daemon.report import Surroundings
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.tasks import (
-    FoundHeld,
-    Held,
     HeldOutcome,
     HeldTask,
-    LetGo,
-    LetGoTask,
     MetaSent,
     MetaTask,
     NotHeld,
@@ -55,7 +52,7 @@ from agent.errors import DiskError, NotRunning
 from agent.providers import PROVIDERS
 from agent.system.clock import Clock, SystemClock
 from agent.system.files import read_text
-from agent.system.keeping import Differs, KeptFiles
+from agent.system.keeping import KeptFiles
 from agent.system.paths import Paths, make_private_folder
 from agent.system.remote import Remote
 from agent.system.state_db import open_state
@@ -139,7 +136,7 @@ class Daemon:
                 settings.limits.files_bytes_per_s,
             ),
             dispatch_held=self._held_tasks.put,
-            found_held=self._find_held(),
+            found_held=find_held(self._kept),
             host=platform.node(),
             version=__version__,
         )
@@ -305,28 +302,10 @@ class Daemon:
 
     def _hold(self, task: HeldTask) -> HeldOutcome:
         try:
-            if isinstance(task, LetGoTask):
-                self._kept.let_go(task.name)
-                return LetGo(task.stream)
-            kept = self._kept.keep(task.path, task.name, copy_limit_bytes=task.copy_limit_bytes)
-        except DiskError as exc:
-            return NotHeld(task.stream, exc.message)
+            return hold(self._kept, task)
         except Exception as exc:  # noqa: BLE001 - a defect must cost one file its second name, not all
             log.error("a defect in keeping files: %s", _where(exc))  # noqa: TRY400 - a traceback may quote a transcript
             return NotHeld(task.stream, "a defect in transcriptd, see its log")
-        if isinstance(kept, Differs):
-            return NotHeld(task.stream, "another file has its name now", differs=True)
-        return Held(task.stream, kept.path, kept.inode if kept.linked else 0, 0 if kept.linked else kept.size)
-
-    def _find_held(self) -> list[FoundHeld]:
-        try:
-            self._kept.drop_unfinished()
-            return [
-                FoundHeld(one.name, one.path, one.size, one.mtime_ns, one.inode, 0) for one in self._kept.list_kept()
-            ]
-        except DiskError as exc:
-            log.warning("%s; files held against deletion are left alone", exc.message)
-            return []
 
     def _run_scanner(self) -> None:
         while (look := self._looks.get()) is not None:

@@ -5,20 +5,22 @@ import hashlib
 import json
 import random
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from agent.core.lifecycle import UNSENT, State
 from agent.core.wire import RawReply, Request
 from agent.daemon.engine import Engine, Observed, Vanished
+from agent.daemon.holding import find_held, hold
 from agent.daemon.pusher import Pusher
 from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import PushTask, RealignTask, Task, TrackKey
+from agent.daemon.tasks import HeldTask, PushTask, RealignTask, Task, TrackKey
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Limits, World
 from agent.errors import Unreachable
 from agent.providers import PROVIDERS
+from agent.system.keeping import KeptFiles
 from agent.system.state_db import open_state
 from tests.fakes import FakeClock, body_bytes
 
@@ -97,7 +99,10 @@ class SimulatedAgent:
         protocol: str = "auto",
         compress: bool = False,
         limits: Limits | None = None,
+        projects: tuple[str, ...] = (),
+        beside: Mapping[str, Server] | None = None,
     ) -> None:
+        """`beside`: further destinations by name."""
         self.rng = random.Random(seed)
         self.clock = FakeClock()
         self.trace: list[str] = []
@@ -107,24 +112,39 @@ class SimulatedAgent:
         self._protocol = protocol
         self._compress = compress
         self._limits = limits or Limits()
+        self._projects = projects
         self.wire = Wire(server, self.rng, self.trace.append)
+        self._servers: dict[str, Server] = {DESTINATION: self.wire, **(beside or {})}
+        self.kept = KeptFiles(folder / "state" / "kept")
         self.in_flight: list[Task] = []
         self.boot()
 
     def boot(self) -> None:
         """A new process over the same files and state; what the old one had not written is forgotten."""
-        self.in_flight = []
+        self.in_flight, self.held_tasks = [], list[HeldTask]()
         self.store = open_state(self._state_path, "damaged.db")
         world = World(self.clock.now_s, self.clock.monotonic_s, self.rng.random, self._new_uuid)
-        self.destination = DestinationState(DESTINATION, "http://127.0.0.1", self._protocol, self._compress)
-        self.engine = Engine([self.destination], self.store, world, self._dispatch, self._limits)
-        self._pusher = Pusher({DESTINATION: self.wire}, PROVIDERS, self.clock.now_s)
+        self.destinations = {name: DestinationState(name, "http://127.0.0.1") for name in self._servers}
+        self.destination = self.destinations[DESTINATION]
+        self.destination.protocol, self.destination.compress = self._protocol, self._compress
+        self.destination.projects = self._projects
+        self.engine = Engine(
+            list(self.destinations.values()),
+            self.store,
+            world,
+            self._dispatch,
+            self._limits,
+            dispatch_held=self.held_tasks.append,
+            found_held=find_held(self.kept),
+        )
+        self._pusher = Pusher(self._servers, PROVIDERS, self.clock.now_s, pause=self.clock.advance)
         self.scanner = Scanner(
             [Root(PROVIDERS["claude"], str(self.root))],
             lambda seen, live: self.engine.handle(Observed(seen, live)),
             lambda paths: self.engine.handle(Vanished(paths)),
         )
         self.engine.start()
+        self.scanner.expect([track.path for track in self.engine.tracks.values()])
         self.look()
 
     def crash(self) -> None:
@@ -156,6 +176,8 @@ class SimulatedAgent:
 
     def run_one(self) -> bool:
         """One of the tasks in flight is done; False when there is none."""
+        while self.held_tasks:
+            self.engine.handle(hold(self.kept, self.held_tasks.pop(0)))
         if not self.in_flight:
             return False
         task = self.in_flight.pop(self.rng.randrange(len(self.in_flight)))
@@ -177,7 +199,10 @@ class SimulatedAgent:
         """Until then, and until no request is under way."""
         until = self.clock.mono_s + seconds
         while self.clock.mono_s < until or self.in_flight:
-            if not self.run_one() and not self.wait():
+            if self.run_one():
+                continue
+            deadline = self.engine.next_deadline_s()
+            if deadline is None or deadline > until or not self.wait():
                 self.clock.advance(max(0.0, until - self.clock.mono_s))
 
     def settle(self, most: int = 20_000) -> None:

@@ -1,0 +1,104 @@
+"""Several servers at once: each has its own place in every file, its own troubles, and its own projects."""
+
+import json
+import random
+from collections.abc import Callable
+
+from agent.core.lifecycle import Condition, State
+from agent.core.wire import Request
+from agent.daemon.engine import OUTSIDE
+from agent.daemon.outbox import BATCH_BYTES
+from agent.daemon.tasks import PushTask, TrackKey
+from agent.daemon.world import Limits
+from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, no_answer, reply
+from tests.simulation.world import SimulatedAgent, entry
+
+Make = Callable[..., SimulatedAgent]
+Lines = Callable[[int], bytes]
+
+
+def stored(server: AsgiServer, session: str) -> bytes:
+    return server.send(Request("GET", f"/v1/session_ingress/session/{session}/entries")).body
+
+
+def state_at(agent: SimulatedAgent, destination: str, session: str) -> State:
+    return agent.engine.tracks[TrackKey(destination, session, "")].state
+
+
+def test_each_has_its_own_place_in_the_file(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+    base = StrictBaseServer()
+    agent = make_agent(receiver, beside={"base": base})
+    agent.append("s", lines(4))
+    agent.settle()
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
+    assert base.sessions["s"] == agent.whole_lines("s")
+    del base.sessions["s"][2:]
+    agent.append("s", lines(2))
+    agent.settle()
+    assert base.sessions["s"] == agent.whole_lines("s")
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
+
+
+def test_the_trouble_of_one_does_not_hold_up_another(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+    locked = ScriptedServer(StrictBaseServer(), lambda _: reply(401))
+    dead = ScriptedServer(StrictBaseServer(), lambda _: no_answer())
+    agent = make_agent(receiver, beside={"locked": locked, "dead": dead})
+    for session in "abc":
+        agent.append(session, lines(3))
+    agent.look()
+    agent.live_for(120)
+    for session in "abc":
+        assert stored(receiver, session) == agent.path(session).read_bytes()
+        assert state_at(agent, "there", session) is State.SYNCED
+    assert agent.destinations["locked"].condition is Condition.NEEDS_LOGIN
+    assert agent.destinations["dead"].condition is Condition.OFFLINE
+    assert len(locked.requests) == 1, "one question, and nothing else without a token"
+    assert {request.path.rpartition("/")[2] for request in dead.requests} == {"capabilities"}, (
+        "a single probe at a time"
+    )
+
+
+def test_destinations_take_turns_and_none_gets_all_of_the_memory(make_agent: Make) -> None:
+    rng = random.Random(3)
+    servers = {f"d{number}": StrictBaseServer() for number in range(8)}
+    agent = make_agent(StrictBaseServer(), beside=servers, limits=Limits(workers=8))
+    while agent.run_one():
+        pass
+    big = b"".join(entry(rng, filler="x" * 20_000) for _ in range(60))
+    for session in "abcdefgh":
+        agent.append(session, big)
+    agent.look()
+    taken = [task for task in agent.in_flight if isinstance(task, PushTask)]
+    assert {task.key.destination for task in taken} == {"there", *servers}, "each has something under way"
+    assert sum(2 * task.max_bytes for task in taken) <= max(16 << 20, 2 * BATCH_BYTES * (len(servers) + 1))
+
+
+def test_a_destination_gets_its_projects_and_no_others(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+    everything = StrictBaseServer()
+    agent = make_agent(receiver, projects=("/home/dev/work", "/srv/*/site"), beside={"all": everything})
+    rng = random.Random(5)
+    inside = {"w": "/home/dev/work", "x": "/home/dev/work/deep/er", "y": "/srv/one/site"}
+    outside = {"o": "/home/dev/workshop", "p": "/srv/one/other"}
+    for session, project in {**inside, **outside}.items():
+        agent.append(session, entry(rng, cwd=project) + entry(rng, cwd=project))
+    agent.append("n", json.dumps({"uuid": "n1"}).encode() + b"\n")
+    agent.settle()
+    for session in inside:
+        assert stored(receiver, session) == agent.path(session).read_bytes()
+    for session in [*outside, "n"]:
+        assert (agent.state(session), agent.track(session).reason) == (State.PRIVATE, OUTSIDE)
+        asked = receiver.send(Request("GET", f"/v1/session_ingress/session/{session}/entries"))
+        assert asked.status == 404
+        assert everything.sessions[session] == agent.whole_lines(session)
+
+
+def test_a_session_that_names_its_project_late_is_sent_then(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    agent = make_agent(receiver, projects=("/home/dev/work",))
+    agent.append("s", json.dumps({"type": "mode", "uuid": "n1"}).encode() + b"\n")
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+    agent.append("s", entry(random.Random(1), cwd="/home/dev/work"))
+    agent.settle()
+    assert stored(receiver, "s") == agent.path("s").read_bytes()

@@ -1,0 +1,145 @@
+"""Last lines without a newline, files replaced under the same name, and the slow look at everything."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from agent.core.lifecycle import State
+from agent.daemon.engine import QUIET_S
+from agent.daemon.world import Limits
+from tests.fakes import StrictBaseServer
+from tests.simulation.world import SimulatedAgent
+
+Make = Callable[..., SimulatedAgent]
+Lines = Callable[[int], bytes]
+TAIL = b'{"type":"user","uuid":"tail-1","text":"unfinished"}'
+
+
+def test_a_last_line_is_sent_when_it_has_been_quiet_and_reads_as_an_entry(make_agent: Make, lines: Lines) -> None:
+    server = StrictBaseServer()
+    agent = make_agent(server)
+    agent.append("s", lines(2) + TAIL)
+    agent.settle()
+    assert len(server.sessions["s"]) == 2
+    agent.live_for(QUIET_S - 1)
+    assert len(server.sessions["s"]) == 2
+    agent.live_for(2)
+    assert server.sessions["s"][2:] == [TAIL]
+    agent.live_for(3 * QUIET_S)
+    assert server.sessions["s"][2:] == [TAIL], "once"
+
+
+def test_whoever_goes_on_writing_starts_the_quiet_anew(make_agent: Make, lines: Lines) -> None:
+    server = StrictBaseServer()
+    agent = make_agent(server)
+    agent.append("s", lines(2) + TAIL[:20])
+    agent.settle()
+    agent.live_for(QUIET_S - 10)
+    agent.append("s", TAIL[20:])
+    agent.settle()
+    agent.live_for(QUIET_S - 10)
+    assert len(server.sessions["s"]) == 2
+    agent.live_for(20)
+    assert server.sessions["s"][2:] == [TAIL]
+
+
+def test_the_quiet_is_waited_for_again_after_a_restart(make_agent: Make, lines: Lines) -> None:
+    server = StrictBaseServer()
+    agent = make_agent(server)
+    agent.append("s", lines(2) + TAIL)
+    agent.settle()
+    agent.crash()
+    agent.live_for(QUIET_S + 1)
+    assert server.sessions["s"][2:] == [TAIL]
+
+
+@pytest.mark.parametrize("tail", [b'{"torn":', b"\x00" * 50, b'{"a":1}{"b":2}', b"[1]", b"\xff"])
+def test_what_does_not_read_as_an_entry_waits_for_its_newline(tail: bytes, make_agent: Make, lines: Lines) -> None:
+    server = StrictBaseServer()
+    agent = make_agent(server)
+    agent.append("s", lines(2) + tail)
+    agent.settle()
+    agent.live_for(3 * QUIET_S)
+    assert len(server.sessions["s"]) == 2
+    assert agent.state("s") is State.SYNCED
+
+
+def test_a_newline_that_comes_later_is_no_new_entry(make_agent: Make, lines: Lines) -> None:
+    server = StrictBaseServer()
+    agent = make_agent(server)
+    agent.append("s", lines(2) + TAIL)
+    agent.settle()
+    agent.live_for(QUIET_S + 1)
+    more = lines(2)
+    agent.append("s", b"\n" + more)
+    agent.settle()
+    assert server.sessions["s"] == agent.whole_lines("s")
+    assert agent.track("s").cursor.entry_count == 5
+
+
+def test_what_is_glued_to_a_sent_last_line_is_noticed(make_agent: Make, lines: Lines) -> None:
+    server = StrictBaseServer()
+    agent = make_agent(server)
+    agent.append("s", lines(2) + TAIL)
+    agent.settle()
+    agent.live_for(QUIET_S + 1)
+    agent.append("s", b'{"uuid":"glued"}\n' + lines(1))
+    agent.settle()
+    assert "rewritten" in [row.kind for row in agent.store.audit()]
+    assert server.sessions["s"][3:] == agent.whole_lines("s")[-1:], "what could be addressed follows"
+
+
+def test_a_copy_of_the_same_file_under_its_name_is_no_rewrite(make_agent: Make, lines: Lines) -> None:
+    server = StrictBaseServer()
+    agent = make_agent(server)
+    agent.append("s", lines(4))
+    agent.settle()
+    copy = agent.path("s").with_suffix(".new")
+    copy.write_bytes(agent.path("s").read_bytes())
+    copy.replace(agent.path("s"))
+    agent.append("s", lines(1))
+    agent.settle()
+    assert server.sessions["s"] == agent.whole_lines("s")
+    assert "rewritten" not in [row.kind for row in agent.store.audit()]
+
+
+def replace_beginning(agent: SimulatedAgent, session: str, *, in_place: bool) -> None:
+    """Another first line of the same length, long before the window of the marker; size and time stay."""
+    path = agent.path(session)
+    seen, data = path.stat(), path.read_bytes()
+    at = data.index(b"word") if b"word" in data else 30
+    changed = data[:at] + b"WORD" + data[at + 4 :]
+    target = path if in_place else path.with_suffix(".new")
+    target.write_bytes(changed)
+    target.replace(path)
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def test_another_file_with_another_beginning_is_noticed_at_once(make_agent: Make, lines: Lines) -> None:
+    agent = make_agent(StrictBaseServer())
+    agent.append("s", lines(100))
+    agent.settle()
+    replace_beginning(agent, "s", in_place=False)
+    agent.settle()
+    assert "rewritten" in [row.kind for row in agent.store.audit()]
+
+
+def test_a_rewrite_to_the_same_size_and_time_is_found_by_the_slow_audit(make_agent: Make, lines: Lines) -> None:
+    agent = make_agent(StrictBaseServer(), limits=Limits(audit_interval_s=3600))
+    for session in "abcdef":
+        agent.append(session, lines(100))
+    agent.settle()
+    replace_beginning(agent, "c", in_place=True)
+    agent.settle()
+    assert "rewritten" not in [row.kind for row in agent.store.audit()]
+    agent.live_for(2 * 3600)
+    agent.settle()
+    assert [row.stream.session_id for row in agent.store.audit() if row.kind == "rewritten"] == ["c"]
+
+
+def test_without_an_interval_nothing_is_read_again(make_agent: Make, lines: Lines) -> None:
+    agent = make_agent(StrictBaseServer())
+    agent.append("s", lines(3))
+    agent.settle()
+    assert agent.engine.audits.next_s is None
