@@ -5,7 +5,8 @@ AgentError            message, hint, code, retry; exit status 1
 │ └ SettingsError     the configuration file is wrong; exit 78
 ├ MachineError        this computer refused
 │ ├ DiskError         a file or folder can't be read or written
-│ │ └ FileVanished    it is no longer there
+│ │ ├ FileVanished    it is no longer there
+│ │ └ DiskFull        there is no room for it
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
 ├ RemoteError         could not learn what the server thinks; exit 69
@@ -59,6 +60,10 @@ class DiskError(MachineError):
 class FileVanished(DiskError):
     code = "vanished"
     retry = False
+
+
+class DiskFull(DiskError):
+    code = "disk_full"
 
 
 class AlreadyRunning(MachineError):

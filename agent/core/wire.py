@@ -4,6 +4,7 @@ Nothing here sends: `system.remote` carries requests, `receiver.app` answers the
 """
 
 import base64
+import re
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -64,11 +65,36 @@ class Meta(msgspec.Struct, frozen=True):
 
 
 class StreamHead(msgspec.Struct, frozen=True):
-    """One row of `GET …/streams`: a stream, one of its generations, and where that ends."""
+    """One row of `GET …/streams`: a stream, one of its generations, and where that ends. The first `shared_entries`
+    of it are those of the generation `parent`."""
 
     subpath: str
     head: Head
     current: bool = True
+    parent: str | None = None
+    shared_entries: int = 0
+
+
+class NewGeneration(msgspec.Struct, frozen=True):
+    """Body of `POST …/generations`: a history that begins with the first `shared_entries` of `parent`; with none of
+    nobody's (None) when the stream holds nothing yet."""
+
+    generation: str
+    parent: str | None = None
+    shared_entries: int = 0
+
+
+class SideFile(msgspec.Struct, frozen=True):
+    """One row of `GET …/files`. `digest` is written as in Content-Digest."""
+
+    path: str
+    size: int
+    digest: str
+    changed_at_s: float
+
+
+class FileList(msgspec.Struct, frozen=True):
+    files: tuple[SideFile, ...] = ()
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -173,19 +199,15 @@ def meta_request(session_id: str, meta: Meta) -> Request:
     return Request("PUT", session_path(session_id, "/meta"), {"Content-Type": JSON}, msgspec.json.encode(meta))
 
 
-def _content_digest(sha256: bytes) -> str:
-    return f"sha-256=:{base64.b64encode(sha256).decode()}:"
-
-
 def file_head_request(session_id: str, path: str, sha256: bytes) -> Request:
     """What the server has at `path` of a session, and how much it kept of an upload of that digest that broke off."""
-    headers = {"Content-Digest": _content_digest(sha256)}
+    headers = {"Content-Digest": render_digest(sha256)}
     return Request("HEAD", session_path(session_id, "/files/" + quote(path)), headers)
 
 
 def file_request(session_id: str, path: str, sha256: bytes, offset: int, body: LongBody) -> Request:
     """A side file, or its rest from `offset` on."""
-    headers = {"Content-Digest": _content_digest(sha256), "Content-Type": "application/octet-stream"}
+    headers = {"Content-Digest": render_digest(sha256), "Content-Type": "application/octet-stream"}
     if offset:
         size = offset + body.size
         headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}"
@@ -205,7 +227,7 @@ def parse_file_state(raw: RawReply, sha256: bytes, size: int) -> FileState | Non
         return None
     kept = raw.headers.get("upload-offset", "")
     offset = int(kept) if kept.isascii() and kept.isdigit() and len(kept) < 20 else 0
-    there = raw.status != 404 and _content_digest(sha256) in raw.headers.get("content-digest", "")
+    there = raw.status != 404 and render_digest(sha256) in raw.headers.get("content-digest", "")
     return FileState(there, offset if offset <= size else 0)
 
 
@@ -237,6 +259,20 @@ def encode_body(data: bytes, encoding: str) -> bytes:
     if encoding == "gzip":
         return zlib.compress(data, _GZIP_LEVEL, 31)
     raise ValueError(f"content encoding {encoding!r} is not one of zstd, gzip")
+
+
+_DIGEST = re.compile(r"(?:^|,)[ \t]*sha-256=:([A-Za-z0-9+/]{43}=):[ \t]*(?=[,;]|$)")
+
+
+def render_digest(sha256: bytes) -> str:
+    """The value of a Content-Digest header (RFC 9530)."""
+    return f"sha-256=:{base64.b64encode(sha256).decode()}:"
+
+
+def parse_digest(value: str) -> bytes | None:
+    """The SHA-256 in a Content-Digest header, which may name other digests beside it; None without one."""
+    found = _DIGEST.findall(value)
+    return base64.b64decode(found[-1]) if found else None
 
 
 # --- replies --------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ _WRITERS = 4
 """Threads that write. The store writes one batch at a time; the others decode meanwhile, and readers keep theirs."""
 
 _META_BYTES = 64 << 10
+_GENERATION_BYTES = 4096
 _META_TEXT_CHARS = 4096
 _EVENTS = 1000
 _SESSIONS = 1000
@@ -121,7 +122,7 @@ class Api:
 
     async def get_capabilities(self, _request: Request, _owner: str) -> Response:
         offer = BulkOffer(self._limits.max_bytes, self._limits.max_entries, ENCODINGS)
-        return render_json(Capabilities(bulk=offer))
+        return render_json(Capabilities(bulk=offer, generations=True))
 
     async def append(self, request: Request, owner: str) -> Response:
         stream = parameters.parse_stream(request)
@@ -136,12 +137,24 @@ class Api:
             done = await self._write(work)
         return render_json(done.head, 200 if isinstance(done, Stored) else 409)
 
+    async def post_generation(self, request: Request, owner: str) -> Response:
+        stream = parameters.parse_stream(request)
+        new = parameters.parse_new_generation(await receive_small(request, _GENERATION_BYTES))
+        done = await self._write(lambda: self._store.begin_generation(owner, stream, new))
+        return render_json(done.head, 201 if isinstance(done, Stored) else 409)
+
     def _intake(self, request: Request, *, lines: bool) -> Intake:
         return Intake(self._limits, request.headers.get("content-encoding"), lines=lines)
 
     async def get_head(self, request: Request, owner: str) -> Response:
         stream = parameters.parse_stream(request)
-        return render_json(await run_in_threadpool(self._store.head, owner, stream))
+        generation, entries = parameters.parse_generation(request), parameters.parse_entry_count(request)
+        if generation is None and entries is None:
+            return render_json(await run_in_threadpool(self._store.head, owner, stream))
+        head = await run_in_threadpool(self._store.head_at, owner, stream, generation, entries)
+        if head is None:
+            raise HTTPException(404, "no such generation, or it has fewer entries")
+        return render_json(head)
 
     async def get_streams(self, request: Request, owner: str) -> Response:
         session_id = parameters.parse_session_id(request)

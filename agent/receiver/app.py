@@ -67,6 +67,7 @@ def _routes(api: Api) -> list[Route]:
         reading(INGRESS + "/sessions", api.get_sessions),
         writing("POST", _SESSION + "/entries", api.append),
         reading(_SESSION + "/entries", api.get_entries),
+        writing("POST", _SESSION + "/generations", api.post_generation),
         reading(_SESSION + "/head", api.get_head),
         reading(_SESSION + "/streams", api.get_streams),
         writing("PUT", _SESSION + "/meta", api.put_meta),

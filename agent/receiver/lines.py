@@ -6,9 +6,19 @@ from typing import BinaryIO
 
 import msgspec
 
-from agent.core.transcript import LONG_LINE_BYTES, UuidScanner, derived_id, describe_line, entry_uuid
+from agent.core.session import StreamId
+from agent.core.transcript import (
+    EMPTY_CHAIN,
+    LONG_LINE_BYTES,
+    UuidScanner,
+    derived_id,
+    describe_line,
+    entry_uuid,
+    extend_chain,
+    split_lines,
+)
 from agent.receiver.objects import ObjectCheck
-from agent.receiver.store import LongEntry
+from agent.receiver.store import LongEntry, Reading, Run
 
 RUN_BYTES = 1 << 20
 """How many bytes of short lines are handled together: one statement, one page of an answer."""
@@ -108,3 +118,58 @@ class LongLine:
 
     def sha256(self) -> str:
         return self._sha.hexdigest()
+
+
+class Extent:
+    """How far a history goes: what its next entry needs to know of those before. `compaction` is the ordinal of the
+    last compaction's boundary, 0 without one."""
+
+    def __init__(self, count: int = 0, size: int = 0, chain: bytes = EMPTY_CHAIN, compaction: int = 0) -> None:
+        self.count = count
+        self.size = size
+        self.chain = chain
+        self.compaction = compaction
+        self._last: bytes | LongLine | None = None
+
+    def add_run(self, run: bytes) -> int:
+        """Moves behind short lines, each with its newline, and gives how many they are."""
+        lines = split_lines(run)
+        self.chain = extend_chain(self.chain, lines)
+        if (boundary := last_compaction(run, lines)) is not None:
+            self.compaction = self.count + 1 + boundary
+        self.count += len(lines)
+        self.size += len(run)
+        self._last = lines[-1]
+        return len(lines)
+
+    def begin_long(self) -> LongLine:
+        """The next line, to be fed and then given to `add_long`."""
+        return LongLine(self.chain)
+
+    def add_long(self, line: LongLine) -> None:
+        self.chain = line.chain()
+        self.count += 1
+        self.size += line.size + 1
+        self._last = line
+
+    def last_id(self, stream: StreamId) -> str | None:
+        """The id of the last line that was added; None without one. Only that one is parsed: no other becomes a
+        head."""
+        if self._last is None:
+            return None
+        if isinstance(self._last, bytes):
+            return entry_id(*stream, self.count, self._last)
+        return self._last.uuid() or derived_id(*stream, self.count, self._last.sha256())
+
+
+def measure_prefix(reading: Reading, entries: int, known: Extent) -> Extent:
+    """How far the first `entries` of a generation go, from reading those behind `known`, which is less far."""
+    for run in reading.runs(known.count, entries - known.count):
+        if isinstance(run, Run):
+            known.add_run(run.data)
+        else:
+            line = known.begin_long()
+            for piece in run.pieces():
+                line.feed(piece)
+            known.add_long(line)
+    return known

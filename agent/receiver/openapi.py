@@ -6,7 +6,17 @@ import msgspec
 
 from agent import __version__
 from agent.core.session import Head
-from agent.core.wire import CODE_SESSIONS, INGRESS, NDJSON, PROBLEM, Capabilities, Meta, StreamList
+from agent.core.wire import (
+    CODE_SESSIONS,
+    INGRESS,
+    NDJSON,
+    PROBLEM,
+    Capabilities,
+    FileList,
+    Meta,
+    NewGeneration,
+    StreamList,
+)
 from agent.receiver.store import SessionPage
 
 _Json = dict[str, object]
@@ -25,6 +35,7 @@ _SESSION_ID = _in(
     "path", "session_id", _TEXT, "1 to 256 bytes of UTF-8, percent-encoded, a slash as %2F", required=True
 )
 _SUBPATH = _in("query", "subpath", _TEXT, "the stream below the session; left out for the main transcript")
+_GENERATION = _in("query", "generation", _UUID, "left out for the current one")
 _LIMIT = _in("query", "limit", {"type": "integer", "minimum": 1}, "at most this many")
 _CURSOR = _in("query", "cursor", _TEXT, "the next_cursor of the page before")
 _LAST_UUID = _in("header", "Last-Uuid", _TEXT, "entry id of the head; left out while there is none")
@@ -156,7 +167,7 @@ _PATHS: Mapping[str, Mapping[str, _Json]] = {
     },
     _SESSION + "/entries": {
         "post": _operation(
-            "Append whole lines behind the head (bulk extension)",
+            "Append whole lines behind the head of a generation (bulk extension)",
             {
                 200: _json("stored, all of it, durably; the head of now", _named("Head")),
                 409: _json("nothing stored: the head is another one, this one", _named("Head")),
@@ -182,20 +193,35 @@ _PATHS: Mapping[str, Mapping[str, _Json]] = {
             given=(
                 _SESSION_ID,
                 _SUBPATH,
-                _in("query", "generation", _UUID, "left out for the current one"),
+                _GENERATION,
                 _in("query", "after", _COUNT, "ordinal behind which to begin"),
                 _LIMIT,
             ),
         ),
     },
+    _SESSION + "/generations": {
+        "post": _operation(
+            "Begin a history that shares its first entries with another one, and make it the current one",
+            {
+                201: _json("begun, or begun before in the same way; its head of now", _named("Head")),
+                409: _json("can't be: the head of the generation of that name, or the current one's", _named("Head")),
+            },
+            *_WRITE,
+            given=(_SESSION_ID, _SUBPATH),
+            more=_body("application/json", _named("NewGeneration"), "parent null and 0 entries for an empty stream"),
+        )
+    },
     _SESSION + "/head": {
         "get": _operation(
             "The head of a stream; that of no entries for a stream nobody wrote",
             {200: _json("the head", _named("Head"))},
-            400,
-            401,
-            503,
-            given=(_SESSION_ID, _SUBPATH),
+            *_READ,
+            given=(
+                _SESSION_ID,
+                _SUBPATH,
+                _GENERATION,
+                _in("query", "entry_count", _COUNT, "the head as it was behind so many entries; left out for now"),
+            ),
         )
     },
     _SESSION + "/streams": {
@@ -231,7 +257,8 @@ _PROBLEM_SCHEMA: _Json = {
 def describe_api() -> dict[str, object]:
     """The document. Schemas of bodies come from the very types that are encoded."""
     _, schemas = msgspec.json.schema_components(
-        [Head, Meta, Capabilities, StreamList, SessionPage], ref_template="#/components/schemas/{name}"
+        [Head, Meta, Capabilities, NewGeneration, StreamList, FileList, SessionPage],
+        ref_template="#/components/schemas/{name}",
     )
     return {
         "openapi": "3.1.0",

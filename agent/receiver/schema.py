@@ -4,6 +4,10 @@ Entries belong to a generation, a generation to a stream, a stream to a session,
 entries that arrived together lie together, newlines and all, in runs of up to 2 MiB: a row an entry would cost twice
 the time, and nobody asks for single entries. An entry above 1 MiB is a run by itself whose bytes lie in parts, so that
 neither writing nor reading holds it.
+
+A generation with a parent has no runs for the first `shared` entries: they are the parent's. A run tells how far its
+generation goes behind it, so that the chain hash at any place is found by reading one run; runs of version 1 do not,
+and are read through. Of side files only names and digests are here; `blobs` keeps their bytes.
 """
 
 import os
@@ -73,6 +77,22 @@ STEPS = (
     CREATE UNIQUE INDEX tokens_in_use ON tokens (name) WHERE revoked_at_s IS NULL;
     CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), at_s REAL NOT NULL);
     """,
+    """
+    ALTER TABLE generations ADD COLUMN parent INTEGER REFERENCES generations (id);
+    ALTER TABLE generations ADD COLUMN shared INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN size_behind INTEGER;
+    ALTER TABLE runs ADD COLUMN chain_behind BLOB;
+    ALTER TABLE runs ADD COLUMN compaction_behind INTEGER;
+    CREATE TABLE files (
+        session INTEGER NOT NULL REFERENCES sessions (id),
+        path TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        changed_at_s REAL NOT NULL,
+        PRIMARY KEY (session, path)
+    ) WITHOUT ROWID;
+    CREATE INDEX files_by_content ON files (sha256);
+    """,
 )
 """Step n leads from version n to n + 1. A step that was released is never changed."""
 
@@ -123,7 +143,8 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         for step in STEPS[version:]:
             for statement in step.split(";"):
                 db.execute(statement)
-        db.execute(f"PRAGMA user_version = {len(STEPS)}")
+        if version < len(STEPS):
+            db.execute(f"PRAGMA user_version = {len(STEPS)}")
     except BaseException:
         db.execute("ROLLBACK")
         raise

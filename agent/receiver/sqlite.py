@@ -8,26 +8,34 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from agent.core.session import Head, StreamId
-from agent.core.transcript import split_lines
-from agent.core.wire import Meta, StreamHead
+from agent.core.wire import Meta, NewGeneration, StreamHead
 from agent.errors import DiskError, UsageError
-from agent.receiver.appending import Generation, Writing
-from agent.receiver.lines import RUN_BYTES, read_runs
+from agent.receiver.appending import Writing
+from agent.receiver.generations import (
+    COLUMNS,
+    FROM_STREAM,
+    Generation,
+    SqliteReading,
+    find_current,
+    find_named,
+    find_segments,
+)
+from agent.receiver.lines import Extent, read_runs
 from agent.receiver.schema import open_database
 from agent.receiver.store import (
     EMPTY_HEAD,
+    Content,
     Guard,
-    LongEntry,
+    KeptFile,
     Moved,
-    Run,
+    Named,
     Scope,
     SessionPage,
     SessionRow,
@@ -37,13 +45,6 @@ from agent.receiver.store import (
 
 _USE_NOTED_S = 3600.0
 """How coarse `last_used_at_s` is: a write for each request would halve the speed of everything."""
-
-
-_COLUMNS = ", ".join("g." + name for name in Generation._fields)
-_FROM_STREAM = (
-    "FROM sessions s JOIN streams t ON t.session = s.id JOIN generations g ON g.stream = t.id"
-    " WHERE s.owner = ? AND s.session_id = ?"
-)
 
 
 class SqliteStore:
@@ -99,46 +100,81 @@ class SqliteStore:
 
     def append(self, owner: str, stream: StreamId, guard: Guard, batch_id: str, body: BinaryIO) -> Stored | Moved:
         with self._transaction() as db:
-            current = _current(db, owner, stream)
-            if current is None:
-                if guard.entry_count or guard.last_uuid is not None:
-                    return Moved(EMPTY_HEAD)
-                current = self._create(db, owner, stream, guard.generation)
-            elif guard != (current.last_uuid, current.entry_count, current.name):
-                repeated = current.name == guard.generation and current.last_batch == batch_id
-                return Stored(current.head()) if repeated else Moved(current.head())
-            return Stored(self._extend(db, stream, current, batch_id, body))
+            at = find_named(db, owner, stream, guard.generation)
+            if at is None:
+                current = find_current(db, owner, stream)
+                if current is not None or guard.entry_count or guard.last_uuid is not None:
+                    return _moved(current)
+                at = self._create(db, owner, stream, NewGeneration(guard.generation))
+            elif (guard.last_uuid, guard.entry_count) != (at.last_uuid, at.entry_count):
+                return Stored(at.head()) if at.last_batch == batch_id else Moved(at.head())
+            return Stored(self._extend(db, stream, at, batch_id, body))
 
     def put(
         self, owner: str, session_id: str, last_uuid: str | None, entry_uuid: str, body: BinaryIO
     ) -> Stored | Moved:
         stream = StreamId(session_id, "")
         with self._transaction() as db:
-            current = _current(db, owner, stream)
+            current = find_current(db, owner, stream)
             head = current.head() if current else EMPTY_HEAD
             if head.last_uuid != last_uuid or head.last_uuid == entry_uuid:
                 return Moved(head)
             if current is None:
-                current = self._create(db, owner, stream, str(uuid.uuid4()))
+                current = self._create(db, owner, stream, NewGeneration(str(uuid.uuid4())))
             return Stored(self._extend(db, stream, current, None, body))
 
-    def _create(self, db: sqlite3.Connection, owner: str, stream: StreamId, name: str) -> Generation:
-        session = self._session(db, owner, stream.session_id)
+    def begin_generation(self, owner: str, stream: StreamId, new: NewGeneration) -> Stored | Moved:
+        """What is shared is read before the lock is taken: it never changes, however the parent grows."""
+        with self.reader() as db:
+            known = _compare(db, owner, stream, new)
+        if known is not None:
+            return known
+        parent = self.read(owner, stream, new.parent) if new.parent else None
+        extent = parent.extent_at(new.shared_entries) if parent else Extent()
+        with self._transaction() as db:
+            known = _compare(db, owner, stream, new)
+            return known or Stored(self._create(db, owner, stream, new, extent).head())
+
+    def _create(
+        self, db: sqlite3.Connection, owner: str, stream: StreamId, new: NewGeneration, extent: Extent | None = None
+    ) -> Generation:
+        """Makes a generation and makes it the current one. `extent`: how far the shared entries go."""
+        extent = extent or Extent()
+        session = self._touched(db, owner, stream.session_id)
         db.execute(
-            "INSERT INTO streams (session, subpath) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (session, stream.subpath),
+            "INSERT INTO streams (session, subpath) VALUES (?, ?) ON CONFLICT DO NOTHING", (session, stream.subpath)
         )
-        (stream_row,) = db.execute(
+        (row,) = db.execute(
             "SELECT id FROM streams WHERE session = ? AND subpath = ?", (session, stream.subpath)
         ).fetchone()
+        parent = find_named(db, owner, stream, new.parent) if new.parent else None
+        values = {
+            "stream": row,
+            "name": new.generation,
+            "created_at_s": self._now_s(),
+            "entry_count": extent.count,
+            "size_bytes": extent.size,
+            "last_uuid": extent.last_id(stream),
+            "chain": extent.chain,
+            "last_compaction": extent.compaction,
+            "parent": parent.id if parent else None,
+            "shared": new.shared_entries,
+        }
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
         made = db.execute(
-            "INSERT INTO generations (stream, name, created_at_s) VALUES (?, ?, ?)",
-            (stream_row, name, self._now_s()),
+            f"INSERT INTO generations ({names}) VALUES ({marks})",  # noqa: S608 - names from the lines above
+            tuple(values.values()),
         ).lastrowid
-        db.execute("UPDATE streams SET current = ? WHERE id = ?", (made, stream_row))
-        current = _current(db, owner, stream)
+        db.execute("UPDATE streams SET current = ? WHERE id = ?", (made, row))
+        current = find_current(db, owner, stream)
         assert current is not None  # noqa: S101 - made just now, in this transaction
         return current
+
+    def _touched(self, db: sqlite3.Connection, owner: str, session_id: str) -> int:
+        """The row of a session that changes now; it begins if it is not there yet."""
+        row = self._session(db, owner, session_id)
+        db.execute("UPDATE sessions SET changed_at_s = ? WHERE id = ?", (self._now_s(), row))
+        return row
 
     def _session(self, db: sqlite3.Connection, owner: str, session_id: str) -> int:
         now_s = self._now_s()
@@ -159,30 +195,84 @@ class SqliteStore:
                 writing.add_run(run)
             else:
                 writing.add_long(run)
-        last_uuid = writing.last_id()
+        extent, last_uuid = writing.extent, writing.last_id()
         db.execute(
             "UPDATE generations SET entry_count = ?, size_bytes = ?, last_uuid = ?, chain = ?, last_compaction = ?,"
             " last_batch = ? WHERE id = ?",
-            (writing.count, writing.size, last_uuid, writing.chain, writing.compaction, batch_id, at.id),
+            (extent.count, extent.size, last_uuid, extent.chain, extent.compaction, batch_id, at.id),
         )
         db.execute(
             "UPDATE sessions SET changed_at_s = ? WHERE id ="
             " (SELECT t.session FROM streams t JOIN generations g ON g.stream = t.id WHERE g.id = ?)",
             (self._now_s(), at.id),
         )
-        return Head(last_uuid, writing.count, at.name, writing.chain.hex())
+        return Head(last_uuid, extent.count, at.name, extent.chain.hex())
 
     def write_meta(self, owner: str, session_id: str, meta: Meta) -> None:
         with self._transaction() as db:
             row = self._session(db, owner, session_id)
             db.execute("UPDATE sessions SET meta = ? WHERE id = ?", (msgspec.json.encode(meta), row))
 
+    # --- side files -------------------------------------------------------------------------------------------
+
+    def name_file(
+        self, owner: str, session_id: str, path: str, content: Content, place: Callable[[], bool]
+    ) -> Named | None:
+        with self._transaction() as db:
+            if not place():
+                return None
+            session = self._touched(db, owner, session_id)
+            row = db.execute("SELECT sha256 FROM files WHERE session = ? AND path = ?", (session, path)).fetchone()
+            db.execute(
+                "INSERT OR REPLACE INTO files (session, path, sha256, size_bytes, changed_at_s) VALUES (?, ?, ?, ?, ?)",
+                (session, path, *content, self._now_s()),
+            )
+        return Named(row[0] if row and row[0] != content.sha256 else None)
+
+    def release_content(self, sha256: bytes, remove: Callable[[], None]) -> None:
+        with self._transaction() as db:
+            if db.execute("SELECT 1 FROM files WHERE sha256 = ?", (sha256,)).fetchone() is None:
+                remove()
+
+    def find_file(self, owner: str, session_id: str, path: str) -> KeptFile | None:
+        with self.reader() as db:
+            row = db.execute(f"{_FILES} AND f.path = ?", (owner, session_id, path)).fetchone()
+        return _kept_file(row) if row else None
+
+    def find_content(self, owner: str, sha256: bytes) -> Content | None:
+        query = (
+            "SELECT f.size_bytes FROM files f JOIN sessions s ON s.id = f.session WHERE f.sha256 = ? AND s.owner = ?"
+        )
+        with self.reader() as db:
+            row = db.execute(query, (sha256, owner)).fetchone()
+        return Content(sha256, row[0]) if row else None
+
+    def list_files(self, owner: str, session_id: str) -> list[KeptFile] | None:
+        with self.reader() as db:
+            rows = db.execute(f"{_FILES} ORDER BY f.path", (owner, session_id)).fetchall()
+        if not rows and not self.has_session(owner, session_id):
+            return None
+        return [_kept_file(row) for row in rows]
+
+    def named_contents(self) -> set[bytes]:
+        with self.reader() as db:
+            return {row[0] for row in db.execute("SELECT DISTINCT sha256 FROM files")}
+
     # --- reading ----------------------------------------------------------------------------------------------
 
     def head(self, owner: str, stream: StreamId) -> Head:
         with self.reader() as db:
-            current = _current(db, owner, stream)
+            current = find_current(db, owner, stream)
         return current.head() if current else EMPTY_HEAD
+
+    def head_at(self, owner: str, stream: StreamId, generation: str | None, entries: int | None) -> Head | None:
+        reading = self.read(owner, stream, generation)
+        if reading is None or entries is None or entries == reading.head.entry_count:
+            return reading.head if reading else None
+        if entries > reading.head.entry_count:
+            return None
+        extent = reading.extent_at(entries)
+        return Head(extent.last_id(stream), entries, reading.head.generation, extent.chain.hex())
 
     def has_session(self, owner: str, session_id: str) -> bool:
         return self.read_meta(owner, session_id) is not None
@@ -195,17 +285,19 @@ class SqliteStore:
         return msgspec.json.decode(row[0], type=Meta) if row else None
 
     def streams(self, owner: str, session_id: str) -> list[StreamHead] | None:
-        query = f"SELECT t.subpath, g.id = t.current, {_COLUMNS} {_FROM_STREAM} ORDER BY t.subpath, g.id"
+        parent = "SELECT p.name FROM generations p WHERE p.id = g.parent"
+        query = f"SELECT t.subpath, g.id = t.current, ({parent}), {COLUMNS} {FROM_STREAM} ORDER BY t.subpath, g.id"
         with self.reader() as db:
             rows = db.execute(query, (owner, session_id)).fetchall()
         if not rows and not self.has_session(owner, session_id):
             return None
-        return [StreamHead(row[0], Generation(*row[2:]).head(), bool(row[1])) for row in rows]
+        found = [(row[0], bool(row[1]), row[2], Generation(*row[3:])) for row in rows]
+        return [StreamHead(subpath, one.head(), now, before, one.shared) for subpath, now, before, one in found]
 
-    def read(self, owner: str, stream: StreamId, generation: str | None = None) -> "SqliteReading | None":
+    def read(self, owner: str, stream: StreamId, generation: str | None = None) -> SqliteReading | None:
         with self.reader() as db:
-            found = _current(db, owner, stream) if generation is None else _named(db, owner, stream, generation)
-        return SqliteReading(self, found) if found else None
+            found = find_named(db, owner, stream, generation) if generation else find_current(db, owner, stream)
+            return SqliteReading(self.reader, found, find_segments(db, found)) if found else None
 
     def sessions(self, owner: str, cursor: str | None, limit: int) -> SessionPage:
         before = _parse_cursor(cursor)
@@ -258,72 +350,35 @@ class SqliteStore:
         return row[1], token
 
 
-class SqliteReading:
-    """One generation, as `Store.read` gives it."""
-
-    def __init__(self, store: SqliteStore, generation: Generation) -> None:
-        self.head = generation.head()
-        self.last_compaction = generation.last_compaction
-        self._store = store
-        self._id = generation.id
-
-    def runs(self, after: int, limit: int) -> Iterator[Run | LongEntry]:
-        end = min(self.head.entry_count, after + limit)
-        while after < end:
-            found = self._next(after, end)
-            yield found
-            after = found.ordinal if isinstance(found, LongEntry) else found.first + found.entries - 1
-
-    def _next(self, after: int, end: int) -> Run | LongEntry:
-        kept: list[bytes] = []
-        size, last = 0, after
-        with self._store.reader() as db, closing(db.execute(_RUNS, (self._id, self._id, after + 1, end))) as rows:
-            for first, count, data, long_bytes, is_object in rows:
-                if data is None:
-                    if kept:
-                        break
-                    return LongEntry(first, long_bytes, bool(is_object), partial(self._parts, first))
-                kept.append(_cut(data, after + 1 - first, end + 1 - first, count))
-                size += len(kept[-1])
-                last = min(end, first + count - 1)
-                if size >= RUN_BYTES:
-                    break
-        if not kept:
-            raise DiskError("the receiver's database lacks entries that it counted")
-        return Run(after + 1, last - after, b"".join(kept))
-
-    def _parts(self, ordinal: int) -> Iterator[bytes]:
-        query = "SELECT data FROM parts WHERE generation = ? AND ordinal = ? AND part = ?"
-        part = 0
-        while True:
-            with self._store.reader() as db:
-                row = db.execute(query, (self._id, ordinal, part)).fetchone()
-            if row is None:
-                return
-            yield row[0]
-            part += 1
+def _moved(current: Generation | None) -> Moved:
+    return Moved(current.head() if current else EMPTY_HEAD)
 
 
-def _current(db: sqlite3.Connection, owner: str, stream: StreamId) -> Generation | None:
-    query = f"SELECT {_COLUMNS} {_FROM_STREAM} AND t.subpath = ? AND g.id = t.current"
-    row = db.execute(query, (owner, *stream)).fetchone()
-    return Generation(*row) if row else None
+def _compare(db: sqlite3.Connection, owner: str, stream: StreamId, new: NewGeneration) -> Stored | Moved | None:
+    """The answer where a generation is not to be made; None where it is. Nothing that this allows becomes forbidden
+    while others write: generations only come and grow."""
+    known = find_named(db, owner, stream, new.generation)
+    parent = find_named(db, owner, stream, new.parent) if new.parent else None
+    if known is not None:
+        same = known.shared == new.shared_entries and known.parent == (parent.id if parent else None)
+        return Stored(known.head()) if same and (parent is None) == (new.parent is None) else Moved(known.head())
+    current = find_current(db, owner, stream)
+    if new.parent is None:
+        return _moved(current) if current else None
+    return _moved(current) if parent is None or parent.entry_count < new.shared_entries else None
 
 
-def _named(db: sqlite3.Connection, owner: str, stream: StreamId, name: str) -> Generation | None:
-    query = f"SELECT {_COLUMNS} {_FROM_STREAM} AND t.subpath = ? AND g.name = ?"
-    row = db.execute(query, (owner, *stream, name)).fetchone()
-    return Generation(*row) if row else None
+def _kept_file(row: tuple[str, bytes, int, float]) -> KeptFile:
+    path, sha256, size, changed_at_s = row
+    return KeptFile(path, Content(sha256, size), changed_at_s)
 
-
-_RUNS = """
-    SELECT first, count, data, long_bytes, is_object FROM runs
-    WHERE generation = ? AND first >=
-        (SELECT first FROM runs WHERE generation = ? AND first <= ? ORDER BY first DESC LIMIT 1)
-    AND first <= ? ORDER BY first
-"""
 
 _CREDENTIAL = "name, owner, scope, created_at_s, last_used_at_s, revoked_at_s"
+
+_FILES = (
+    "SELECT f.path, f.sha256, f.size_bytes, f.changed_at_s FROM files f JOIN sessions s ON s.id = f.session"
+    " WHERE s.owner = ? AND s.session_id = ?"
+)
 
 _SESSIONS = """
     SELECT p.id, p.session_id, p.created_at_s, p.changed_at_s, p.meta,
@@ -334,13 +389,6 @@ _SESSIONS = """
     LEFT JOIN generations g ON g.id = t.current
     GROUP BY p.id ORDER BY p.changed_at_s DESC, p.id DESC
 """
-
-
-def _cut(run: bytes, start: int, stop: int, count: int) -> bytes:
-    """The lines of a run from index `start` up to `stop`, which may lie outside of it."""
-    if start <= 0 and stop >= count:
-        return run
-    return b"".join(line + b"\n" for line in split_lines(run)[max(0, start) : stop])
 
 
 def _parse_cursor(cursor: str | None) -> tuple[float, int]:

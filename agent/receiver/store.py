@@ -12,13 +12,13 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 import msgspec
 
 from agent.core.session import Head, StreamId
-from agent.core.wire import Meta, StreamHead
+from agent.core.wire import Meta, NewGeneration, StreamHead
 
 Scope = Literal["read", "write"]
 
 
 class Guard(NamedTuple):
-    """What a writer believes to be the head of a stream. `generation` names a new history when the stream is empty."""
+    """What a writer believes to be the head of the generation it names; of a new one when nobody wrote the stream."""
 
     last_uuid: str | None
     entry_count: int
@@ -26,13 +26,14 @@ class Guard(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Durable. `head` is what the stream ends with now."""
+    """Durable. `head` is that of the generation which was written, as of now."""
 
     head: Head
 
 
 class Moved(NamedTuple):
-    """Nothing was stored: the stream ends elsewhere than the writer believed."""
+    """Nothing was stored: the writer believed something else. `head` is that of the generation it named, where there
+    is one of that name, else the current one's."""
 
     head: Head
 
@@ -56,7 +57,7 @@ class LongEntry(NamedTuple):
 
 
 class Reading(Protocol):
-    """One generation as it was when it was opened."""
+    """One generation as it was when it was opened, from its first entry on, whoever has it."""
 
     @property
     def head(self) -> Head: ...
@@ -115,11 +116,65 @@ class TokenKeeper(Protocol):
         """The hash as stored, and its row, when such a token is in use. Notes the use."""
 
 
-class Store(TokenKeeper, Protocol):
+class Content(NamedTuple):
+    """The bytes of a side file, by what is known of them."""
+
+    sha256: bytes
+    size: int
+
+
+class KeptFile(NamedTuple):
+    """What a path of a session names. `changed_at_s`: since when."""
+
+    path: str
+    content: Content
+    changed_at_s: float
+
+
+class Named(NamedTuple):
+    """Durable: the path names the content now. `before` is the SHA-256 of another one that it named until then."""
+
+    before: bytes | None
+
+
+class FileKeeper(Protocol):
+    """Which side files there are. Their bytes are `agent.receiver.blobs`'s; the calls that take a function run it while
+    no other process names or releases a content."""
+
+    def name_file(
+        self, owner: str, session_id: str, path: str, content: Content, place: Callable[[], bool]
+    ) -> Named | None:
+        """Lets `path` name `content` if `place` says that its bytes are there, durably; None if it says no. The last
+        write wins; a session that is not there yet begins with its file."""
+
+    def release_content(self, sha256: bytes, remove: Callable[[], None]) -> None:
+        """Runs `remove` unless a file of anybody names that content."""
+
+    def find_file(self, owner: str, session_id: str, path: str) -> KeptFile | None: ...
+
+    def find_content(self, owner: str, sha256: bytes) -> Content | None:
+        """A content that a file of this owner names. Nobody gets at a content by knowing its digest."""
+
+    def list_files(self, owner: str, session_id: str) -> list[KeptFile] | None:
+        """By path; None for an unknown session."""
+
+    def named_contents(self) -> set[bytes]:
+        """The SHA-256 of every content that a file of anybody names."""
+
+
+class Store(TokenKeeper, FileKeeper, Protocol):
     def append(self, owner: str, stream: StreamId, guard: Guard, batch_id: str, body: BinaryIO) -> Stored | Moved:
-        """All lines of `body` (whole lines, at least one) behind the head, or none of them.
+        """All lines of `body` (whole lines, at least one) behind the head of the generation that `guard` names, be it
+        the current one or not; or none of them. The first append of a stream that has no generation names one.
 
         Repeating the last applied batch of the generation is harmless: `Stored` again, with the head of now."""
+
+    def begin_generation(self, owner: str, stream: StreamId, new: NewGeneration) -> Stored | Moved:
+        """Begins a history that shares the first entries of its parent, and makes it the current one. The parent stays
+        readable and may grow. Without a parent it begins a stream that has no generation.
+
+        Repeating it is harmless: `Stored`, with the head of now. `Moved` when a generation of that name began
+        otherwise, and when the parent is unknown or shorter than what is to be shared."""
 
     def put(
         self, owner: str, session_id: str, last_uuid: str | None, entry_uuid: str, body: BinaryIO
@@ -129,6 +184,10 @@ class Store(TokenKeeper, Protocol):
 
     def head(self, owner: str, stream: StreamId) -> Head:
         """The current generation's head; `EMPTY_HEAD` for a stream nobody wrote."""
+
+    def head_at(self, owner: str, stream: StreamId, generation: str | None, entries: int | None) -> Head | None:
+        """The head of a generation (the current one when None is asked for) as it was behind `entries` entries, or as
+        it is (None); None when the generation is unknown or shorter. Fast: a writer asks for many places."""
 
     def streams(self, owner: str, session_id: str) -> list[StreamHead] | None:
         """Every generation of every stream; None for an unknown session."""

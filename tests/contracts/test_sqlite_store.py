@@ -11,13 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.session import StreamId
+from agent.core.transcript import EMPTY_CHAIN, extend_chain, split_lines
+from agent.core.wire import NewGeneration
 from agent.errors import DiskError, MachineError
 from agent.receiver.sqlite import SqliteStore
 from agent.receiver.store import Guard, Store, Stored
+from tests.conftest import REPOSITORY
+from tests.contracts.generations_suite import GenerationsSuite
 from tests.contracts.store_suite import MAIN, StoreSuite, append, content, name
 
 
-class TestSqliteStore(StoreSuite):
+class TestSqliteStore(StoreSuite, GenerationsSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Store]:
         ticks = itertools.count(1000)
@@ -52,6 +57,43 @@ def test_a_newer_file_is_refused(path: Path) -> None:
     with pytest.raises(MachineError, match="version 99") as caught:
         SqliteStore(path)
     assert "newer receiver" in caught.value.hint
+
+
+def test_a_file_of_version_1_goes_on(path: Path) -> None:
+    """As an earlier receiver left it: nothing is lost, and every way to go on is open."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript((REPOSITORY / "tests" / "vectors" / "receiver-v1.sql").read_text(encoding="utf-8"))
+    first = b'{"uuid":"a"}\n\n{"type":"summary"}\n'
+    second = b'{"type":"system","subtype":"compact_boundary","uuid":"c"}\n\xff\x00 torn\n'
+    stream = StreamId("s1", "")
+    for _ in range(2):  # once brought to the newest version, it stays as it is
+        with closing(SqliteStore(path)) as store:
+            assert content(store.read("ada", stream)) == first + second
+            assert content(store.read("ada", StreamId("s1", "subagents/agent-x"))) == b'{"n":1}\n'
+            assert content(store.read("bob", stream)) == b'{"uuid":"z"}\n'
+            head = store.head("ada", stream)
+            assert head.chain_hash == extend_chain(EMPTY_CHAIN, split_lines(first + second)).hex()
+            assert [(row.parent, row.shared_entries) for row in store.streams("ada", "s1") or []] == [(None, 0)] * 2
+            assert store.list_files("ada", "s1") == []
+            assert store.find_token(b"\x01" * 32) is not None
+    lines = split_lines(first + second)
+    with closing(SqliteStore(path)) as store:
+        for entries in range(6):
+            at = store.head_at("ada", stream, head.generation, entries)
+            assert at is not None
+            assert at.chain_hash == extend_chain(EMPTY_CHAIN, lines[:entries]).hex()
+        begun = store.begin_generation("ada", stream, NewGeneration(name(), head.generation, 2))
+        assert isinstance(begun, Stored)
+        assert content(store.read("ada", stream)) == b'{"uuid":"a"}\n\n'
+        assert append(store, b"on\n", stream=stream, owner="ada").entry_count == 3
+
+
+def test_opening_a_file_of_the_newest_version_writes_nothing(path: Path) -> None:
+    SqliteStore(path).close()
+    before = path.read_bytes()
+    with closing(SqliteStore(path)):
+        assert path.with_name("db-wal").stat().st_size == 0
+    assert path.read_bytes() == before
 
 
 def test_what_is_no_database_is_refused(path: Path) -> None:
