@@ -210,7 +210,7 @@ def file_request(session_id: str, path: str, sha256: bytes, offset: int, body: L
     headers = {"Content-Digest": render_digest(sha256), "Content-Type": "application/octet-stream"}
     if offset:
         size = offset + body.size
-        headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}"
+        headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}" if body.size else f"bytes */{size}"
     return Request("PUT", session_path(session_id, "/files/" + quote(path)), headers, body)
 
 
@@ -227,7 +227,7 @@ def parse_file_state(raw: RawReply, sha256: bytes, size: int) -> FileState | Non
         return None
     kept = raw.headers.get("upload-offset", "")
     offset = int(kept) if kept.isascii() and kept.isdigit() and len(kept) < 20 else 0
-    there = raw.status != 404 and render_digest(sha256) in raw.headers.get("content-digest", "")
+    there = raw.status != 404 and parse_digest(raw.headers.get("content-digest", "")) == sha256
     return FileState(there, offset if offset <= size else 0)
 
 

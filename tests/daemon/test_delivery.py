@@ -9,7 +9,7 @@ import pytest
 from agent.core.lifecycle import Condition, State
 from agent.core.transcript import tombstone_line
 from agent.core.wire import RawReply, Request
-from agent.daemon.engine import DIVERGED, NO_HEAD, NO_SUBAGENTS, Retry
+from agent.daemon.engine import NO_HEAD, NO_SUBAGENTS, Retry
 from agent.daemon.world import Limits
 from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, body_bytes, no_answer, reply
 from tests.simulation.world import SimulatedAgent
@@ -162,51 +162,6 @@ def test_a_lost_state_is_found_again_with_one_conflict_a_stream(
     second.settle()
     assert stored(receiver, "s") == second.path("s").read_bytes()
     assert sum(is_append(request) for request in watched.requests) == 2
-
-
-def test_foreign_content_is_neither_overwritten_nor_mixed(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
-    theirs = make_agent(receiver)
-    theirs.append("s", lines(3))
-    theirs.settle()
-    ours = make_agent(receiver)
-    ours.append("s", lines(4))
-    ours.append("t", lines(1))
-    ours.settle()
-    assert stored(receiver, "s") == theirs.path("s").read_bytes()
-    assert (ours.state("s"), ours.track("s").reason) == (State.REFUSED, DIVERGED)
-    assert ours.state("t") is State.SYNCED
-
-
-def test_a_rewritten_file_is_noticed_before_anything_is_sent(
-    make_agent: Make, lines: Lines, receiver: AsgiServer
-) -> None:
-    agent = make_agent(receiver)
-    agent.append("s", lines(3))
-    agent.settle()
-    before = stored(receiver, "s")
-    agent.path("s").write_bytes(lines(6))
-    agent.settle()
-    assert stored(receiver, "s") == before
-    assert "rewritten" in [row.kind for row in agent.store.audit()]
-
-
-def test_a_file_cut_short_is_left_alone_until_its_content_is_back(
-    make_agent: Make, lines: Lines, receiver: AsgiServer
-) -> None:
-    agent = make_agent(receiver)
-    first, more = lines(3), lines(2)
-    agent.append("s", first + more)
-    agent.settle()
-    agent.path("s").write_bytes(first)
-    agent.settle()
-    assert (agent.state("s"), agent.track("s").reason) == (State.REFUSED, DIVERGED)
-    assert stored(receiver, "s") == first + more
-    agent.append("s", more + lines(1))
-    agent.look()
-    agent.engine.handle(Retry())
-    agent.settle()
-    assert agent.state("s") is State.SYNCED
-    assert stored(receiver, "s") == agent.path("s").read_bytes()
 
 
 # --- the table of answers -------------------------------------------------------------------------------------------

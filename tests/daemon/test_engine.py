@@ -15,6 +15,7 @@ from agent.daemon.world import Limits
 from agent.errors import DiskError
 from agent.system.state_db import Changes
 from tests.daemon.test_delivery import Lines, Make, is_append, stored
+from tests.daemon.test_generations import generations
 from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, body_bytes, reply
 from tests.simulation.world import SimulatedAgent
 
@@ -169,6 +170,11 @@ def test_a_file_that_vanishes_before_its_turn_stops_nothing_else(
     assert agent.state("s") is State.SYNCED
 
 
+def older(server: AsgiServer, session: str) -> list[bytes]:
+    """What the older generations of a session's main stream hold."""
+    return [content for current, content in generations(server, session) if not current]
+
+
 def test_a_file_that_is_cut_between_two_reads_is_not_sent_wrong(
     make_agent: Make, lines: Lines, receiver: AsgiServer
 ) -> None:
@@ -180,7 +186,8 @@ def test_a_file_that_is_cut_between_two_reads_is_not_sent_wrong(
     agent.look()
     agent.path("s").write_bytes(whole[:50])
     agent.settle()
-    assert stored(receiver, "s") == whole
+    assert older(receiver, "s") == [whole]
+    assert stored(receiver, "s") == b""
 
 
 def test_a_session_moved_to_another_project_goes_on(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
@@ -348,7 +355,8 @@ def test_a_file_that_is_rewritten_while_it_is_sent_is_noticed_at_the_next_turn(
     server.script = lambda request: None
     agent.append("s", lines(1))
     agent.settle()
-    assert stored(receiver, "s") == first
+    assert older(receiver, "s") == [first]
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
     assert "rewritten" in [row.kind for row in agent.store.audit()]
 
 
