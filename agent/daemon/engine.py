@@ -74,6 +74,10 @@ ADOPTIONS = 5
 QUIET_S = 300.0
 """A last line without a newline is taken as whole when nobody has added to it for so long."""
 
+LIVE_S = 60.0
+LIVE_BYTES = 256 << 10
+"""A stream that changed this lately, by not more than this, goes before others."""
+
 NO_SUBAGENTS = "this server takes main transcripts only"
 NO_FILES = "this server takes no side files"
 DIVERGED = "the server holds other content for this transcript"
@@ -250,7 +254,7 @@ class Engine:
         self.journal.note_change(key)
         if track.state is State.SYNCED and seen.size == track.cursor.offset == 0 and not is_side_file(key.subpath):
             return
-        if live and not track.live:
+        if live and not track.live and self._is_at_work(track):
             track.live = True
             if track.state is State.DUE:
                 self._queue(key, track)
@@ -261,6 +265,12 @@ class Engine:
             self.apply(key, track, Event.MARKED_SHARED)  # it had not named its project; it may have by now
         else:
             self.apply(key, track, Event.GREW)
+
+    def _is_at_work(self, track: Track) -> bool:
+        """Whether somebody seems to write there just now. Change notices also come of archives that are unpacked and
+        folders that are moved; what they bring waits its turn."""
+        age_s = self._world.now_s() - track.mtime_ns / 1e9
+        return age_s < LIVE_S and track.size - track.cursor.offset <= LIVE_BYTES
 
     def _watch_tail(self, key: TrackKey, track: Track) -> None:
         """What follows the last newline is looked at again when it has been quiet."""

@@ -71,7 +71,8 @@ class DestinationState:
     files_in_flight: int = 0
     metas: dict[str, str] = field(default_factory=dict)
     parked: dict[str, set[TrackKey]] = field(default_factory=dict)
-    _live: deque[TrackKey] = field(default_factory=deque)
+    _live: list[tuple[bool, int, TrackKey]] = field(default_factory=list)
+    _arrivals: int = 0
     _backlog: list[tuple[int, TrackKey]] = field(default_factory=list)
     _files: deque[TrackKey] = field(default_factory=deque)
 
@@ -94,7 +95,8 @@ class DestinationState:
         if is_side_file(key.subpath):
             self._files.append(key)
         elif track.live:
-            self._live.append(key)
+            self._arrivals += 1
+            heapq.heappush(self._live, (track.cursor.offset == 0, self._arrivals, key))
         else:
             heapq.heappush(self._backlog, (track.mtime_ns, key))
 
@@ -104,9 +106,10 @@ class DestinationState:
         return self.condition is Condition.PROBING
 
     def next_key(self, *, live_only: bool) -> TrackKey | None:
-        """Streams that grow before others; of those, what was written first: its coding agent deletes it first."""
+        """Streams that grow before new ones, and both before the others; of those, what was written first: its coding
+        agent deletes it first."""
         if self._live:
-            return self._live.popleft()
+            return heapq.heappop(self._live)[2]
         return heapq.heappop(self._backlog)[1] if self._backlog and not live_only else None
 
     def next_file(self) -> TrackKey | None:
