@@ -37,6 +37,11 @@ class Paths:
         return self.state / "kept"
 
     @property
+    def spool(self) -> Path:
+        """What hooks append to; `system.spool.spool_path` finds it without importing this module."""
+        return self.state / "spool"
+
+    @property
     def socket(self) -> Path:
         """In the state folder, where any shell finds it (one may lack XDG_RUNTIME_DIR), or in a private folder for
         temporary files where that name is too long for a socket."""

@@ -1,0 +1,224 @@
+"""The capture spool on disk: hooks append to it, the daemon takes it over. `core.spool` has its lines.
+
+Who appends or takes over holds a lock on a file beside it. The spool is taken over by a rename to a snapshot of its
+own, which is removed when its lines have been handled; a snapshot that a crash left is taken up before the spool.
+Hooks import this module: it must stay cheap. That is why the lock is the system's own call, which `filelock` makes
+too: importing that library alone takes longer than a whole hook may.
+"""
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Mapping
+
+from agent.core.spool import parse_lines, render_line, render_lines
+from agent.errors import DiskError, FileVanished
+
+MOST_BYTES = 4 << 20
+"""Some 30,000 lines that nobody read."""
+
+WAIT_S = 0.5
+"""For the lock. Its holders need microseconds; beyond this something is wrong, and a hook must not wait for it."""
+
+_POLL_S = 0.002
+_ENDING = ".taken"
+_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+def spool_path(environment: Mapping[str, str]) -> str:
+    """Where the spool is: what `Paths.spool` says, by the rules of platformdirs, without what these two import."""
+    if home := environment.get("TRANSCRIPTD_HOME"):
+        return os.path.join(os.path.abspath(os.path.expanduser(home)), "state", "spool")
+    if sys.platform == "win32":
+        import platformdirs  # it has to ask the system
+
+        return os.path.join(platformdirs.user_state_dir("transcriptd", appauthor=False), "spool")
+    folder = environment.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(folder):
+        folder = os.path.expanduser("~/Library/Application Support" if sys.platform == "darwin" else "~/.local/state")
+    return os.path.join(folder, "transcriptd", "spool")
+
+
+class Spool:
+    """The spool at `path`. Every failure is a DiskError."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock_path = f"{path}.lock"
+
+    def append(self, session_id: str, path: str) -> None:
+        """One line. Refused when it can't be one, and when the spool is full even without its duplicates."""
+        self._append(render_line(session_id, path))
+
+    def requeue(self, hints: Mapping[str, str]) -> None:
+        """Puts lines back, to be taken again. `hints`: path → session id."""
+        self._append(render_lines(hints))
+
+    def snapshots(self) -> list[str]:
+        """Takes the spool over, and names every snapshot there is: those that a crash left come first."""
+        left = self._left()
+        if not os.path.exists(self.path):
+            return left
+        with _Held(self._lock_path):
+            try:
+                if not os.path.getsize(self.path):
+                    return left
+                taken = f"{self.path}-{os.getpid()}-{os.urandom(6).hex()}{_ENDING}"
+                os.replace(self.path, taken)
+            except FileNotFoundError:
+                return left
+            except OSError as exc:
+                raise _failed(self.path, exc) from exc
+        return [*left, taken]
+
+    def read(self, snapshot: str) -> dict[str, str]:
+        """Path → session id of a snapshot's lines."""
+        try:
+            with open(snapshot, "rb") as file:
+                return parse_lines(file.read())
+        except OSError as exc:
+            raise _failed(snapshot, exc) from exc
+
+    def drop(self, snapshot: str) -> None:
+        """Removes a snapshot whose lines have been handled."""
+        try:
+            os.unlink(snapshot)
+        except OSError as exc:
+            raise _failed(snapshot, exc) from exc
+
+    def signature(self) -> tuple[int, int, int] | None:
+        """Changes with each line; None when there is nothing to take over."""
+        try:
+            seen = os.stat(self.path)
+        except OSError:
+            return None
+        return (seen.st_ino, seen.st_size, seen.st_mtime_ns) if seen.st_size else None
+
+    def waiting(self) -> int:
+        """How many transcripts are named and not yet taken up."""
+        found: dict[str, str] = {}
+        for one in [*self._left(), self.path]:
+            try:
+                found |= self.read(one)
+            except FileVanished:
+                continue
+        return len(found)
+
+    def _left(self) -> list[str]:
+        """The snapshots there are, the oldest first."""
+        folder, name = os.path.split(self.path)
+        try:
+            with os.scandir(folder) as entries:
+                found = [one for one in entries if one.name.startswith(f"{name}-") and one.name.endswith(_ENDING)]
+                return [one.path for one in sorted(found, key=lambda one: (one.stat().st_mtime_ns, one.name))]
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise _failed(folder, exc) from exc
+
+    def _append(self, data: bytes) -> None:
+        if not data:
+            return
+        with _Held(self._lock_path):
+            try:
+                if not self._has_room(len(data)):
+                    return
+                file = os.open(self.path, _OPEN | os.O_APPEND, 0o600)
+                try:
+                    _append_whole(file, data)
+                finally:
+                    os.close(file)
+            except OSError as exc:
+                raise _failed(self.path, exc) from exc
+
+    def _has_room(self, count: int) -> bool:
+        """Whether `count` bytes more may stand in the spool. One that is full is written anew without duplicates."""
+        try:
+            if os.path.getsize(self.path) + count <= MOST_BYTES:
+                return True
+        except FileNotFoundError:
+            return True
+        with open(self.path, "rb") as file:
+            collapsed = render_lines(parse_lines(file.read()))
+        if len(collapsed) + count > MOST_BYTES:
+            return False
+        fresh = f"{self.path}.new"  # one name is enough under the lock, and a crash leaves no second one
+        with open(os.open(fresh, _OPEN | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(collapsed)
+        os.replace(fresh, self.path)
+        return True
+
+
+def _append_whole(file: int, data: bytes) -> None:
+    """All of `data` or nothing, on lines of its own whatever a crash left before it."""
+    size = os.lseek(file, 0, os.SEEK_END)
+    if size:
+        os.lseek(file, size - 1, os.SEEK_SET)
+        if os.read(file, 1) != b"\n":
+            data = b"\n" + data
+    try:
+        whole = os.write(file, data) == len(data)
+    except OSError:
+        os.ftruncate(file, size)
+        raise
+    if not whole:
+        os.ftruncate(file, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class _Held:
+    """The lock on a file, held for the block. The system releases it when its holder dies."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = -1
+
+    def __enter__(self) -> None:
+        try:
+            self._file = os.open(self._path, _OPEN, 0o600)
+        except OSError as exc:
+            raise _failed(self._path, exc) from exc
+        deadline = time.monotonic() + WAIT_S
+        try:
+            while not _try_lock(self._file):
+                if time.monotonic() > deadline:
+                    raise DiskError(f"{self._path} is held by another process for more than {WAIT_S:g} s")
+                time.sleep(_POLL_S)
+        except OSError as exc:
+            os.close(self._file)
+            raise _failed(self._path, exc) from exc
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(file: int) -> bool:
+        """Not run on Windows yet; `filelock` does it so. The lock ends with the descriptor."""
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(file: int) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # some file systems say so of a lock that is held
+            return False
+        return True
+
+
+def _failed(path: str, exc: OSError) -> DiskError:
+    if isinstance(exc, FileNotFoundError):
+        return FileVanished(f"{path} is no longer there")
+    return DiskError(f"{path} can't be used: {exc.strerror or 'input/output error'}")
