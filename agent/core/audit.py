@@ -20,7 +20,7 @@ class AuditKind(StrEnum):
     """The server refuses one entry; its size and hash travel in its place."""
     PRIVATE_SKIPPED = "private_skipped"
     REQUEUED = "requeued"
-    """Somebody asked to try again what had been given up."""
+    """Put back to be tried again: somebody asked for it, or a hook named a transcript whose file is not there."""
     RECOVERED = "recovered"
     """What a failure had kept back went through in the end."""
     DELETED_ON_SERVER = "deleted_on_server"

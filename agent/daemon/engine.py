@@ -110,7 +110,13 @@ class Retry(NamedTuple):
     sessions: frozenset[str] = frozenset()
 
 
-Input = Observed | Vanished | Retry | Outcome | Held | NotHeld | LetGo
+class Requeued(NamedTuple):
+    """A hook named a session whose file is not there; it will be looked for again."""
+
+    session_id: str
+
+
+Input = Observed | Vanished | Retry | Requeued | Outcome | Held | NotHeld | LetGo
 
 
 class Engine:
@@ -198,6 +204,8 @@ class Engine:
                     self.sightings.lose(gone)
             case Retry():
                 self._retry(event.sessions)
+            case Requeued():
+                self._note_requeued(event.session_id)
             case Held() | NotHeld() | LetGo():
                 self.keeper.came_back(event)
                 if isinstance(event, NotHeld) and event.differs:
@@ -276,6 +284,12 @@ class Engine:
         """What follows the last newline is looked at again when it has been quiet."""
         if track.size > track.cursor.offset and not is_side_file(key.subpath):
             self._set_timer(key, track.timer, QUIET_S)
+
+    def _note_requeued(self, session_id: str) -> None:
+        for destination in self.gates:
+            key = TrackKey(destination.name, session_id, "")
+            if key in self.tracks:
+                self.journal.note_audit(key, AuditKind.REQUEUED, "a hook named it, its file is not there")
 
     # --- what a pusher brought back ---------------------------------------------------------------------------
 
