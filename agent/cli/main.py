@@ -1,14 +1,9 @@
 """The command line: which command lives where, and how every failure ends. Imports next to nothing until it knows
 the command."""
 
-import importlib
-import io
 import sys
 from collections.abc import Mapping
 
-import click
-
-from agent import __version__
 from agent.errors import AgentError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -20,6 +15,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "sessions": ("agent.cli.sessions", "sessions"),
     "receiver": ("agent.cli.receiver", "receiver"),
     "config": ("agent.cli.config", "config"),
+    "hook": ("agent.cli.hook", "hook"),
+    "capture": ("agent.cli.hook", "capture"),
 }
 """Command → module and name, in the order of the help page."""
 
@@ -32,32 +29,28 @@ SUMMARIES: Mapping[str, str] = {
     "sessions": "List sessions, and prove that the server has them.",
     "receiver": "Run the reference server, and manage its tokens.",
     "config": "Find, show and check the settings.",
+    "hook": "Let Claude Code tell which transcripts it writes.",
+    "capture": "What such a hook runs.",
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, name = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(SUMMARIES.items()))
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="transcriptd")
-def cli() -> None:
-    """Keeps a server's copy of your coding-agent transcripts complete, private and current."""
-
-
 def main() -> None:
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["capture"] and not {"-h", "--help"}.intersection(arguments):
+        from agent.cli.capture import capture  # a hook has 50 ms: importing click alone takes as long
+
+        capture(arguments[1:])
+        return
+    _run_command()
+
+
+def _run_command() -> None:
+    import io
+
+    import click
+
+    from agent.cli.group import cli
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the locale can't spell must not end a command
             stream.reconfigure(errors="backslashreplace")

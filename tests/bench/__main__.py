@@ -23,6 +23,7 @@ MEASUREMENTS: Mapping[str, Callable[[Workshop], list[Figure]]] = {
     "idle": idle.measure,
     "memory": memory.measure,
     "status": commands.measure,
+    "capture": commands.measure_capture,
     "intake": intake.measure,
 }
 

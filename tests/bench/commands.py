@@ -1,4 +1,4 @@
-"""How long `transcriptd status` takes to answer somebody who just typed it."""
+"""How long `transcriptd status` takes to answer somebody who just typed it, and how long a hook holds up a session."""
 
 import statistics
 import subprocess
@@ -11,7 +11,14 @@ from tests.bench.figures import Figure, at_most, median_ratio, spread
 from tests.bench.workshop import Workshop
 
 _STATUS = (PYTHON, "-m", "agent", "status")
+_CAPTURE = (PYTHON, "-m", "agent", "capture")
 _NOTHING = (PYTHON, "-c", "pass")
+
+_HOOK = b"""{
+  "session_id": "28cccd80-67c1-494b-86bd-e80b30fc85ba",
+  "transcript_path": "/home/ada/.claude/projects/-home-ada-tide/28cccd80-67c1-494b-86bd-e80b30fc85ba.jsonl",
+  "cwd": "/home/ada/tide", "hook_event_name": "SessionStart", "source": "startup"
+}"""
 
 
 def measure(shop: Workshop) -> list[Figure]:
@@ -29,19 +36,35 @@ def measure(shop: Workshop) -> list[Figure]:
     ]
 
 
+def measure_capture(shop: Workshop) -> list[Figure]:
+    environment, turns = shop.environment(shop.home()), 15 if shop.quick else 41
+    hook, nothing = _side_by_side(environment, turns, _CAPTURE, _HOOK)
+    shop.say(f"capture: {statistics.median(hook):.0f} ms, Python alone {statistics.median(nothing):.0f} ms")
+    ratio = median_ratio(hook, nothing)
+    return [
+        Figure("capture, a hook of Claude Code", statistics.median(hook), "ms", at_most(50), _note(hook, nothing)),
+        Figure("capture, over `python -c pass`", ratio, "x", None, "the same runs"),
+    ]
+
+
 def _figure(name: str, times: Sequence[float], nothing: Sequence[float]) -> Figure:
+    return Figure(name, statistics.median(times), "ms", at_most(250), _note(times, nothing))
+
+
+def _note(times: Sequence[float], nothing: Sequence[float]) -> str:
     ratio = median_ratio(times, nothing)
-    note = f"{ratio:.1f} x `python -c pass`; {spread(sorted(times)[:: len(times) // 2], 'ms')} (least, middle, most)"
-    return Figure(name, statistics.median(times), "ms", at_most(250), note)
+    return f"{ratio:.1f} x `python -c pass`; {spread(sorted(times)[:: len(times) // 2], 'ms')} (least, middle, most)"
 
 
-def _side_by_side(environment: Mapping[str, str], count: int) -> tuple[list[float], list[float]]:
+def _side_by_side(
+    environment: Mapping[str, str], count: int, command: Sequence[str] = _STATUS, stdin: bytes = b""
+) -> tuple[list[float], list[float]]:
     """Milliseconds of the command and of a Python that does nothing, in turns; the first turn does not count."""
-    turns = [(_wall_ms(_STATUS, environment), _wall_ms(_NOTHING, environment)) for _ in range(count + 1)][1:]
-    return [one for one, _ in turns], [other for _, other in turns]
+    both = [(_wall_ms(command, environment, stdin), _wall_ms(_NOTHING, environment, stdin)) for _ in range(count + 1)]
+    return [one for one, _ in both[1:]], [other for _, other in both[1:]]
 
 
-def _wall_ms(command: Sequence[str], environment: Mapping[str, str]) -> float:
+def _wall_ms(command: Sequence[str], environment: Mapping[str, str], stdin: bytes) -> float:
     began = time.monotonic()
-    subprocess.run(command, env=environment, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env=environment, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, input=stdin)
     return 1000 * (time.monotonic() - began)

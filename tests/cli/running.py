@@ -29,10 +29,10 @@ class Done:
         return json.loads(self.out)
 
 
-def run(*arguments: str, stdin: str = "") -> Done:
+def run(*arguments: str, stdin: str = "", program: str = "transcriptd") -> Done:
     """`transcriptd ARGUMENTS` in this process: the same `main`, with its way of telling failures."""
     status = 0
-    named = mock.patch.object(sys, "argv", ["transcriptd", *arguments])
+    named = mock.patch.object(sys, "argv", [program, *arguments])
     with _log_as_before(), named, CliRunner().isolation(input=stdin) as streams:
         try:
             main()

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from agent import __version__
-from agent.cli.main import COMMANDS, SUMMARIES, cli
+from agent.cli.group import cli
+from agent.cli.main import COMMANDS, SUMMARIES
 from tests.cli.running import run, spawn
 from tests.conftest import REPOSITORY
 
@@ -104,7 +105,7 @@ def test_before_it_knows_the_command_it_imports_next_to_nothing(arguments: tuple
     assert "agent.cli.main" in imported
     assert not {name for name in imported if name.partition(".")[0] in HEAVY}
     assert {name for name in imported if name.startswith("agent")} <= {
-        "agent", "agent.cli", "agent.cli.main", "agent.errors", "agent.__main__"
+        "agent", "agent.cli", "agent.cli.main", "agent.cli.group", "agent.errors", "agent.__main__"
     }  # fmt: skip
 
 

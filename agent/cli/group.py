@@ -1,0 +1,30 @@
+"""The group of all commands: each is imported when it is asked for."""
+
+import importlib
+
+import click
+
+from agent import __version__
+from agent.cli.main import COMMANDS, SUMMARIES
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="transcriptd")
+def cli() -> None:
+    """Keeps a server's copy of your coding-agent transcripts complete, private and current."""
