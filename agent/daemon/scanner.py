@@ -74,6 +74,10 @@ class Scanner:
         for path in paths:
             self._known.setdefault(path, _UNSEEN)
 
+    def knows(self, path: str) -> bool:
+        """Whether it was seen, here or in an earlier life."""
+        return path in self._known
+
     def look(self, path: str, *, live: bool = True) -> None:
         """Looks at one path that a hint named: a file, or a folder and all in it."""
         root = next((one for one in self._roots if one.holds(path)), None)

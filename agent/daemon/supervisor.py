@@ -8,6 +8,7 @@ Every arrow is a queue. The engine's thread alone touches streams; pushers are d
 hangs can be abandoned: what the server took of it is found out by a 409 the next time.
 """
 
+import contextlib
 import logging
 import os
 import platform
@@ -16,7 +17,7 @@ import random
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, is_loopback
 from agent.core.wire import Unavailable
 from agent.daemon.engine import Engine, Input, Observed, Requeued, Retry, Vanished
+from agent.daemon.hints import Hints
 from agent.daemon.holding import find_held, hold
 from agent.daemon.pusher import Pusher
 from agent.daemon.report import Surroundings
@@ -73,6 +75,10 @@ STOP_S = 5.0
 SPOOL_S = 1.0
 """How often the spool is looked at when nothing else happens: one `stat`, in a thread that waits anyway. That takes a
 fifth of the time of a job of the scheduler (0.1 ms a second), and needs no change notices."""
+
+
+_HINTS_AT_ONCE = 32
+"""New files looked at before those that are known get their turn again."""
 
 
 class _Scanned(NamedTuple):
@@ -325,38 +331,31 @@ class Daemon:
             return NotHeld(task.stream, "a defect in transcriptd, see its log")
 
     def _run_scanner(self) -> None:
-        while (look := self._next_look()) is not None:
-            if self._stopping.is_set():
-                return
-            try:
+        hints = Hints(self._scanner.knows)
+        while not self._stopping.is_set():
+            for look in self._next_looks(wait=not hints):
+                if look is None:
+                    return
                 if isinstance(look, str):
-                    self._look_all(look)
+                    hints.add(look)
                 else:
-                    look()
-                self._spooling.poll()  # also while hints come faster than the queue runs dry
-            except Exception as exc:  # noqa: BLE001 - a defect must not make us blind
-                log.error("a defect in the scanner: %s", _where(exc))  # noqa: TRY400 - the same
+                    self._look(look)
+            for path in hints.pop(_HINTS_AT_ONCE):
+                self._look(partial(self._scanner.look, path))
+            self._look(self._spooling.poll)  # also while hints come faster than they are seen to
 
-    def _next_look(self) -> Callable[[], None] | str | None:
+    def _next_looks(self, *, wait: bool) -> "Iterator[Callable[[], None] | str | None]":
+        """Everything that was asked for; waits for the first of it, not longer than the spool may."""
+        with contextlib.suppress(queue.Empty):
+            yield self._looks.get(wait, SPOOL_S)
+            while True:
+                yield self._looks.get_nowait()
+
+    def _look(self, look: Callable[[], None]) -> None:
         try:
-            return self._looks.get(timeout=SPOOL_S)
-        except queue.Empty:
-            return self._spooling.poll
-
-    def _look_all(self, first: str) -> None:
-        """Hints come in bursts that name the same file over and over: look once."""
-        hinted = {first: None}
-        other: Callable[[], None] | str | None = first
-        while isinstance(other, str):
-            hinted[other] = None
-            try:
-                other = self._looks.get_nowait()
-            except queue.Empty:
-                break
-        for path in hinted:
-            self._scanner.look(path)
-        if not isinstance(other, str):
-            self._looks.put(other)
+            look()
+        except Exception as exc:  # noqa: BLE001 - a defect must not make us blind
+            log.error("a defect in the scanner: %s", _where(exc))  # noqa: TRY400 - a traceback may quote a transcript
 
     # --- ticks ------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@ command that service managers start.
 
 Under our eyes it does what `transcriptd push` does and prints what the pass took, from after the imports. With
 `--stay` it goes on watching, answers each line on stdin with what was acknowledged since the last one, and ends when
-stdin does.
+stdin does. With `--early` it is up when it has seen what there is, and the backlog is still draining.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def _settings(url: str, root: Path, protocol: str) -> Settings:
     return Settings((Destination(url, protocol=protocol),), watch=Watch(claude=(str(root),)))
 
 
-def _serve(home: Path, url: str, root: Path, protocol: str, *, stay: bool) -> None:
+def _serve(home: Path, url: str, root: Path, protocol: str, *, stay: bool, early: bool) -> None:
     set_up_log("error")
     began_s, cpu_began_s = time.monotonic(), time.process_time()
     engine = mock.patch.object(supervisor, "Engine", _StampingEngine) if stay else contextlib.nullcontext()
@@ -78,18 +78,22 @@ def _serve(home: Path, url: str, root: Path, protocol: str, *, stay: bool) -> No
         engine,
         running_daemon(_settings(url, root, protocol), paths_below(home), FixedToken(TOKEN), watch=stay) as one,
     ):
-        while not one.full_scans or one.ask(_has_unsent):
+        while not one.full_scans or (not early and one.ask(_has_unsent)):
             time.sleep(_LOOK_S)
         took = PassReport(
             time.monotonic() - began_s,
             time.process_time() - cpu_began_s,
             peak_resident_bytes(os.getpid()),
-            one.ask(lambda engine: sum(track.state is not State.SYNCED for track in engine.tracks.values())),
+            0 if early else one.ask(_count_unsynced),
         )
         _say(took)
         while stay and sys.stdin.readline():
             found, _StampingEngine.stamps[:] = list(_StampingEngine.stamps), []
             _say(found)
+
+
+def _count_unsynced(engine: Engine) -> int:
+    return sum(track.state is not State.SYNCED for track in engine.tracks.values())
 
 
 def _has_unsent(engine: Engine) -> bool:
@@ -105,13 +109,22 @@ def _say(value: Any) -> None:
 
 
 class WatchedAgent(Child):
-    """The daemon under our eyes. `first_pass` is known once it is up."""
+    """The daemon under our eyes. `first_pass` is known once it is up: when all is sent, or, `early`, found."""
 
     def __init__(
-        self, shop: Workshop, home: Path, url: str, root: Path, *, protocol: str = "auto", stay: bool = False
+        self,
+        shop: Workshop,
+        home: Path,
+        url: str,
+        root: Path,
+        *,
+        protocol: str = "auto",
+        stay: bool = False,
+        early: bool = False,
     ) -> None:
         command = [PYTHON, "-m", "tests.bench.agents", str(home), url, str(root), "--protocol", protocol]
-        super().__init__([*command, "--stay"] if stay else command, shop.environment(home))
+        command += ["--stay"] * stay + ["--early"] * early
+        super().__init__(command, shop.environment(home))
         try:
             self.first_pass = msgspec.json.decode(self.hear(), type=PassReport)
             if self.first_pass.unsynced:
@@ -190,8 +203,9 @@ def main() -> None:
     arguments.add_argument("root", type=Path)
     arguments.add_argument("--protocol", default="auto")
     arguments.add_argument("--stay", action="store_true")
+    arguments.add_argument("--early", action="store_true")
     given = arguments.parse_args()
-    _serve(given.home, given.url, given.root, given.protocol, stay=given.stay)
+    _serve(given.home, given.url, given.root, given.protocol, stay=given.stay, early=given.early)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,8 @@ def measure(shop: Workshop) -> list[Figure]:
     with ExitStack() as stack:
         server = stack.enter_context(shop.fast_server())
         live = shop.small_sessions(_SESSIONS, own=True)
-        agent = stack.enter_context(WatchedAgent(shop, shop.home(), server.url, live.root, stay=True))
-        # Made beside the watched folder and moved in at once, as somebody does who brings transcripts from elsewhere.
-        _multiply(corpus, shop.fresh("archive")).rename(live.root / "archive")
+        _multiply(corpus, live.root / "archive")
+        agent = stack.enter_context(WatchedAgent(shop, shop.home(), server.url, live.root, stay=True, early=True))
         appends = Appender(live, seed=11).work(seconds)
         stamps = _Stamps(live)
         deadline = time.monotonic() + _PATIENCE_S
