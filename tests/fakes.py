@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from agent.core.wire import INGRESS, LongBody, RawReply, Request
 from agent.errors import Unreachable
 from agent.receiver.app import build_app
+from agent.receiver.blobs import Blobs
 from agent.receiver.sqlite import SqliteStore
 
 
@@ -98,7 +99,7 @@ def receiver_without_network(folder: Path) -> Iterator[AsgiServer]:
     """The real receiver over a real store in `folder`."""
     token = "tsd_of_a_test"
     store = SqliteStore(folder / "receiver.sqlite3")
-    server = AsgiServer(build_app(store, extra_token=token), token)
+    server = AsgiServer(build_app(store, blobs=Blobs(folder / "files"), extra_token=token), token)
     try:
         yield server
     finally:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from agent.receiver.sqlite import SqliteStore
 
 _DATABASE = "receiver.sqlite3"
-_DATA = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Folder of the database.")
+_BLOBS = "files"
+_DATA = click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), help="Folder of the database and of side files."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,6 +30,9 @@ def receiver() -> None:
 @click.option("--port", default=8787, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @_DATA
 @click.option("--token-stdin", is_flag=True, help="Accept the token on stdin's first line, for this run only.")
+@click.option(
+    "--max-file-mib", default=8192, show_default=True, type=click.IntRange(1), help="Largest side file that is taken."
+)
 @click.option("--until-eof", is_flag=True, help="Stop when stdin closes.")
 @click.option(
     "--log-level",
@@ -34,7 +40,9 @@ def receiver() -> None:
     show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
 )
-def serve(*, host: str, port: int, data: Path | None, token_stdin: bool, until_eof: bool, log_level: str) -> None:
+def serve(
+    *, host: str, port: int, data: Path | None, token_stdin: bool, max_file_mib: int, until_eof: bool, log_level: str
+) -> None:
     """Serve until told to stop. Says `receiver ready at URL` on stdout once it answers.
 
     With --token-stdin a second line, if there is one, is a token that may only read.
@@ -44,6 +52,8 @@ def serve(*, host: str, port: int, data: Path | None, token_stdin: bool, until_e
     from agent.errors import MachineError, UsageError
     from agent.receiver.app import build_app
     from agent.receiver.auth import Auth
+    from agent.receiver.blobs import Blobs
+    from agent.receiver.bodies import Limits
     from agent.receiver.server import Server, address_of, bind
 
     logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -63,7 +73,14 @@ def serve(*, host: str, port: int, data: Path | None, token_stdin: bool, until_e
         except OSError as exc:
             raise MachineError(f"can't listen on {host} port {port}: {exc.strerror}", hint="--port 0") from exc
         server = Server(
-            build_app(store, auth=auth), sock, on_ready=lambda: click.echo(f"receiver ready at {address_of(sock)}")
+            build_app(
+                store,
+                auth=auth,
+                blobs=Blobs((data or _default_folder()) / _BLOBS),
+                limits=Limits(max_file_bytes=max_file_mib << 20),
+            ),
+            sock,
+            on_ready=lambda: click.echo(f"receiver ready at {address_of(sock)}"),
         )
         if lines is not None:
             lines.follow(

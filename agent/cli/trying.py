@@ -256,7 +256,8 @@ def _finish(server: _Receiver, found: "Status", lines: list["StreamLine"], took_
     streams = [one for one in subjects if not is_side_file(one.stream.subpath)]
     files = len(subjects) - len(streams)
     synced = len(equal) == len(subjects) and not unread and found.synced
-    entries, count = sum(one.entries for one in equal), sum(one.entry_bytes for one in equal)
+    entries = sum(one.entries for one in equal)
+    count = sum(one.entry_bytes for one in equal if not is_side_file(one.stream.subpath))
     if as_json:
         print_json(
             {

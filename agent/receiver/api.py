@@ -44,8 +44,9 @@ def render_json(value: object, status: int = 200) -> Response:
 
 
 class Api:
-    def __init__(self, store: Store, auth: Auth, limits: Limits) -> None:
+    def __init__(self, store: Store, auth: Auth, limits: Limits, *, files: bool) -> None:
         self._store = store
+        self._files = files
         self._auth = auth
         self._limits = limits
         self._writers = ThreadPoolExecutor(_WRITERS, "write")
@@ -122,7 +123,7 @@ class Api:
 
     async def get_capabilities(self, _request: Request, _owner: str) -> Response:
         offer = BulkOffer(self._limits.max_bytes, self._limits.max_entries, ENCODINGS)
-        return render_json(Capabilities(bulk=offer, generations=True))
+        return render_json(Capabilities(bulk=offer, generations=True, files=self._files))
 
     async def append(self, request: Request, owner: str) -> Response:
         stream = parameters.parse_stream(request)

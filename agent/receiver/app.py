@@ -14,7 +14,9 @@ from agent.core.wire import CODE_SESSIONS, INGRESS
 from agent.errors import AgentError
 from agent.receiver.api import Api, Endpoint, OwnedEndpoint
 from agent.receiver.auth import Auth
+from agent.receiver.blobs import Blobs
 from agent.receiver.bodies import Limits
+from agent.receiver.files import FileApi
 from agent.receiver.problems import answer_agent_error, answer_defect, answer_http
 from agent.receiver.store import Store
 from agent.receiver.viewer import page_routes
@@ -23,22 +25,32 @@ _SESSION = INGRESS + "/session/{session_id}"
 
 
 def build_app(
-    store: Store, *, limits: Limits | None = None, extra_token: str | None = None, auth: Auth | None = None
+    store: Store,
+    *,
+    blobs: Blobs | None = None,
+    limits: Limits | None = None,
+    extra_token: str | None = None,
+    auth: Auth | None = None,
 ) -> Starlette:
-    """The application over `store`, which stays the caller's to close. `extra_token` may write until the process
-    ends, as owner "local"; `auth` is handed in by those who admit more than that."""
+    """The application over `store`, which stays the caller's to close. Without `blobs` it takes no side files.
+    `extra_token` may write until the process ends, as owner "local"; `auth` is handed in by those who admit more than
+    that."""
     auth = auth or Auth(store)
+    limits = limits or Limits()
     if extra_token is not None:
         auth.accept(extra_token, "write")
-    api = Api(store, auth, limits or Limits())
+    api = Api(store, auth, limits, files=blobs is not None)
+    files = FileApi(store, blobs, limits.max_file_bytes) if blobs is not None else None
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
         api.close()
+        if files is not None:
+            files.close()
 
     return Starlette(
-        routes=[*_routes(api), *page_routes()],
+        routes=[*_routes(api), *(_file_routes(api, files) if files is not None else []), *page_routes()],
         middleware=[Middleware(_EncodedPath)],
         exception_handlers={
             HTTPException: answer_http,
@@ -47,6 +59,16 @@ def build_app(
         },
         lifespan=lifespan,
     )
+
+
+def _file_routes(api: Api, files: FileApi) -> list[Route]:
+    one = _SESSION + "/files/{path:path}"
+    return [
+        Route(_SESSION + "/files", api.guarded("read", files.get_files), methods=["GET"]),
+        Route(one, api.guarded("read", files.head_file), methods=["HEAD"]),  # before GET, which would take it
+        Route(one, api.guarded("read", files.get_file), methods=["GET"]),
+        Route(one, api.guarded("write", files.put_file), methods=["PUT"]),
+    ]
 
 
 def _routes(api: Api) -> list[Route]:

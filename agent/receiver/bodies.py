@@ -1,16 +1,17 @@
 """Request bodies on their way in: decoded, counted, bounded, and whole before anything is locked."""
 
+import asyncio
 import io
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, Self
 
 import zstandard
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from agent.core.transcript import LONG_LINE_BYTES, entry_uuid
 from agent.receiver.lines import LongLine
@@ -20,7 +21,7 @@ from agent.receiver.problems import bad_request
 _MEMORY_BYTES = 4 << 20
 """A body above this waits in a temporary file."""
 
-_STEP_BYTES = 1 << 20
+STEP_BYTES = 1 << 20
 """How much of a long body is gathered for one go in a worker thread."""
 
 _SLICE_BYTES = 1024
@@ -36,11 +37,12 @@ ENCODINGS = ("zstd", "gzip")
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`max_bytes` and `max_entries` bound a batch, `max_entry_bytes` a single entry, which may be a batch's only one.
-    All are sizes after decoding, newline excluded for the last."""
+    All are sizes after decoding, newline excluded for the last. `max_file_bytes` bounds a side file."""
 
     max_bytes: int = 8 << 20
     max_entries: int = 10_000
     max_entry_bytes: int = 256 << 20
+    max_file_bytes: int = 8 << 30
 
 
 class _Decoder(Protocol):
@@ -182,15 +184,39 @@ class Intake:
 
 async def receive(request: Request, intake: Intake) -> bytes:
     """Takes the body in as far as it is long, and gives its rest, to be fed where the work goes on."""
+    rest = b""
+    async for step in steps_of(request):
+        if len(step) < STEP_BYTES:
+            rest = step
+        else:
+            await run_in_threadpool(intake.feed, step)
+    return rest
+
+
+async def steps_of(request: Request, step_bytes: int = STEP_BYTES, idle_s: float | None = None) -> AsyncIterator[bytes]:
+    """The body in pieces of at least `step_bytes`, but for the last one; that comes also before ClientDisconnect.
+    TimeoutError when the client sends nothing for `idle_s`."""
     pending: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
+    body = request.stream()
+    gone: ClientDisconnect | None = None
+    while True:
+        try:
+            async with asyncio.timeout(idle_s):
+                chunk = await anext(body, None)
+        except ClientDisconnect as exc:
+            gone, chunk = exc, None
+        if chunk is None:
+            break
         pending.append(chunk)
         size += len(chunk)
-        if size >= _STEP_BYTES:
-            await run_in_threadpool(intake.feed, b"".join(pending))
+        if size >= step_bytes:
+            yield b"".join(pending)
             pending, size = [], 0
-    return b"".join(pending)
+    if size:
+        yield b"".join(pending)
+    if gone is not None:
+        raise gone
 
 
 async def receive_small(request: Request, max_bytes: int) -> bytes:

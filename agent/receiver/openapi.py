@@ -39,6 +39,9 @@ _GENERATION = _in("query", "generation", _UUID, "left out for the current one")
 _LIMIT = _in("query", "limit", {"type": "integer", "minimum": 1}, "at most this many")
 _CURSOR = _in("query", "cursor", _TEXT, "the next_cursor of the page before")
 _LAST_UUID = _in("header", "Last-Uuid", _TEXT, "entry id of the head; left out while there is none")
+_FILE_PATH = _in("path", "path", _TEXT, "relative, 1 to 1024 bytes of UTF-8; no segment empty, . or ..", required=True)
+_DIGEST = "sha-256=:BASE64: of the whole file (RFC 9530)"
+_RANGE = _in("header", "Content-Range", _TEXT, "the bytes that the body has, when an upload goes on; left out for all")
 _ENCODING = _in("header", "Content-Encoding", {"enum": ["identity", "zstd", "gzip"]}, "how the body is packed")
 _GUARD = (
     _LAST_UUID,
@@ -70,9 +73,11 @@ _PROBLEM_TEXTS = {
     401: "the token is missing, unknown or revoked",
     403: "the token may only read",
     404: "not known to this token's owner",
+    408: "no byte came for five minutes; what came is kept",
     409: "another entry than Last-Uuid is the head; x-last-uuid names it, unless there is none",
     413: "over a limit; the detail names it",
     422: "the entry has no usable uuid",
+    507: "the disk is full",
     503: "can't be stored or read now; Retry-After says when to try again",
 }
 
@@ -117,6 +122,8 @@ _EVENTS: _Json = {
     },
 }
 _OPEN: _Json = {"security": []}
+_OFFSET: _Json = {"Upload-Offset": {"schema": _COUNT, "description": "bytes kept of an upload that is not whole yet"}}
+_STORED: _Json = {"Content-Digest": {"schema": _TEXT}, "Content-Length": {"schema": _COUNT}}
 
 _PATHS: Mapping[str, Mapping[str, _Json]] = {
     _SESSION: {
@@ -241,6 +248,51 @@ _PATHS: Mapping[str, Mapping[str, _Json]] = {
             more=_body("application/json", _named("Meta"), "at most 4096 characters a text"),
         ),
         "get": _operation("What a session is", {200: _json("the facts", _named("Meta"))}, *_READ, given=(_SESSION_ID,)),
+    },
+    _SESSION + "/files": {
+        "get": _operation(
+            "The side files of a session, by path",
+            {200: _json("the files", _named("FileList"))},
+            *_READ,
+            given=(_SESSION_ID,),
+        )
+    },
+    _SESSION + "/files/{path}": {
+        "put": _operation(
+            "Keep a side file; the last write wins",
+            {
+                201: _answer("kept, durably, and the digest is right"),
+                202: _answer("kept so far; more is needed") | {"headers": _OFFSET},
+                204: _answer("that content is there; the body was not read"),
+                409: _answer("more or less is kept of it than before Content-Range", PROBLEM, _named("Problem"))
+                | {"headers": _OFFSET},
+                422: _answer("the digest is another one; nothing is kept", PROBLEM, _named("Problem")),
+            },
+            *_WRITE,
+            408,
+            507,
+            given=(_SESSION_ID, _FILE_PATH, _in("header", "Content-Digest", _TEXT, _DIGEST, required=True), _RANGE),
+            more=_body("application/octet-stream", _TEXT, "the bytes, as they are"),
+        ),
+        "get": _operation(
+            "A side file, never to be shown as a page",
+            {200: _answer("streamed", "text/plain", _TEXT) | {"headers": _STORED}},
+            *_READ,
+            given=(_SESSION_ID, _FILE_PATH),
+        ),
+        "head": _operation(
+            "What the server has of a side file",
+            {
+                200: _answer("the path has a file, this one") | {"headers": {**_STORED, **_OFFSET}},
+                404: _answer("the path has none") | {"headers": _OFFSET},
+            },
+            *_READ,
+            given=(
+                _SESSION_ID,
+                _FILE_PATH,
+                _in("header", "Content-Digest", _TEXT, _DIGEST + "; asks for Upload-Offset"),
+            ),
+        ),
     },
     "/openapi.json": {"get": _operation("This description", {200: _json("OpenAPI 3.1", _OBJECT)}, more=_OPEN)},
     "/healthz": {"get": _operation("Whether the server can write", {200: _json("it can", _OBJECT)}, 503, more=_OPEN)},

@@ -90,7 +90,8 @@ class Span(NamedTuple):
 
 
 def parse_content_range(request: Request) -> Span | None:
-    """None without the header. `bytes */total` is the empty span at the end."""
+    """None without the header. `bytes */TOTAL` is the empty span at the end; so is `bytes TOTAL-(TOTAL-1)/TOTAL`, which
+    is what comes of computing it."""
     value = request.headers.get("content-range")
     if value is None:
         return None
@@ -99,7 +100,7 @@ def parse_content_range(request: Request) -> Span | None:
         raise bad_request("Content-Range: bytes FIRST-LAST/TOTAL, or bytes */TOTAL when no byte is left to send")
     total = int(match[3])
     span = Span(int(match[1]), int(match[2]) + 1, total) if match[1] else Span(total, total, total)
-    if not (span.first < span.stop or match[1] is None) or span.stop > total:
+    if span.stop > total or not (span.first < span.stop or span.first == span.stop == total):
         raise bad_request("Content-Range: FIRST at most LAST, and LAST below TOTAL")
     return span
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.core.wire import PROBLEM, Problem
-from agent.errors import AgentError
+from agent.errors import AgentError, DiskFull
 
 _log = logging.getLogger(__name__)
 
@@ -35,10 +35,12 @@ async def answer_http(_request: Request, exc: Exception) -> Response:
 
 
 async def answer_agent_error(_request: Request, exc: Exception) -> Response:
-    """What the store could not do: 503 where trying again may help."""
+    """What the store could not do: 507 without room, 503 where trying again may help."""
     if not isinstance(exc, AgentError):
         raise exc
     _log.error("%s", exc.message)
+    if isinstance(exc, DiskFull):
+        return render_problem(507, exc.message, {"Retry-After": "60"})
     return render_problem(503, exc.message, {"Retry-After": "5"}) if exc.retry else render_problem(500, exc.message)
 
 

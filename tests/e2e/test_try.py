@@ -1,8 +1,10 @@
 """`transcriptd try` on real transcripts of every version at hand."""
 
 import hashlib
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,9 @@ def test_every_line_of_a_corpus_is_on_the_server_and_proven(version: str, corpus
     assert answer.returncode == 0, answer.stderr
     assert found["synced"] is True
     assert found["schema"] == 1
-    assert found["streams"] == found["verified"] == len(files)
+    beside = [path for path in projects.rglob("*") if path.is_file() and path.suffix != ".jsonl"]
+    assert (found["streams"], found["files"]) == (len(files), len(beside))
+    assert found["verified"] == len(files) + len(beside)
     assert found["entries"] == sum(data.count(b"\n") for data in whole)
     assert found["bytes"] == sum(map(len, whole))
 
@@ -40,13 +44,26 @@ def test_a_second_try_sends_nothing_and_agrees(tmp_path: Path) -> None:
     assert hashlib.sha256((projects / "p" / "s.jsonl").read_bytes()).hexdigest() == digest
 
 
-def test_a_difference_is_not_called_synced(tmp_path: Path) -> None:
+def test_a_rewritten_transcript_is_synced_in_a_generation_of_its_own(tmp_path: Path) -> None:
     projects = tmp_path / "projects"
     (projects / "p").mkdir(parents=True)
     path = projects / "p" / "s.jsonl"
     path.write_bytes(b'{"uuid":"u1"}\n{"uuid":"u2"}\n')
     assert command(tmp_path / "home", "try", "--once", "--dir", str(projects)).returncode == 0
     path.write_bytes(b'{"uuid":"x1"}\n{"uuid":"x2"}\n{"uuid":"x3"}\n')
+    answer = command(tmp_path / "home", "try", "--once", "--json", "--dir", str(projects))
+    assert answer.returncode == 0
+    assert (last_json(answer)["synced"], last_json(answer)["entries"]) == (True, 3)
+
+
+def test_a_difference_is_not_called_synced(tmp_path: Path) -> None:
+    projects = tmp_path / "projects"
+    (projects / "p").mkdir(parents=True)
+    (projects / "p" / "s.jsonl").write_bytes(b'{"uuid":"u1"}\n{"uuid":"u2"}\n')
+    assert command(tmp_path / "home", "try", "--once", "--dir", str(projects)).returncode == 0
+    (database,) = (tmp_path / "home" / "transcriptd-try" / "receiver").glob("*.db")
+    with closing(sqlite3.connect(database)) as db, db:
+        db.execute("update generations set chain = zeroblob(32)")
     answer = command(tmp_path / "home", "try", "--once", "--json", "--dir", str(projects))
     assert answer.returncode == 1
     assert last_json(answer)["synced"] is False

@@ -39,5 +39,5 @@ def test_every_path_is_on_the_page() -> None:
     paths = describe_api()["paths"]
     assert isinstance(paths, dict)
     for path in paths:
-        tail = path.removeprefix(CODE_SESSIONS).rpartition("}")[2] or path
-        assert tail.rpartition("{")[0] in PAGE, path
+        tail = path.removeprefix(CODE_SESSIONS).partition("}")[2] or path
+        assert tail.partition("{")[0] in PAGE, path

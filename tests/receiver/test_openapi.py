@@ -7,6 +7,7 @@ import pytest
 from starlette.routing import Route
 
 from agent.receiver.app import build_app
+from agent.receiver.blobs import Blobs
 from agent.receiver.openapi import describe_api
 from agent.receiver.sqlite import SqliteStore
 from tests.receiver.harness import Receiver
@@ -26,9 +27,15 @@ def operations(document: Any) -> Iterator[tuple[str, str, Any]]:
 
 def test_every_route_is_described_and_no_other(document: Any, tmp_path: Any) -> None:
     store = SqliteStore(tmp_path / "db")
-    routes = [route for route in build_app(store).routes if isinstance(route, Route) and route.include_in_schema]
+    app = build_app(store, blobs=Blobs(tmp_path / "files"))
+    routes = [route for route in app.routes if isinstance(route, Route) and route.include_in_schema]
     store.close()
-    served = {(route.path, method) for route in routes for method in route.methods or () if method != "HEAD"}
+    served = {
+        (route.path_format, method)
+        for route in routes
+        for method in route.methods or ()
+        if method != "HEAD" or route.methods == {"HEAD"}
+    }
     assert served == {(path, method) for path, method, _ in operations(document)}
 
 
