@@ -41,6 +41,10 @@ def body_bytes(request: Request) -> bytes:
     return request.body or b""
 
 
+def _body_size(request: Request) -> int:
+    return request.body.size if isinstance(request.body, LongBody) else len(request.body or b"")
+
+
 class AsgiServer:
     """Any ASGI application as a `Sender`, without a network between."""
 
@@ -54,12 +58,15 @@ class AsgiServer:
         self._loop.close()
 
     def send(self, request: Request) -> RawReply:
-        return self._loop.run_until_complete(self._call(request))
+        return self._loop.run_until_complete(self._call(request, body_bytes(request), breaks=False))
 
-    async def _call(self, request: Request) -> RawReply:
-        body = body_bytes(request)
+    def send_part(self, request: Request, size: int) -> None:
+        """As a connection that breaks after so many bytes of the body. What the server would have answered is lost."""
+        self._loop.run_until_complete(self._call(request, body_bytes(request)[:size], breaks=True))
+
+    async def _call(self, request: Request, body: bytes, *, breaks: bool) -> RawReply:
         parts = urlsplit(request.path)
-        headers = {"host": "test", "authorization": f"Bearer {self._token}", "content-length": str(len(body))}
+        headers = {"host": "test", "authorization": f"Bearer {self._token}", "content-length": str(_body_size(request))}
         headers |= {name.lower(): value for name, value in request.headers.items()}
         scope = {
             "type": "http",
@@ -80,10 +87,12 @@ class AsgiServer:
 
         async def receive() -> dict[str, Any]:
             nonlocal asked
+            if asked and breaks:
+                return {"type": "http.disconnect"}
             if asked:
                 await asyncio.Event().wait()  # the client stays; whoever listens for its going is cancelled
             asked = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            return {"type": "http.request", "body": body, "more_body": breaks}
 
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)

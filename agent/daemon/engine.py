@@ -80,11 +80,12 @@ LIVE_BYTES = 256 << 10
 
 NO_SUBAGENTS = "this server takes main transcripts only"
 NO_FILES = "this server takes no side files"
+WITHOUT_SESSION = "its transcript is not sent"
 DIVERGED = "the server holds other content for this transcript"
 NO_HEAD = "the server refuses this transcript and holds nothing that says why"
 OUTSIDE = "its project is not among those of this destination"
-_UNFIT = frozenset({NO_SUBAGENTS, NO_FILES})
-"""What another offer of the server changes, and nothing else."""
+_UNFIT = frozenset({NO_SUBAGENTS, NO_FILES, WITHOUT_SESSION})
+"""What only changes with something else: the server's offer, or the session's transcript."""
 
 _AUDITS = {
     How.REALIGNED: AuditKind.REALIGNED,
@@ -191,6 +192,8 @@ class Engine:
             self._queue(key, track)
         elif state is State.SYNCED:
             self._watch_tail(key, track)
+        elif track.reason == WITHOUT_SESSION:
+            self.gates[key.destination].park(key)
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -344,7 +347,6 @@ class Engine:
                 self._moved.discard(key)
                 self.journal.note_audit(key, AuditKind.UPLOADED, f"{track.cursor.sent_count} entries")
             self._tell_meta(key)
-            self._unpark(key)
             if track.state is State.SYNCED:
                 self._watch_tail(key, track)
 
@@ -454,6 +456,8 @@ class Engine:
             track.state = state
             track.timer += 1
             self.journal.note_change(key)
+            if not key.subpath and state not in UNSENT:
+                self._unpark(key)
         for action in actions:
             self._do(key, track, action)
 
@@ -545,16 +549,21 @@ class Engine:
         project = self.facts.of(key.session_id).project
         is_outside = destination.projects and not matches_project(project, destination.projects)
         if is_outside or (main is not None and main.state not in (State.SYNCED, State.GONE)):
-            destination.parked.setdefault(key.session_id, set()).add(key)
+            destination.park(key)
+            if main is None or main.state not in UNSENT:
+                self._refuse(key, track, WITHOUT_SESSION)
             return None
         self.apply(key, track, Event.TAKEN)
         return FileTask(key, track.path, self._limits.files_bytes_per_s)
 
     def _unpark(self, key: TrackKey) -> None:
-        if key.subpath:
-            return
+        """The side files of a session whose transcript is sent, or is not going to be, get their turn."""
         for parked in self.gates[key.destination].parked.pop(key.session_id, ()):
-            self._queue(parked, self.tracks[parked])
+            track = self.tracks[parked]
+            if track.reason == WITHOUT_SESSION:
+                self.apply(parked, track, Event.RETRY)
+            else:
+                self._queue(parked, track)
 
     # --- facts of sessions ------------------------------------------------------------------------------------
 

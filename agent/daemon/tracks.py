@@ -100,6 +100,9 @@ class DestinationState:
         else:
             heapq.heappush(self._backlog, (track.mtime_ns, key))
 
+    def park(self, key: TrackKey) -> None:
+        self.parked.setdefault(key.session_id, set()).add(key)
+
     def is_busy(self) -> bool:
         if self.condition is Condition.RUNNING:
             return bool(self._live or self._backlog or self._files or (self.bulk and self.metas))

@@ -61,7 +61,7 @@ def test_a_difference_is_not_called_synced(tmp_path: Path) -> None:
     (projects / "p").mkdir(parents=True)
     (projects / "p" / "s.jsonl").write_bytes(b'{"uuid":"u1"}\n{"uuid":"u2"}\n')
     assert command(tmp_path / "home", "try", "--once", "--dir", str(projects)).returncode == 0
-    (database,) = (tmp_path / "home" / "transcriptd-try" / "receiver").glob("*.db")
+    (database,) = (tmp_path / "home" / "transcriptd-try" / "receiver").glob("*.sqlite3")
     with closing(sqlite3.connect(database)) as db, db:
         db.execute("update generations set chain = zeroblob(32)")
     answer = command(tmp_path / "home", "try", "--once", "--json", "--dir", str(projects))
