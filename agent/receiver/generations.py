@@ -123,6 +123,8 @@ class SqliteReading:
                     if kept:
                         break
                     return LongEntry(first, long_bytes, bool(is_object), partial(self._parts, generation, first))
+                if data[-1:] != b"\n":
+                    break
                 kept.append(_cut(data, after + 1 - first, end + 1 - first, count))
                 size += len(kept[-1])
                 last = min(end, first + count - 1)

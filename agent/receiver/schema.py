@@ -15,6 +15,7 @@ import sqlite3
 from pathlib import Path
 
 from agent.errors import MachineError
+from agent.receiver.damage import refuse_cut
 
 STEPS = (
     """
@@ -105,8 +106,9 @@ _CACHE_KIB = 8192
 
 def open_database(path: Path, *, writer: bool) -> sqlite3.Connection:
     """A connection in autocommit mode that any thread may use, one at a time. The writer's makes the file (0600)
-    and brings it to the newest version."""
+    and brings it to the newest version; MachineError when it is damaged, and then nothing of it is touched."""
     if writer:
+        refuse_cut(path)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
     try:
