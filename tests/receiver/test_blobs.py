@@ -79,6 +79,7 @@ def test_what_is_kept_belongs_to_who_sent_it(blobs: Blobs) -> None:
 
 
 def test_only_one_goes_on(blobs: Blobs) -> None:
+    blobs.leave(WHO, begun(blobs, DATA[:5000]))
     first = begun(blobs, DATA[:10])
     second = begun(blobs, DATA[10:20], 10)
     assert not first.feed(b"late")

@@ -1,6 +1,7 @@
 """The page in a real browser."""
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from agent.core.session import Head
 from agent.core.wire import session_path
 from tests.conftest import require_tool
 from tests.receiver.harness import READER, Client, Receiver, fresh_head, fresh_stream, head_of, line_of
+from tests.receiver.test_files import put
+from tests.receiver.test_generations import begin
 
 pytestmark = pytest.mark.e2e
 WAIT_S = 15
@@ -203,6 +206,47 @@ def test_subagents_are_streams_of_the_session(page: Page, client: Client) -> Non
     page.all("#streams a")[1].click()
     page.waited(lambda: page.shows("other words"), "the other one is shown")
     assert not page.shows("main words")
+
+
+def test_older_histories_can_be_read(page: Page, client: Client) -> None:
+    stream, new = fresh_stream(), str(uuid.uuid4())
+    head = head_of(client.append(stream, fresh_head(), user("in both") + user("only before")))
+    page.open(f"#token={READER}&session={quote(stream.session_id)}")
+    page.waited(lambda: page.shows("only before"), "the first history is shown")
+    assert page.all("#generations a") == []
+    begun = head_of(begin(client, stream, new, head.generation, 1))
+    client.append(stream, begun, user("only since"))
+    page.waited(lambda: page.shows("only since") and not page.shows("only before"), "the new one takes its place")
+    page.waited(lambda: len(page.all("#generations a")) == 2, "both are offered")
+    assert "current (2 entries, 1 shared)" in page.one("#generations").text
+    page.all("#generations a")[1].click()
+    page.waited(lambda: page.shows("only before"), "the older one is shown")
+    assert page.shows("in both")
+    assert not page.shows("only since")
+    assert page.one("#generations a[aria-current]").text == "older 1 (2 entries)"
+    client.append(stream, head, user("still written"))
+    page.waited(lambda: page.shows("still written"), "it is followed too")
+
+
+def test_side_files_are_offered_and_never_shown(page: Page, client: Client, tmp_path: Path) -> None:
+    stream = fresh_stream()
+    client.append(stream, fresh_head(), user("words"))
+    evil = b"<script>document.title='owned'</script>"
+    put(client, stream.session_id, "tool-results/<b>%.html", evil)
+    page.open(f"#token={READER}&session={quote(stream.session_id)}")
+    page.waited(lambda: page.one("#files").is_displayed(), "they are told")
+    assert page.one("#files summary").text == "1 file"
+    page.one("#files summary").click()
+    assert page.one("#files li").text == f"tool-results/<b>%.html {len(evil)} B"
+    assert page.all("#files b") == []
+    page.driver.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path), "eventsEnabled": False}
+    )
+    page.one("#files a").click()
+    page.waited(lambda: [file for file in tmp_path.iterdir() if file.suffix == ".html"], "it was saved")
+    (saved,) = tmp_path.iterdir()
+    assert saved.read_bytes() == evil
+    assert "owned" not in page.driver.title
 
 
 def test_pages_are_strict(receiver: Receiver) -> None:

@@ -174,12 +174,17 @@ function openFromAddress() {
     renderSessions();
     return;
   }
-  shown = { id, subpath: given.get("stream") ?? "", from: 0, last: 0, total: 0, generation: null, abort: new AbortController() };
+  // Without a generation in the address the current one is shown, and followed when another one becomes it.
+  const subpath = given.get("stream") ?? "";
+  shown = { id, subpath, older: given.get("generation"), from: 0, last: 0, total: 0, generation: null, abort: new AbortController() };
   $("empty").hidden = true;
   $("opened").hidden = $("back").hidden = false;
   $("house").classList.add("reading");
   $("entries").replaceChildren();
   $("streams").replaceChildren();
+  $("generations").replaceChildren();
+  $("files").hidden = true;
+  $("files").open = false;
   $("earlier").hidden = true;
   renderHead();
   renderSessions();
@@ -200,21 +205,78 @@ function renderHead() {
 
 async function loadStreams(session) {
   const { streams } = await (await ask(sessionPath(session, "/streams", {}), session.abort.signal)).json();
+  if (session !== shown) return;
   const current = streams.filter((stream) => stream.current);
-  if (session !== shown || current.length < 2) return;
-  if (!current.some((stream) => stream.subpath === session.subpath)) return;
-  $("streams").replaceChildren(
-    ...current.map((stream) => {
-      const link = make("a", "", `${stream.subpath || "main"} (${numbers.format(stream.head.entry_count)})`);
-      link.href = `#${new URLSearchParams({ session: session.id, ...(stream.subpath && { stream: stream.subpath }) })}`;
-      if (stream.subpath === session.subpath) link.setAttribute("aria-current", "true");
-      return link;
-    }),
-  );
+  if (current.length > 1 && current.some((stream) => stream.subpath === session.subpath)) {
+    $("streams").replaceChildren(
+      ...current.map((stream) => {
+        const text = `${stream.subpath || "main"} (${numbers.format(stream.head.entry_count)})`;
+        return streamLink(session, stream.subpath, null, text, stream.subpath === session.subpath);
+      }),
+    );
+  }
+  renderGenerations(session, streams.filter((stream) => stream.subpath === session.subpath));
+}
+
+function streamLink(session, subpath, generation, text, isShown) {
+  const link = make("a", "", text);
+  link.href = `#${new URLSearchParams({ session: session.id, ...(subpath && { stream: subpath }), ...(generation && { generation }) })}`;
+  if (isShown) link.setAttribute("aria-current", "true");
+  return link;
+}
+
+// A transcript that was rewritten, or that two machines went on with apart, has several histories.
+function renderGenerations(session, generations) {
+  if (generations.length < 2) return;
+  const links = generations.map((one, index) => {
+    const name = one.head.generation;
+    const what = one.current ? "current" : `older ${index + 1}`;
+    const shared = one.parent ? `, ${numbers.format(one.shared_entries)} shared` : "";
+    const text = `${what} (${numbers.format(one.head.entry_count)} entries${shared})`;
+    const isShown = session.older ? session.older === name : one.current;
+    return streamLink(session, session.subpath, one.current ? null : name, text, isShown);
+  });
+  $("generations").replaceChildren(make("span", "label", "Histories"), ...links.reverse());
+}
+
+async function loadFiles(session) {
+  let files;
+  try {
+    ({ files } = await (await ask(sessionPath(session, "/files", {}), session.abort.signal)).json());
+  } catch (error) {
+    if (error.status === 404) return; // this server keeps no files
+    throw error;
+  }
+  if (session !== shown || !files.length) return;
+  $("files").querySelector("summary").textContent = files.length === 1 ? "1 file" : `${numbers.format(files.length)} files`;
+  $("files").querySelector("ul").replaceChildren(...files.map((file) => renderFile(session, file)));
+  $("files").hidden = false;
+}
+
+function renderFile(session, file) {
+  const path = `${API}/session/${encodeURIComponent(session.id)}/files/${file.path.split("/").map(encodeURIComponent).join("/")}`;
+  const link = make("a", "", file.path);
+  link.href = path;
+  link.addEventListener("click", (event) => {
+    event.preventDefault(); // the link alone would come without the token
+    download(path, file.path.split("/").pop()).catch(sayBroken);
+  });
+  const item = make("li");
+  item.append(link, " ", make("span", "", sizeText(file.size)));
+  return item;
+}
+
+async function download(path, name) {
+  const address = URL.createObjectURL(await (await ask(path)).blob());
+  const link = make("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
 }
 
 async function fetchEntries(session, after, limit) {
-  const query = { subpath: session.subpath, after, limit };
+  const query = { subpath: session.subpath, after, limit, ...(session.older && { generation: session.older }) };
   const reply = await ask(sessionPath(session, "/entries", query), session.abort.signal);
   const text = await reply.text();
   const lines = text.split("\n");
@@ -229,10 +291,12 @@ async function fetchEntries(session, after, limit) {
 // A long session opens at its end; what is before comes by pages.
 async function begin(session) {
   try {
-    const head = await (await ask(sessionPath(session, "/head", { subpath: session.subpath }), session.abort.signal)).json();
+    const query = { subpath: session.subpath, ...(session.older && { generation: session.older }) };
+    const head = await (await ask(sessionPath(session, "/head", query), session.abort.signal)).json();
     session.from = session.last = Math.max(0, head.entry_count - PAGE);
     renderEarlier();
     await loadStreams(session);
+    await loadFiles(session);
   } catch (error) {
     sayBroken(error);
   }
