@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from agent.core.audit import AuditKind
-from agent.core.backoff import COOL_DOWN_FIRST_S
+from agent.core.backoff import COOL_DOWN_CAP_S, COOL_DOWN_FIRST_S
 from agent.core.session import Facts, StreamId
 from agent.daemon.tasks import TrackKey
 from agent.errors import DiskError
@@ -16,6 +16,10 @@ log = logging.getLogger(__name__)
 
 FLUSH_S = 1.0
 FLUSH_ROWS = 512
+
+AUDIT_KEPT_S = 90 * 86_400.0
+AUDIT_ROWS = 100_000
+_PRUNE_S = 86_400.0
 
 
 class Store(Protocol):
@@ -28,6 +32,8 @@ class Store(Protocol):
     def metas(self) -> Iterator[tuple[str, str, str]]: ...
     def kept(self) -> Iterator[KeptRow]: ...
     def settle(self, key: str, value: str) -> str: ...
+    def prune_audit(self, before_s: float, most: int) -> None: ...
+    def mend(self) -> bool: ...
 
 
 class _Gathered(Protocol):
@@ -58,6 +64,10 @@ class Journal:
         self._let_go: set[StreamId] = set()
         self._written_at_s = monotonic_s()
         self._wait_s = FLUSH_S
+        self._has_begun = False
+        self._prune_at_s = self._mend_at_s = self._written_at_s
+        self._mend_wait_s = 0.0
+        """0 while the store is where it belongs."""
         self.trouble = ""
         """Why the store can't be written now; empty when it can."""
 
@@ -97,18 +107,25 @@ class Journal:
             return value
 
     def next_write_s(self) -> float | None:
-        """Monotonic time at which there is something to write; None when there is nothing."""
-        if len(self._changed) >= FLUSH_ROWS and not self.trouble:
+        """Monotonic time at which there is something to write or to mend; None when there is nothing."""
+        if not self._has_begun or (len(self._changed) >= FLUSH_ROWS and not self.trouble):
             return self._written_at_s
-        return self._written_at_s + self._wait_s if any(self._gathered()) else None
+        times = [self._written_at_s + self._wait_s] if any(self._gathered()) else []
+        times += [self._mend_at_s] if self._mend_wait_s else []
+        return min(times, default=None)
 
     def write(self) -> None:
-        rows = [self._row(key) for key in self._changed]
-        sessions, kept = list(self._sessions.items()), list(self._kept.values())
-        changes = Changes(rows, self._tombstones, sessions, self._metas, self._audit, kept, self._let_go)
+        """Also brings the store back to where it belongs, if it was driven from there, and forgets what is too old."""
+        self._has_begun = True
         self._written_at_s = self._monotonic_s()
+        if self._written_at_s >= self._mend_at_s:
+            self._mend()
         try:
-            self._store.commit(changes)
+            if any(self._gathered()):
+                self._commit()
+            if self._written_at_s >= self._prune_at_s:
+                self._store.prune_audit(self._now_s() - AUDIT_KEPT_S, AUDIT_ROWS)
+                self._prune_at_s = self._written_at_s + _PRUNE_S
         except DiskError as exc:
             self._failed(exc)
             self._wait_s = COOL_DOWN_FIRST_S
@@ -116,8 +133,21 @@ class Journal:
         if self.trouble:
             log.info("state can be written again")
         self.trouble, self._wait_s = "", FLUSH_S
+
+    def _commit(self) -> None:
+        rows = [self._row(key) for key in self._changed]
+        sessions, kept = list(self._sessions.items()), list(self._kept.values())
+        changes = Changes(rows, self._tombstones, sessions, self._metas, self._audit, kept, self._let_go)
+        self._store.commit(changes)
         for gathered in self._gathered():
             gathered.clear()
+
+    def _mend(self) -> None:
+        if self._store.mend():
+            self._mend_wait_s = 0.0
+            return
+        self._mend_wait_s = min(max(2 * self._mend_wait_s, COOL_DOWN_FIRST_S), COOL_DOWN_CAP_S)
+        self._mend_at_s = self._written_at_s + self._mend_wait_s
 
     def _gathered(self) -> "tuple[_Gathered, ...]":
         lists = (self._tombstones, self._metas, self._audit)

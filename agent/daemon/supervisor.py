@@ -251,7 +251,7 @@ class Daemon:
         if self._scanner.unnamed:
             problems.append((f"{self._scanner.unnamed} files have names that are not UTF-8 and are left out", ""))
         if self._store.note:
-            problems.append((self._store.note, ""))
+            problems.append((self._store.note, self._store.hint))
         problems += self._spooling.problems()
         problems += [(f"{root} is not there yet", "") for root in self._watcher.missing]
         unwatched = self._watcher.missing | set(polling)

@@ -1,8 +1,13 @@
 """The agent's memory: what was seen and what the server acknowledged. Never a line of a transcript.
 
 SQLite, WAL, every commit on disk before it counts. The queue is not here: it follows from sizes and cursors. So a
-database that is lost costs time (the server is asked for its heads), not data, and one that can't be read is renamed
-aside. One thread writes; a command that runs beside the daemon reads.
+database that is lost costs time (the server is asked for its heads), not data: one that can't be used is renamed
+aside, and where nothing can be written the state lives in memory until it can. One thread writes; a command that runs
+beside the daemon reads.
+
+    rows      the values        schema    the tables, and the way from older ones
+    tables    rows to SQLite    opening   any file, or none, to a connection
+    database  what is asked and written, and how it comes back to its file
 """
 
 from agent.system.state_db.database import StateDb, open_state, open_state_readonly

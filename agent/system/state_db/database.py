@@ -1,218 +1,206 @@
-"""The open database, and how it is opened whatever shape it is in."""
+"""The open database: what is written, what is read, and how it comes back to its file."""
 
 import contextlib
-import os
 import sqlite3
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from agent.core.identity import Cursor
 from agent.core.session import Facts, StreamId
 from agent.errors import DiskError
+from agent.system.state_db import tables
+from agent.system.state_db.opening import (
+    Note,
+    identify,
+    is_damage,
+    open_file,
+    open_memory,
+    open_readonly,
+    read_into,
+    set_aside,
+)
 from agent.system.state_db.rows import AuditRow, Changes, KeptRow, TrackRow
-from agent.system.state_db.schema import SCHEMA_VERSION, migrate, read_version
+from agent.system.state_db.schema import transaction
+from agent.system.state_db.tables import Table, copy_rows, insert_rows, read_rows
 
-_MAGIC = b"SQLite format 3\0"
+_NOTHING = Note()
+_MEMORY_HINT = "make room, or let it be written; transcriptd goes on with it by itself"
+
+_MEND_LOCKED_S = 0.2
+"""A daemon at work waits this long for a lock, each time it tries to come back to its file."""
+
+
+class _Home(NamedTuple):
+    """Where a state belongs."""
+
+    path: Path
+    aside_name: str
 
 
 class StateDb:
     """Open with `open_state` or `open_state_readonly`."""
 
-    def __init__(self, connection: sqlite3.Connection, *, note: str = "") -> None:
-        self._db = connection
-        self.note = note
+    def __init__(self, db: sqlite3.Connection, home: _Home | None, note: Note = _NOTHING) -> None:
+        self._db = db
+        self._home = home
+        self._note = note
+        self._identity = identify(home.path) if home else ()
+        self._is_damaged = False
+        self._why_in_memory = ""
+        self._knows_all = True
+        """While in memory: the file holds nothing that is not known here."""
+
+    @property
+    def note(self) -> str:
         """Why this is not simply the database that was there before; empty when it is."""
+        if self._home and self._why_in_memory:
+            return f"state is kept in memory only: {self._home.path} can't be written ({self._why_in_memory})"
+        return self._note.text
+
+    @property
+    def hint(self) -> str:
+        """What to do about the note."""
+        return _MEMORY_HINT if self._why_in_memory else self._note.hint
 
     def close(self) -> None:
         self._db.close()
 
+    # --- writing ------------------------------------------------------------------------------------------------
+
     def commit(self, changes: Changes) -> None:
         """All or nothing, on disk when it returns. Raises DiskError."""
-        with _as_disk_error("the state can't be written"), self._transaction() as db:
-            db.executemany(
-                "insert or replace into tracks values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                (_track_values(row) for row in changes.tracks),
-            )
-            db.executemany(
-                "insert or replace into tombstones values (?,?,?,?,?)",
-                ((name, *stream, ordinal, status) for name, stream, ordinal, status in changes.tombstones),
-            )
-            db.executemany(
-                "insert or replace into sessions values (?,?,?,?)",
-                ((session_id, *map(_stored, facts)) for session_id, facts in changes.sessions),
-            )
-            db.executemany("insert or replace into metas values (?,?,?)", changes.metas)
-            db.executemany(
-                "insert into audit (at_s, destination, session_id, subpath, kind, detail, path) values (?,?,?,?,?,?,?)",
-                map(_audit_values, changes.audit),
-            )
-            db.executemany("insert or replace into kept values (?,?,?,?,?,?)", map(_kept_values, changes.kept))
+        with self._writing(), transaction(self._db) as db:
+            insert_rows(db, tables.TRACKS, map(tables.encode_track, changes.tracks))
+            insert_rows(db, tables.TOMBSTONES, ((name, *stream, *more) for name, stream, *more in changes.tombstones))
+            insert_rows(db, tables.SESSIONS, (tables.encode_facts(*one) for one in changes.sessions))
+            insert_rows(db, tables.METAS, changes.metas)
+            insert_rows(db, tables.AUDIT, map(tables.encode_audit, changes.audit))
+            insert_rows(db, tables.KEPT, map(tables.encode_kept, changes.kept))
             db.executemany("delete from kept where session_id = ? and subpath = ?", changes.let_go)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("begin immediate")
-        try:
-            yield self._db
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # a full disk may have ended it already; the first error tells
-                self._db.execute("rollback")
-            raise
-        self._db.execute("commit")
-
-    def tracks(self) -> Iterator[TrackRow]:
-        for row in self._rows("select * from tracks"):
-            path, reason = _read(row[4]), _read(row[8])
-            start = (row[0], StreamId(row[1], row[2]), row[3], path)
-            yield TrackRow._make((*start, *row[5:8], reason, row[9], Cursor(*row[10:17]), *row[17:]))
-
-    def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]:
-        for row in self._rows("select * from tombstones"):
-            yield row[0], StreamId(row[1], row[2]), row[3], row[4]
-
-    def sessions(self) -> Iterator[tuple[str, Facts]]:
-        for row in self._rows("select * from sessions"):
-            yield row[0], Facts(*map(_read, row[1:]))
-
-    def metas(self) -> Iterator[tuple[str, str, str]]:
-        for row in self._rows("select * from metas"):
-            yield row[0], row[1], row[2]
-
-    def audit(self) -> Iterator[AuditRow]:
-        query = "select at_s, destination, session_id, subpath, kind, detail, path from audit order by seq"
-        for row in self._rows(query):
-            yield AuditRow(row[0], row[1], StreamId(row[2], row[3]), row[4], _read(row[5]), _read(row[6]))
-
-    def kept(self) -> Iterator[KeptRow]:
-        for row in self._rows("select * from kept"):
-            yield KeptRow(StreamId(row[0], row[1]), _read(row[2]), _read(row[3]), row[4], row[5])
 
     def settle(self, key: str, value: str) -> str:
         """The value of `key`; `value` becomes it the first time it is asked."""
-        with _as_disk_error("the state can't be written"):
-            self._db.execute("insert or ignore into settled values (?,?)", (key, value))
-            found = self._db.execute("select value from settled where key = ?", (key,)).fetchone()
-        return str(found[0])
+        known = dict(self._rows(tables.SETTLED))
+        if key not in known:
+            with self._writing(), transaction(self._db) as db:
+                insert_rows(db, tables.SETTLED, [(key, value)])
+        return str(known.get(key, value))
 
-    def _rows(self, query: str) -> Iterator[tuple]:  # type: ignore[type-arg]  # a row's types are the schema's
-        with _as_disk_error("the state can't be read"):
-            yield from self._db.execute(query)
+    def prune_audit(self, before_s: float, most: int) -> None:
+        """Forgets what was noted before that wall time, and all but the newest `most` rows. Raises DiskError."""
+        with self._writing(), transaction(self._db) as db:
+            db.execute("delete from audit where at_s < ?", (before_s,))
+            newest = "select seq from audit order by seq desc limit 1 offset ?"
+            db.execute(f"delete from audit where seq <= ({newest})", (most,))  # noqa: S608 - words of this page only
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def tracks(self) -> Iterator[TrackRow]:
+        return map(tables.decode_track, self._rows(tables.TRACKS))
+
+    def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]:
+        return ((row[0], StreamId(row[1], row[2]), row[3], row[4]) for row in self._rows(tables.TOMBSTONES))
+
+    def sessions(self) -> Iterator[tuple[str, Facts]]:
+        return map(tables.decode_facts, self._rows(tables.SESSIONS))
+
+    def metas(self) -> Iterator[tuple[str, str, str]]:
+        return ((row[0], row[1], row[2]) for row in self._rows(tables.METAS))
+
+    def audit(self) -> Iterator[AuditRow]:
+        """In the order in which it was noted."""
+        return map(tables.decode_audit, self._rows(tables.AUDIT))
+
+    def kept(self) -> Iterator[KeptRow]:
+        return map(tables.decode_kept, self._rows(tables.KEPT))
+
+    def _rows(self, table: Table) -> Iterator[tuple[Any, ...]]:
+        """What is damaged is left out, and remembered for `mend`. Raises DiskError where nobody will mend it."""
+        return read_rows(self._db, table, self._note_damage)
+
+    def _note_damage(self, exc: sqlite3.Error | None) -> None:
+        if exc is not None and self._home is None:
+            raise DiskError(f"the state can't be read: {exc}") from exc
+        self._is_damaged = True
+
+    # --- coming home --------------------------------------------------------------------------------------------
+
+    def mend(self) -> bool:
+        """Whether the state is whole and in its file, after a try to bring it there: from memory when the place can be
+        written again; written anew when the file was damaged, removed or replaced. Costs two looks at the disk when
+        all is well."""
+        if self._home is None:
+            return True
+        if not self._why_in_memory:
+            is_moved = identify(self._home.path) != self._identity
+            if not is_moved and not self._is_damaged:
+                return True
+            self._retreat(self._home, is_moved=is_moved)
+        return self._come_home(self._home)
+
+    def _retreat(self, home: _Home, *, is_moved: bool) -> None:
+        """Takes all that can be read into memory, and puts what is at the file's place out of the way."""
+        memory = open_memory()
+        copy_rows(self._db, memory, replace=True)
+        name = ""
+        with contextlib.suppress(OSError):  # where nothing can be renamed, the state will be written over it
+            if is_moved:  # before the close, which deletes the log by its name, whosever that is by now
+                name = set_aside(home.path, home.aside_name)
+            self._db.close()
+            if not is_moved:
+                name = set_aside(home.path, home.aside_name)
+        self._db.close()
+        what = "was removed or replaced" if is_moved else "was damaged"
+        self._note = Note(f"state {what} and written anew; the old one is {name}") if name else _NOTHING
+        self._be_in_memory(memory, f"it {what}", knows_all=True)
+
+    def _be_in_memory(self, memory: sqlite3.Connection, why: str, *, knows_all: bool) -> None:
+        self._db, self._why_in_memory, self._knows_all, self._is_damaged = memory, why, knows_all, False
+
+    def _come_home(self, home: _Home) -> bool:
+        try:
+            db, note = open_file(home.path, home.aside_name, _MEND_LOCKED_S)
+            try:
+                copy_rows(self._db, db, replace=self._knows_all)
+            except BaseException:
+                db.close()
+                raise
+        except (sqlite3.Error, OSError) as exc:
+            self._why_in_memory = _words(exc)
+            return False
+        self._db.close()
+        self._db, self._why_in_memory, self._identity = db, "", identify(home.path)
+        self._note = note if note.text else self._note
+        return True
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            self._is_damaged = self._is_damaged or is_damage(exc)
+            raise DiskError(f"the state can't be written: {exc}") from exc
 
 
 def open_state(path: Path, aside_name: str) -> StateDb:
     """The database at `path`, whatever shape it is in: one that can't be used is renamed to `aside_name` beside it
-    and begun anew; where nothing can be written, the state lives in memory. `note` says so."""
-    note = ""
+    and begun anew; where nothing can be written, the state lives in memory until it can. `note` says so."""
+    home = _Home(path, aside_name)
     try:
-        return StateDb(_open_file(path))
-    except sqlite3.DatabaseError as exc:
-        if not _is_damage(exc):
-            return StateDb(_open_memory(), note=f"state is kept in memory only: {path} can't be written")
-        note = f"state was damaged and begun anew; the old one is {aside_name}"
-    try:
-        for ending in ("", "-wal", "-shm"):
-            part = path.with_name(path.name + ending)
-            if part.exists():
-                part.replace(path.with_name(aside_name + ending))
-        return StateDb(_open_file(path), note=note)
-    except (OSError, sqlite3.Error):
-        return StateDb(_open_memory(), note=f"state is kept in memory only: {path} can't be written")
+        db, note = open_file(path, aside_name)
+    except (sqlite3.Error, OSError) as exc:
+        memory = open_memory()
+        state = StateDb(memory, home)
+        state._be_in_memory(memory, _words(exc), knows_all=read_into(memory, path))
+        return state
+    return StateDb(db, home, note)
 
 
 def open_state_readonly(path: Path) -> StateDb | None:
     """For commands beside a daemon; None when there is none or it can't be read."""
-    try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    except sqlite3.Error:
-        return None
-    with contextlib.suppress(sqlite3.Error):
-        if read_version(db) == SCHEMA_VERSION:
-            return StateDb(db)
-    db.close()
-    return None
+    db = open_readonly(path)
+    return None if db is None else StateDb(db, None)
 
 
-class _Foreign(sqlite3.DatabaseError):
-    """A database of another version; treated like damage: renamed aside, nothing of it is lost."""
-
-
-def _open_file(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        with path.open("rb") as file:
-            begins = file.read(len(_MAGIC))
-    except OSError as exc:
-        raise sqlite3.OperationalError(f"unable to open {path}") from exc
-    if begins not in (b"", _MAGIC):  # SQLite would say so too, but not before it has deleted the log beside it
-        raise sqlite3.DatabaseError("file is not a database")
-    db = _connect(str(path))
-    try:
-        if db.execute("pragma quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("malformed")
-        _prepare(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _open_memory() -> sqlite3.Connection:
-    db = _connect(":memory:")
-    _prepare(db)
-    return db
-
-
-def _connect(target: str) -> sqlite3.Connection:
-    return sqlite3.connect(target, isolation_level=None, check_same_thread=False, timeout=5.0)
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("pragma journal_mode=wal")
-    db.execute("pragma synchronous=full")
-    if sys.platform == "darwin":
-        db.execute("pragma fullfsync=1")
-    db.execute("pragma journal_size_limit=4194304")
-    if read_version(db) > SCHEMA_VERSION:
-        raise _Foreign(f"state has version {read_version(db)}")
-    migrate(db)
-
-
-def _is_damage(exc: sqlite3.DatabaseError) -> bool:
-    """Damage is answered by a new database; a disk that is full or read-only is not."""
-    return not isinstance(exc, sqlite3.OperationalError)
-
-
-def _track_values(row: TrackRow) -> tuple[object, ...]:
-    path, reason = _stored(row.path), _stored(row.reason)
-    return (row.destination, *row.stream, row.provider, path, *row[4:7], reason, row.attempts, *row.cursor, *row[10:])
-
-
-def _audit_values(row: AuditRow) -> tuple[object, ...]:
-    return (row.at_s, row.destination, *row.stream, row.kind, _stored(row.detail), _stored(row.path))
-
-
-def _kept_values(row: KeptRow) -> tuple[object, ...]:
-    return (*row.stream, _stored(row.path), _stored(row.kept_path), row.inode, row.copied_bytes)
-
-
-def _stored(text: str) -> str | bytes:
-    """Names on disk are bytes, and may be no UTF-8; SQLite's texts are. What mentions such a name is kept as bytes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(text)
-    return text
-
-
-def _read(value: str | bytes) -> str:
-    return os.fsdecode(value)
-
-
-@contextlib.contextmanager
-def _as_disk_error(what: str) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as exc:
-        raise DiskError(f"{what}: {exc}") from exc
+def _words(exc: sqlite3.Error | OSError) -> str:
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)

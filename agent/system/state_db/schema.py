@@ -1,6 +1,16 @@
-"""The tables of the state, and the way from an older file to the newest."""
+"""The tables of the state, and the way from an older file to the newest.
 
+SQLite notices what breaks its own structure, but not a bit that flips within a value. So each row carries a checksum
+of its values; one that fails it is as if it had never been, and what it knew is asked of the server.
+"""
+
+import contextlib
+import functools
 import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+
+import msgspec
 
 STEPS = (
     """
@@ -26,34 +36,92 @@ STEPS = (
     """
     alter table tracks add column inode integer not null default 0;
     alter table tracks add column status integer not null default 0;
-    alter table audit add column path text not null default '';
-    update audit set kind = 'deleted_on_server' where kind = 'deleted on server';
     create table kept (
       session_id text not null, subpath text not null, path text not null, kept_path text not null,
       inode integer not null, copied_bytes integer not null, primary key (session_id, subpath)) without rowid;
+    alter table audit rename to older_audit;
+    create table audit (
+      seq integer primary key, at_s real not null, destination text not null, session_id text not null,
+      subpath text not null, kind text not null, detail text not null, path text not null default '');
+    insert into audit (seq, at_s, destination, session_id, subpath, kind, detail)
+      select seq, at_s, destination, session_id, subpath, replace(kind, ' ', '_'), detail from older_audit;
+    drop table older_audit;
+    alter table settled add column sum integer not null default 0;
+    alter table tracks add column sum integer not null default 0;
+    alter table tombstones add column sum integer not null default 0;
+    alter table sessions add column sum integer not null default 0;
+    alter table metas add column sum integer not null default 0;
+    alter table audit add column sum integer not null default 0;
+    alter table kept add column sum integer not null default 0;
+    update settled set sum = row_sum(key, value);
+    update tracks set sum = row_sum(destination, session_id, subpath, provider, path, size, mtime_ns, state, reason,
+      attempts, offset, entry_count, last_uuid, chain, marker, generation, sent_count, inode, status);
+    update tombstones set sum = row_sum(destination, session_id, subpath, ordinal, status);
+    update sessions set sum = row_sum(session_id, project, title, prompt);
+    update metas set sum = row_sum(destination, session_id, digest);
+    update audit set sum = row_sum(at_s, destination, session_id, subpath, kind, detail, path);
     """,
 )
-"""Step n leads from version n to n + 1. A step that was released is never changed."""
+"""Step n leads from version n to n + 1. A step that was released is never changed. The audit log numbers its rows
+without `autoincrement`: a damaged counter at its end would refuse each further row as if the disk were full."""
 
 SCHEMA_VERSION = len(STEPS)
+
+Values = tuple[object, ...]
+
+
+def row_sum(values: Iterable[object]) -> int:
+    """The checksum of a row as SQLite keeps it. Raises UnicodeEncodeError for what was no text when it was read."""
+    return zlib.crc32(msgspec.msgpack.encode(tuple(values)))
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """All or nothing."""
+    db.execute("begin immediate")
+    try:
+        yield db
+        db.execute("commit")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # a full disk may have ended it already; the first error tells
+            db.execute("rollback")
+        raise
 
 
 def migrate(db: sqlite3.Connection) -> None:
     """All steps that are missing, in one transaction: what fails leaves the file as it was."""
-    db.execute("begin immediate")
-    try:
+    db.create_function("row_sum", -1, lambda *values: row_sum(values), deterministic=True)
+    with transaction(db):
         version = read_version(db)
         for step in STEPS[version:]:
             for statement in step.split(";"):
                 db.execute(statement)
         if version < SCHEMA_VERSION:
             db.execute(f"pragma user_version = {SCHEMA_VERSION}")
-    except BaseException:
-        db.execute("rollback")
-        raise
-    db.execute("commit")
 
 
 def read_version(db: sqlite3.Connection) -> int:
     """0 for a database without tables."""
     return int(db.execute("pragma user_version").fetchone()[0])
+
+
+def has_all_tables(db: sqlite3.Connection) -> bool:
+    """Whether the tables are those of this version, column for column, and nothing acts on them by itself."""
+    strangers = db.execute("select 1 from sqlite_master where type in ('trigger', 'view')").fetchone()
+    return strangers is None and _columns(db) == _expected_columns()
+
+
+def _columns(db: sqlite3.Connection) -> dict[str, list[Values]]:
+    found = db.execute("select name from sqlite_master where type = 'table' and name <> 'sqlite_sequence'")
+    names = [row[0] for row in found]  # that one is SQLite's own; version 1 made it need it
+    return {name: [row[1:] for row in db.execute("select * from pragma_table_info(?)", (name,))] for name in names}
+
+
+@functools.cache
+def _expected_columns() -> dict[str, list[Values]]:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(db)
+        return _columns(db)
+    finally:
+        db.close()
