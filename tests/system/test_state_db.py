@@ -233,7 +233,9 @@ def survives(path: Path) -> StateDb:
     return db
 
 
-@pytest.mark.parametrize("damage", ["garbage", "nul", "text", "header only", "half", "first page nul", "schema nul"])
+@pytest.mark.parametrize(
+    "damage", ["garbage", "nul", "text", "header-only", "half", "first-page-nul", "schema-nul", "schema-no-text"]
+)
 def test_a_damaged_state_is_set_aside_whole_and_begun_anew(path: Path, damage: str) -> None:
     fill(path)
     whole = path.read_bytes()
@@ -244,6 +246,7 @@ def test_a_damaged_state_is_set_aside_whole_and_begun_anew(path: Path, damage: s
         "header only": whole[:100],
         "half": whole[: len(whole) // 2],
         "first page nul": bytes(4096) + whole[4096:],
+        "schema no text": whole.replace(b"sessions", b"sess\xecons"),
         "schema nul": whole[:100] + bytes(3996) + whole[4096:],
     }[damage]
     path.write_bytes(spoilt)

@@ -12,7 +12,6 @@ from agent.system.state_db import tables
 from agent.system.state_db.opening import (
     Note,
     identify,
-    is_damage,
     open_file,
     open_memory,
     open_readonly,
@@ -20,7 +19,7 @@ from agent.system.state_db.opening import (
     set_aside,
 )
 from agent.system.state_db.rows import AuditRow, Changes, KeptRow, TrackRow
-from agent.system.state_db.schema import transaction
+from agent.system.state_db.schema import is_damage, naming_damage, transaction
 from agent.system.state_db.tables import Table, copy_rows, insert_rows, read_rows
 
 _NOTHING = Note()
@@ -161,7 +160,8 @@ class StateDb:
         try:
             db, note = open_file(home.path, home.aside_name, _MEND_LOCKED_S)
             try:
-                copy_rows(self._db, db, replace=self._knows_all)
+                with naming_damage():
+                    copy_rows(self._db, db, replace=self._knows_all)
             except BaseException:
                 db.close()
                 raise
@@ -176,7 +176,8 @@ class StateDb:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            yield
+            with naming_damage():
+                yield
         except sqlite3.Error as exc:
             self._is_damaged = self._is_damaged or is_damage(exc)
             raise DiskError(f"the state can't be written: {exc}") from exc

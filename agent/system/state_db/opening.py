@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.system.state_db.schema import SCHEMA_VERSION, has_all_tables, migrate, read_version
+from agent.system.state_db.schema import (
+    SCHEMA_VERSION,
+    Damaged,
+    has_all_tables,
+    is_damage,
+    migrate,
+    naming_damage,
+    read_version,
+)
 from agent.system.state_db.tables import copy_rows
 
 ENDINGS = ("", "-wal", "-shm")
@@ -30,32 +38,12 @@ class Note(NamedTuple):
     hint: str = ""
 
 
-class Damaged(sqlite3.DatabaseError):
-    """This is no state, or no longer one."""
-
-
 class Newer(sqlite3.DatabaseError):
     """A later version wrote it: nothing of ours may touch it."""
 
     def __init__(self, version: int) -> None:
         super().__init__(f"schema version {version}")
         self.version = version
-
-
-def is_damage(exc: sqlite3.Error) -> bool:
-    """Damage is answered by a new database; a disk that is full or read-only, a lock or a defect of ours is not."""
-    return isinstance(exc, Damaged) or getattr(exc, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
-
-
-_DAMAGE = {
-    sqlite3.SQLITE_ERROR,  # no such table, and the like
-    sqlite3.SQLITE_INTERNAL,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_SCHEMA,
-    sqlite3.SQLITE_MISMATCH,
-    sqlite3.SQLITE_FORMAT,
-    sqlite3.SQLITE_NOTADB,
-}
 
 
 def open_file(path: Path, aside_name: str, locked_s: float = LOCKED_S) -> tuple[sqlite3.Connection, Note]:
@@ -68,7 +56,7 @@ def open_file(path: Path, aside_name: str, locked_s: float = LOCKED_S) -> tuple[
         known = f"this transcriptd knows up to {SCHEMA_VERSION}"
         text = f"the state has schema version {exc.version}, {known}: it is kept as {name} and a new one was begun"
         note = Note(text, "upgrade transcriptd again")
-    except sqlite3.DatabaseError as exc:
+    except sqlite3.Error as exc:
         if not is_damage(exc):
             raise
         name = set_aside(path, aside_name)
@@ -105,7 +93,7 @@ def open_readonly(path: Path, *, immutable: bool = False) -> sqlite3.Connection 
         db = _connect(f"{path.absolute().as_uri()}?mode={mode}", LOCKED_S)
     except sqlite3.Error:
         return None
-    with contextlib.suppress(sqlite3.Error):
+    with contextlib.suppress(sqlite3.Error), naming_damage():
         if read_version(db) == SCHEMA_VERSION:
             return db
     db.close()
@@ -168,6 +156,7 @@ def _set_aside_ns(path: Path) -> int:
 # --- opening it -----------------------------------------------------------------------------------------------------
 
 
+@naming_damage()
 def _open_whole(path: Path, locked_s: float) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for ending in ENDINGS:

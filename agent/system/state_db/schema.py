@@ -70,6 +70,35 @@ SCHEMA_VERSION = len(STEPS)
 Values = tuple[object, ...]
 
 
+class Damaged(sqlite3.DatabaseError):
+    """This is no state, or no longer one."""
+
+
+def is_damage(exc: sqlite3.Error) -> bool:
+    """Damage is answered by a new database; a disk that is full or read-only, a lock or a defect of ours is not."""
+    return isinstance(exc, Damaged) or getattr(exc, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+
+
+_DAMAGE = {
+    sqlite3.SQLITE_ERROR,  # no such table, and the like
+    sqlite3.SQLITE_INTERNAL,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_SCHEMA,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_NOTADB,
+}
+
+
+@contextlib.contextmanager
+def naming_damage() -> Iterator[None]:
+    """SQLite quotes what it finds; where that is no text, Python can't even say what was wrong."""
+    try:
+        yield
+    except UnicodeDecodeError as exc:
+        raise Damaged("malformed beyond words") from exc
+
+
 def row_sum(values: Iterable[object]) -> int:
     """The checksum of a row as SQLite keeps it. Raises UnicodeEncodeError for what was no text when it was read."""
     return zlib.crc32(msgspec.msgpack.encode(tuple(values)))
@@ -107,14 +136,20 @@ def read_version(db: sqlite3.Connection) -> int:
 
 def has_all_tables(db: sqlite3.Connection) -> bool:
     """Whether the tables are those of this version, column for column, and nothing acts on them by itself."""
+    expected = _expected_columns()
     strangers = db.execute("select 1 from sqlite_master where type in ('trigger', 'view')").fetchone()
-    return strangers is None and _columns(db) == _expected_columns()
+    if strangers or set(_table_names(db)) != expected.keys():
+        return False
+    return all(_columns(db, name) == columns for name, columns in expected.items())
 
 
-def _columns(db: sqlite3.Connection) -> dict[str, list[Values]]:
+def _table_names(db: sqlite3.Connection) -> list[str]:
     found = db.execute("select name from sqlite_master where type = 'table' and name <> 'sqlite_sequence'")
-    names = [row[0] for row in found]  # that one is SQLite's own; version 1 made it need it
-    return {name: [row[1:] for row in db.execute("select * from pragma_table_info(?)", (name,))] for name in names}
+    return [row[0] for row in found]  # that one is SQLite's own; version 1 made it need it
+
+
+def _columns(db: sqlite3.Connection, table: str) -> list[Values]:
+    return [row[1:] for row in db.execute("select * from pragma_table_info(?)", (table,))]
 
 
 @functools.cache
@@ -122,6 +157,6 @@ def _expected_columns() -> dict[str, list[Values]]:
     db = sqlite3.connect(":memory:", isolation_level=None)
     try:
         migrate(db)
-        return _columns(db)
+        return {name: _columns(db, name) for name in _table_names(db)}
     finally:
         db.close()

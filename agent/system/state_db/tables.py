@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from agent.core.identity import Cursor
 from agent.core.session import Facts, StreamId
 from agent.system.state_db.rows import AuditRow, KeptRow, TrackRow
-from agent.system.state_db.schema import Values, row_sum, transaction
+from agent.system.state_db.schema import Values, naming_damage, row_sum, transaction
 
 
 class Table(NamedTuple):
@@ -49,11 +49,12 @@ OnDamage = Callable[[sqlite3.Error | None], None]
 def read_rows(db: sqlite3.Connection, table: Table, on_damage: OnDamage) -> Iterator[tuple[Any, ...]]:
     """The rows that are as they were written. Raises nothing of SQLite."""
     try:
-        for row in db.execute(table.select):
-            if _is_whole(row):
-                yield row[:-1]
-            else:
-                on_damage(None)
+        with naming_damage():
+            for row in db.execute(table.select):
+                if _is_whole(row):
+                    yield row[:-1]
+                else:
+                    on_damage(None)
     except sqlite3.Error as exc:
         on_damage(exc)
 
