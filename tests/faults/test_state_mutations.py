@@ -52,12 +52,13 @@ class Agent:
         store = open_state(self.state, "state.damaged-1.db")
         try:
             self._deliver(store)
-            left = read_files(self.state.parent)
+            is_in_file = "memory" not in store.note
+            left = read_files(self.state.parent) if is_in_file else {}
         finally:
             store.close()
-        if self._rng.random() < 0.5:
+        if is_in_file and self._rng.random() < 0.5:
             write_files(self.state.parent, left)
-        return "memory" not in store.note
+        return is_in_file
 
     def _deliver(self, store: StateDb) -> None:
         tasks: list[Task] = []
@@ -108,6 +109,8 @@ def read_files(folder: Path) -> Files:
 def write_files(folder: Path, files: Files) -> None:
     if folder.is_symlink():
         folder.unlink()
+    if folder.is_dir():
+        folder.chmod(0o700)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, data in files.items():

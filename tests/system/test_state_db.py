@@ -233,9 +233,10 @@ def survives(path: Path) -> StateDb:
     return db
 
 
-@pytest.mark.parametrize(
-    "damage", ["garbage", "nul", "text", "header-only", "half", "first-page-nul", "schema-nul", "schema-no-text"]
-)
+DAMAGES = ("garbage", "nul", "text", "header only", "half", "first page nul", "schema nul", "schema no text")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_state_is_set_aside_whole_and_begun_anew(path: Path, damage: str) -> None:
     fill(path)
     whole = path.read_bytes()

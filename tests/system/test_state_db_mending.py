@@ -111,6 +111,24 @@ def test_a_state_that_can_only_be_read_is_known_in_memory_and_written_when_it_ca
 
 
 @needs_posix
+def test_files_that_turn_out_to_be_closed_to_us_are_opened_again_when_they_are_not(tmp_path: Path) -> None:
+    """An open file that may only be read stays so, whatever its mode becomes."""
+    path = tmp_path / "state.db"
+    fill(path)
+    db = open_state(path, ASIDE)
+    db._db.execute("pragma query_only = 1")
+    with pytest.raises(DiskError, match="readonly"):
+        db.commit(Changes(tracks=[TRACK._replace(size=9)]))
+    assert db.mend()
+    assert db.note == ""
+    db.commit(Changes(tracks=[TRACK._replace(size=9)]))
+    assert TRACK._replace(size=9) in written(path)[0]
+    assert written(path)[1:] == ALL[1:]
+    assert not path.with_name(ASIDE).exists()
+    db.close()
+
+
+@needs_posix
 def test_a_state_that_could_not_even_be_read_is_joined_with_what_came_since() -> None:
     with open_folder() as folder:
         path = folder / "state.db"

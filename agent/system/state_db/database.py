@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,18 @@ _MEND_LOCKED_S = 0.2
 """A daemon at work waits this long for a lock, each time it tries to come back to its file."""
 
 
+_CLOSED_TO_US = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
+"""What may pass, but not for files that are open already. A full disk has room again for those too."""
+
+
+class _Trouble(StrEnum):
+    """Why a state leaves its file."""
+
+    MOVED = "was removed or replaced"
+    DAMAGED = "was damaged"
+    REFUSED = "refused to be written"
+
+
 class _Home(NamedTuple):
     """Where a state belongs."""
 
@@ -44,7 +57,7 @@ class StateDb:
         self._home = home
         self._note = note
         self._identity = identify(home.path) if home else ()
-        self._is_damaged = False
+        self._trouble: _Trouble | None = None
         self._why_in_memory = ""
         self._knows_all = True
         """While in memory: the file holds nothing that is not known here."""
@@ -120,7 +133,7 @@ class StateDb:
     def _note_damage(self, exc: sqlite3.Error | None) -> None:
         if exc is not None and self._home is None:
             raise DiskError(f"the state can't be read: {exc}") from exc
-        self._is_damaged = True
+        self._trouble = _Trouble.DAMAGED
 
     # --- coming home --------------------------------------------------------------------------------------------
 
@@ -131,30 +144,29 @@ class StateDb:
         if self._home is None:
             return True
         if not self._why_in_memory:
-            is_moved = identify(self._home.path) != self._identity
-            if not is_moved and not self._is_damaged:
+            trouble = _Trouble.MOVED if identify(self._home.path) != self._identity else self._trouble
+            if trouble is None:
                 return True
-            self._retreat(self._home, is_moved=is_moved)
+            self._retreat(self._home, trouble)
         return self._come_home(self._home)
 
-    def _retreat(self, home: _Home, *, is_moved: bool) -> None:
+    def _retreat(self, home: _Home, trouble: "_Trouble") -> None:
         """Takes all that can be read into memory, and puts what is at the file's place out of the way."""
         memory = open_memory()
-        copy_rows(self._db, memory, replace=True)
+        knows_all = copy_rows(self._db, memory, replace=True)
         name = ""
         with contextlib.suppress(OSError):  # where nothing can be renamed, the state will be written over it
-            if is_moved:  # before the close, which deletes the log by its name, whosever that is by now
+            if trouble is _Trouble.MOVED:  # before the close, which deletes the log by its name, whosever that is
                 name = set_aside(home.path, home.aside_name)
             self._db.close()
-            if not is_moved:
+            if trouble is _Trouble.DAMAGED:
                 name = set_aside(home.path, home.aside_name)
         self._db.close()
-        what = "was removed or replaced" if is_moved else "was damaged"
-        self._note = Note(f"state {what} and written anew; the old one is {name}") if name else _NOTHING
-        self._be_in_memory(memory, f"it {what}", knows_all=True)
+        self._note = Note(f"state {trouble} and written anew; the old one is {name}") if name else _NOTHING
+        self._be_in_memory(memory, f"it {trouble}", knows_all=knows_all)
 
     def _be_in_memory(self, memory: sqlite3.Connection, why: str, *, knows_all: bool) -> None:
-        self._db, self._why_in_memory, self._knows_all, self._is_damaged = memory, why, knows_all, False
+        self._db, self._why_in_memory, self._knows_all, self._trouble = memory, why, knows_all, None
 
     def _come_home(self, home: _Home) -> bool:
         try:
@@ -179,7 +191,10 @@ class StateDb:
             with naming_damage():
                 yield
         except sqlite3.Error as exc:
-            self._is_damaged = self._is_damaged or is_damage(exc)
+            if is_damage(exc):
+                self._trouble = _Trouble.DAMAGED
+            elif getattr(exc, "sqlite_errorcode", 0) & 0xFF in _CLOSED_TO_US:
+                self._trouble = self._trouble or _Trouble.REFUSED
             raise DiskError(f"the state can't be written: {exc}") from exc
 
 

@@ -81,8 +81,7 @@ def read_into(db: sqlite3.Connection, path: Path) -> bool:
     if source is None:
         return False
     with contextlib.closing(source):
-        copy_rows(source, db, replace=True)
-    return True
+        return copy_rows(source, db, replace=True)
 
 
 def open_readonly(path: Path, *, immutable: bool = False) -> sqlite3.Connection | None:

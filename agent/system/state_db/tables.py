@@ -70,20 +70,18 @@ def insert_rows(db: sqlite3.Connection, table: Table, rows: Iterable[Values]) ->
     db.executemany(table.insert, ((*row, row_sum(row)) for row in rows))
 
 
-def copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, *, replace: bool) -> None:
-    """All whole rows, in one transaction. Without `replace` what `target` holds besides stays, and what was settled
-    there stays settled. Raises sqlite3.Error of `target` only."""
+def copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, *, replace: bool) -> bool:
+    """Copies all whole rows in one transaction; False when others were left out. Without `replace` what `target` holds
+    besides stays, and what was settled there stays settled. Raises sqlite3.Error of `target` only."""
+    damage: list[sqlite3.Error | None] = []
     with transaction(target):
-        settled = [] if replace else list(read_rows(target, SETTLED, _ignore))
+        settled = [] if replace else list(read_rows(target, SETTLED, damage.append))
         for table in TABLES:
             if replace:
                 target.execute(table.clear)
-            insert_rows(target, table, read_rows(source, table, _ignore))
+            insert_rows(target, table, read_rows(source, table, damage.append))
         insert_rows(target, SETTLED, settled)
-
-
-def _ignore(_exc: sqlite3.Error | None) -> None:
-    """Whoever copies has seen the damage before: it is why a copy is made."""
+    return not damage
 
 
 # --- one row ----------------------------------------------------------------------------------------------------------
