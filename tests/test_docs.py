@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from agent.cli.main import COMMANDS, SUMMARIES
+from agent.core.audit import AuditKind
 from agent.core.lifecycle import Condition, State
 from agent.core.settings import DESTINATION_FIELDS, REQUIRED, SECTION_FIELDS, Field
 from agent.errors import AgentError
@@ -48,6 +49,13 @@ def test_every_setting_is_described_as_it_is() -> None:
 def test_every_state_and_condition_is_described() -> None:
     for word in [*State, *Condition]:
         assert f"`{word}`" in OPERATIONS
+
+
+def test_every_kind_of_the_audit_log_is_described() -> None:
+    table = OPERATIONS.partition("## The audit log")[2].partition("\n## ")[0]
+    assert {
+        word for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for word in re.findall("`(.*?)`", row)
+    } == {*AuditKind}
 
 
 def test_every_exit_status_is_described() -> None:
