@@ -31,7 +31,7 @@ from agent.system.state_db import StateDb, open_state
 from tests.fakes import AsgiServer, FakeClock, receiver_without_network
 from tests.reliability import MakeTally, Tally
 
-TRIES_EACH = 100
+TRIES_EACH = 80
 SESSIONS = 6
 
 
