@@ -233,7 +233,10 @@ def survives(path: Path) -> StateDb:
     return db
 
 
-DAMAGES = ("garbage", "nul", "text", "header only", "half", "first page nul", "schema nul", "schema no text")
+DAMAGES = (
+    "garbage", "nul", "text", "header only", "half", "first page nul", "last page",
+    "schema nul", "schema no text", "for reading only",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -247,6 +250,8 @@ def test_a_damaged_state_is_set_aside_whole_and_begun_anew(path: Path, damage: s
         "header only": whole[:100],
         "half": whole[: len(whole) // 2],
         "first page nul": bytes(4096) + whole[4096:],
+        "last page": whole[:-4096] + random.Random(7).randbytes(4096),
+        "for reading only": whole[:18] + b"\x03" + whole[19:],
         "schema no text": whole.replace(b"sessions", b"sess\xecons"),
         "schema nul": whole[:100] + bytes(3996) + whole[4096:],
     }[damage]
@@ -292,6 +297,19 @@ def test_whatever_bits_flip_or_bytes_are_cut_the_agent_begins(path: Path, seed: 
     assert db.mend()
     db.commit(EVERYTHING)
     assert contents(db)[0] == EVERYTHING.tracks
+    db.close()
+
+
+def test_a_log_whose_database_is_gone_is_set_aside(path: Path, tmp_path: Path) -> None:
+    """SQLite would delete it."""
+    db = open_state(path, ASIDE)
+    db.commit(EVERYTHING)
+    log = path.with_name("state.db-wal").read_bytes()
+    copy = tmp_path / "crashed" / "state.db"
+    copy.parent.mkdir()
+    copy.with_name("state.db-wal").write_bytes(log)
+    survives(copy).close()
+    assert copy.with_name(f"{ASIDE}-wal").read_bytes() == log
     db.close()
 
 

@@ -101,6 +101,7 @@ def test_a_step_forward_without_room_is_tried_again_later(path: Path) -> None:
         state = open_state(path, ASIDE)
         assert "kept in memory only" in state.note
         assert not state.mend()
+        assert state.settle("began_at_s", "9") == "9"
         state.commit(EVERYTHING._replace(tracks=[EVERYTHING.tracks[1]]))  # type: ignore[index]  # a list
     assert state.mend()
     assert state.note == ""
