@@ -35,13 +35,22 @@ def parse_retry_after(value: str | None, now_s: float) -> float | None:
         return None
     value = value.strip()
     try:
-        seconds = float(value) if value[:1].isdigit() else _date_s(value) - now_s
-    except (ValueError, OverflowError):
+        seconds = float(value) if value[:1].isdigit() else None
+    except ValueError:
         return None
+    if seconds is None:
+        date_s = parse_http_date(value)
+        if date_s is None:
+            return None
+        seconds = date_s - now_s
     return min(max(seconds, 0.0), RETRY_AFTER_CAP_S) if math.isfinite(seconds) else None
 
 
-def _date_s(value: str) -> float:
-    """Wall seconds of an HTTP date. Two of its three forms may name no zone; it is UTC then, not this machine's."""
-    date = parsedate_to_datetime(value)
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+def parse_http_date(value: str) -> float | None:
+    """Wall seconds of an HTTP date; None when it is none. Two of its three forms may name no zone; it is UTC then,
+    not this machine's."""
+    try:
+        date = parsedate_to_datetime(value)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

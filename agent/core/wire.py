@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 import zstandard
 
-from agent.core.backoff import parse_retry_after
+from agent.core.backoff import FIRST_S, parse_http_date, parse_retry_after
 from agent.core.session import Head, StreamId
 
 _T = TypeVar("_T")
@@ -344,8 +344,8 @@ _VERDICTS: dict[int, Reply] = {
     501: NoEndpoint(501),
 }
 _RETRIED = frozenset({408, 425, 429})
-_FOR_EVERYBODY = frozenset({429, 502, 503, 504})
-"""Statuses that speak of the server or the way to it, not of one session."""
+_FOR_EVERYBODY = frozenset({429, 502, 503, 504, 511})
+"""Statuses that speak of the server or the way to it, not of one session. 511 is a captive portal's."""
 
 
 def decide_put_reply(raw: RawReply, now_s: float) -> Reply:
@@ -409,8 +409,11 @@ def _verdict(raw: RawReply, now_s: float) -> Reply:
     if status in _VERDICTS:
         return _VERDICTS[status]
     if status >= 500 or status in _RETRIED:
-        after = parse_retry_after(raw.headers.get("retry-after"), now_s)
-        return Unavailable(f"the server answers {status}", after, everybody=status in _FOR_EVERYBODY)
+        # A date means the server's clock, and mostly comes with what that says; ours may be wrong.
+        their_now_s = parse_http_date(raw.headers.get("date", ""))
+        after = parse_retry_after(raw.headers.get("retry-after"), now_s if their_now_s is None else their_now_s)
+        wish = after if after is not None and after >= FIRST_S else None  # "at once" would be without end
+        return Unavailable(f"the server answers {status}", wish, everybody=status in _FOR_EVERYBODY)
     return Refused(status)
 
 

@@ -9,10 +9,15 @@ import contextlib
 import http.client
 import io
 import re
+import socket
+import ssl
 import threading
 import time
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -23,8 +28,12 @@ import urllib3.connection
 import urllib3.exceptions
 
 from agent import __version__
+from agent.core.backoff import parse_http_date
 from agent.core.wire import LongBody, RawReply, Request
 from agent.errors import Unauthorized, Unreachable
+
+# We say so ourselves, where it matters.
+warnings.filterwarnings("ignore", category=urllib3.exceptions.SystemTimeWarning)
 
 CONNECT_S = 5.0
 READ_S = 60.0
@@ -77,9 +86,14 @@ class _SendsPatiently:
     sock: Any
     timeout: Any
 
+    def __init__(self, *args: Any, note_socket: Callable[[Any], None], **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._note_socket = note_socket
+
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]  # of the connection that this is mixed into
         self.sock.settimeout(READ_S)
+        self._note_socket(self.sock)
 
     def request(self, *args: Any, **named: Any) -> None:
         if self.sock is not None:
@@ -87,18 +101,36 @@ class _SendsPatiently:
         super().request(*args, **named)  # type: ignore[misc]  # as above
 
 
-class _Connection(_SendsPatiently, urllib3.connection.HTTPConnection):
-    response_class = _Response
+def _patient(kind: type[Any]) -> type[Any]:
+    """The class of connections that a pool uses (plain, TLS, or one of those through a SOCKS proxy), made patient."""
+    return type(f"Patient{kind.__name__}", (_SendsPatiently, kind), {"response_class": _Response})
 
 
-class _TlsConnection(_SendsPatiently, urllib3.connection.HTTPSConnection):
-    response_class = _Response
+_PROXY_WANTS_LOGIN = 407
 
+_CLOCKS_APART_S = 3600.0
+"""Less than this explains no certificate."""
+
+_CERTIFICATE_WORDS = {
+    9: "its certificate is not yet valid on {clock}",
+    10: "its certificate is no longer valid on {clock}",
+    18: "its certificate is vouched for by nobody but itself",
+    19: "nobody whom this machine trusts vouches for its certificate",
+    20: "nobody whom this machine trusts vouches for its certificate",
+    21: "nobody whom this machine trusts vouches for its certificate",
+    62: "its certificate is for another name",
+    64: "its certificate is for another address",
+}
+"""By the X509_V_ERR_ numbers of OpenSSL. Where a clock is wrong, it is mostly this machine's."""
 
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (_TooSlow, f"more than {REPLY_S:.0f} s for one answer"),
+    (ssl.SSLCertVerificationError, "its certificate can't be verified"),
+    (ssl.SSLError, "TLS failed"),
     (urllib3.exceptions.SSLError, "its certificate can't be verified or TLS failed"),
-    (urllib3.exceptions.ProxyError, "the proxy does not let us through"),
+    (urllib3.exceptions.ProxyError, "it is not there, or does not let us through"),
+    (requests.exceptions.InvalidSchema, "the proxy is of a kind that is not supported"),
+    (urllib3.exceptions.NameResolutionError, "its name has no address, or DNS does not answer"),
     (urllib3.exceptions.NewConnectionError, "no connection"),
     (urllib3.exceptions.ConnectTimeoutError, f"no connection within {CONNECT_S:.0f} s"),
     (urllib3.exceptions.ReadTimeoutError, f"no answer within {READ_S:.0f} s"),
@@ -126,14 +158,14 @@ class Remote:
         self._token = token
         self._shown = urlsplit(self._base).netloc
         self._connections = connections
-        self._proxies = requests.utils.get_environ_proxies(self._base, no_proxy=None)
         self._verify = _verification(self._base)
         self._fixed = {"User-Agent": f"transcriptd/{__version__}", "Accept-Encoding": "identity"}
-        self._pool: urllib3.HTTPConnectionPool | None = None
+        self._way: _Way | None = None
         self._timeout = urllib3.Timeout(connect=CONNECT_S, read=READ_S)
         self._pool_lock = threading.Lock()
-        # What stands in the request line: all of the address where a proxy has to know it.
-        self._prefix = urlsplit(self._base).path
+        self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._date: tuple[str | None, float] = None, 0.0
+        """What the server's clock said last, and when in monotonic time."""
 
     def send(self, request: Request) -> RawReply:
         """Raises Unreachable when no whole answer comes back, Unauthorized when there is no token to send."""
@@ -141,10 +173,13 @@ class Remote:
         body = request.body or b""
         size = body.size if isinstance(body, LongBody) else len(body)
         headers["Content-Length"] = str(size)
+        through = ""
         try:
-            response = self._open_pool().urlopen(
+            way = self._find_way()
+            through = " through the proxy" if way.proxied else ""
+            response = way.pool.urlopen(
                 request.method,
-                self._prefix + request.path,
+                way.prefix + request.path,
                 body=body if isinstance(body, bytes) and size <= _WRITE_BYTES else _Pieces(body),  # type: ignore[arg-type]
                 headers=headers,
                 redirect=False,
@@ -162,15 +197,34 @@ class Remote:
             OSError,
             _TooSlow,
         ) as exc:
-            raise Unreachable(f"{self._shown} can't be reached: {_reason(exc)}") from exc
+            raise Unreachable(f"{self._shown} can't be reached{through}: {_reason(exc, self._clock_words)}") from exc
+        self._date = response.headers.get("Date"), time.monotonic()
+        if response.status == _PROXY_WANTS_LOGIN:
+            raise Unreachable(f"{self._shown} can't be reached: the proxy asks for a user and password")
         return RawReply(response.status, {name.lower(): value for name, value in response.headers.items()}, answer)
 
     def close(self) -> None:
         """Drops pooled connections; those in use end with their request. The next request opens new ones."""
         with self._pool_lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+            dropped, self._way = self._way, None
+        if dropped is not None:
+            dropped.pool.close()
+
+    def cut(self) -> None:
+        """Breaks every connection, those in use too: their requests end as unreachable now, instead of waiting for an
+        answer to a machine that slept, or to an address that is ours no more."""
+        self.close()
+        with self._pool_lock:
+            in_use = list(self._sockets)
+        for one in in_use:
+            plain = getattr(one, "socket", one)  # of TLS inside of TLS
+            with contextlib.suppress(OSError):  # it has ended by itself
+                # Not an SSLSocket's own way, which forgets its TLS while another thread reads.
+                socket.socket.shutdown(plain, socket.SHUT_RDWR)
+
+    def _note_socket(self, made: Any) -> None:
+        with self._pool_lock:
+            self._sockets.add(made)
 
     def _find_token(self) -> str:
         token = self._token()
@@ -182,28 +236,57 @@ class Remote:
             )
         return token
 
-    def _open_pool(self) -> urllib3.HTTPConnectionPool:
+    def _find_way(self) -> "_Way":
         with self._pool_lock:
-            if self._pool is None:
-                self._pool = self._make_pool()
-            return self._pool
+            if self._way is None:
+                self._way = self._make_way()
+            return self._way
 
-    def _make_pool(self) -> urllib3.HTTPConnectionPool:
+    def _make_way(self) -> "_Way":
         adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=self._connections)
         to_base = requests.Request("GET", self._base).prepare()
-        pool = adapter.get_connection_with_tls_context(to_base, self._verify, proxies=self._proxies)
+        # Asked anew with each pool: on macOS and Windows the proxy changes with the network.
+        proxies = requests.utils.get_environ_proxies(self._base, no_proxy=None)
+        try:
+            pool = adapter.get_connection_with_tls_context(to_base, self._verify, proxies=proxies)
+        except (TypeError, ValueError, urllib3.exceptions.HTTPError):
+            # Whatever falls over the proxy's address. Not `from` it: its text may hold the proxy's password.
+            raise requests.exceptions.InvalidProxyURL from None
         assert isinstance(pool, urllib3.HTTPConnectionPool)  # noqa: S101 - both kinds are; the stubs know less
         adapter.cert_verify(pool, self._base, self._verify, None)  # type: ignore[no-untyped-call]
-        if adapter.request_url(to_base, self._proxies).startswith("http"):
-            self._prefix = self._base
-        pool.ConnectionCls = _TlsConnection if isinstance(pool, urllib3.HTTPSConnectionPool) else _Connection
-        return pool
+        pool.conn_kw["note_socket"] = self._note_socket
+        pool.ConnectionCls = _patient(pool.ConnectionCls)
+        names_all = adapter.request_url(to_base, proxies).startswith("http")
+        prefix = self._base if names_all else urlsplit(self._base).path
+        return _Way(pool, prefix, requests.utils.select_proxy(self._base, proxies) is not None)
+
+    def _clock_words(self) -> str:
+        """What this machine's clock says, and how that compares with what the server's said."""
+        now_s = time.time()
+        today = datetime.fromtimestamp(now_s, UTC).date()
+        header, at_s = self._date
+        told_s = parse_http_date(header or "")
+        if told_s is None:
+            return f"{today}, if this machine's clock is right"
+        apart_s = now_s - (told_s + time.monotonic() - at_s)
+        if abs(apart_s) < _CLOCKS_APART_S:
+            return f"{today}"
+        way = "ahead of" if apart_s > 0 else "behind"
+        return f"{today}, but this machine's clock is {abs(apart_s) / 86_400:.1f} days {way} the server's"
 
     def _read(self, response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
         body = response.read(limit + 1, decode_content=True)
         if len(body) > limit:
             raise Unreachable(f"{self._shown} answers with more than {limit} bytes, which is not this protocol")
         return body
+
+
+class _Way(NamedTuple):
+    """`prefix`: what stands in the request line before the path; all of the address where a proxy has to know it."""
+
+    pool: urllib3.HTTPConnectionPool
+    prefix: str
+    proxied: bool
 
 
 class _Pieces:
@@ -225,5 +308,10 @@ def _verification(url: str) -> bool | str:
     return merged["verify"] or True
 
 
-def _reason(exc: BaseException) -> str:
+def _reason(exc: BaseException, clock_words: Callable[[], str]) -> str:
+    inner = exc.args[0] if isinstance(exc, urllib3.exceptions.SSLError) and exc.args else exc
+    exc = inner if isinstance(inner, ssl.SSLError) else exc
+    if isinstance(exc, ssl.SSLCertVerificationError) and exc.verify_code in _CERTIFICATE_WORDS:
+        words = _CERTIFICATE_WORDS[exc.verify_code]
+        return words.format(clock=clock_words()) if "{clock}" in words else words
     return next(words for kind, words in _REASONS if isinstance(exc, kind))

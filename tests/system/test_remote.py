@@ -383,7 +383,7 @@ def test_a_name_that_nobody_knows_is_no_connection(monkeypatch: pytest.MonkeyPat
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    assert "no connection" in failure("http://transcripts.example").message
+    assert "its name has no address, or DNS does not answer" in failure("http://transcripts.example").message
 
 
 def test_a_black_hole_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
