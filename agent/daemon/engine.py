@@ -30,6 +30,7 @@ from agent.core.wire import (
     Unavailable,
 )
 from agent.daemon.audits import Audits
+from agent.daemon.beginning import Beginning
 from agent.daemon.facts import SessionFacts
 from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal, Store
@@ -78,6 +79,9 @@ LIVE_S = 60.0
 LIVE_BYTES = 256 << 10
 """A stream that changed this lately, by not more than this, goes before others."""
 
+WAKE_SPREAD_S = 2.0
+"""What waited tries again within this time after a wake-up, not all at once."""
+
 NO_SUBAGENTS = "this server takes main transcripts only"
 NO_FILES = "this server takes no side files"
 WITHOUT_SESSION = "its transcript is not sent"
@@ -105,6 +109,10 @@ class Vanished(NamedTuple):
     gone: Sequence[Gone]
 
 
+class Woken(NamedTuple):
+    """The machine slept, its clock was set, or it has another network: what waited for a time need not any more."""
+
+
 class Retry(NamedTuple):
     """Somebody asks to try again, with new credentials or settings or network: everything, or the named sessions."""
 
@@ -117,7 +125,7 @@ class Requeued(NamedTuple):
     session_id: str
 
 
-Input = Observed | Vanished | Retry | Requeued | Outcome | Held | NotHeld | LetGo
+Input = Observed | Vanished | Woken | Retry | Requeued | Outcome | Held | NotHeld | LetGo
 
 
 class Engine:
@@ -146,7 +154,6 @@ class Engine:
         self._moved: set[TrackKey] = set()
         """Streams of which something was sent since the audit log last told of it."""
         self._timers: Timers[TrackKey | str] = Timers()
-        self._began_at_s = 0.0
         monotonic_s = world.monotonic_s
         self.gates = Gates(destinations, world, self._probe, self._set_timer)
         self.journal = Journal(store, self._row, world.now_s, monotonic_s)
@@ -155,8 +162,9 @@ class Engine:
         self.keeper = Keeper(
             self.tracks, self.gates, self.journal, dispatch_held, monotonic_s=monotonic_s, limit_bytes=limits.kept_bytes
         )
+        self._beginning = Beginning(self.journal, world, backlog=limits.backlog)
         self.sightings = Sightings(
-            self.tracks, self.gates, self.keeper, self.journal, self, is_history=self._is_history
+            self.tracks, self.gates, self.keeper, self.journal, self, is_history=self._beginning.is_history
         )
         self.audits = Audits(self.tracks, world, limits.audit_interval_s)
 
@@ -164,7 +172,6 @@ class Engine:
 
     def start(self) -> None:
         """Takes up what the store remembers and asks each destination what it offers."""
-        self._began_at_s = float(self.journal.settle("began_at_s", repr(self._world.now_s())))
         shared: dict[str, str] = {}  # ids recur in every table; here they become one
         self.facts.load(self._store, shared)
         for name, stream, ordinal, status in self._store.tombstones():
@@ -174,6 +181,7 @@ class Engine:
                 session_id, subpath = row.stream
                 key = TrackKey(self.gates[row.destination].name, shared.setdefault(session_id, session_id), subpath)
                 self._remember(key, row)
+        self._beginning.find(track.mtime_ns for track in self.tracks.values())
         for orphan in self.keeper.load(self._found_held):
             self.sightings.find_orphan(orphan)
         self.gates.open()
@@ -205,6 +213,8 @@ class Engine:
             case Vanished():
                 for gone in event.gone:
                     self.sightings.lose(gone)
+            case Woken():
+                self._wake()
             case Retry():
                 self._retry(event.sessions)
             case Requeued():
@@ -246,9 +256,6 @@ class Engine:
         return any(track.state is State.SETTLING for track in self.tracks.values())
 
     # --- what the disk says -----------------------------------------------------------------------------------
-
-    def _is_history(self, seen: Observation) -> bool:
-        return not self._limits.backlog and seen.mtime_ns < self._began_at_s * 1e9
 
     def observe_at(self, key: TrackKey, seen: Observation, live: bool) -> None:
         """A look at the file that stands for a stream."""
@@ -472,8 +479,7 @@ class Engine:
                 delay = retry_delay_s(track.attempts, self._world.chance)
                 delay = track.wished_s if track.wished_s is not None else delay
                 track.wished_s = None
-                track.retry_at_s = self._world.now_s() + delay
-                self._set_timer(key, track.timer, delay)
+                self._wait(key, track, delay)
             case Action.REALIGN:
                 destination = self.gates[key.destination]
                 stones = self._tombstones.get(key, {})
@@ -609,6 +615,19 @@ class Engine:
             if track.state is State.REFUSED:
                 self.journal.note_audit(key, AuditKind.REQUEUED, track.reason)
             self.apply(key, track, Event.RETRY)
+
+    def _wake(self) -> None:
+        """Nothing that was refused is revived: sleep is no reason for a server to think otherwise."""
+        self._beginning.find(track.mtime_ns for track in self.tracks.values())
+        self.gates.ask_again()
+        for key, track in self.tracks.items():
+            if track.state is State.WAITING:
+                track.timer += 1
+                self._wait(key, track, self._world.chance() * WAKE_SPREAD_S)
+
+    def _wait(self, key: TrackKey, track: Track, delay_s: float) -> None:
+        track.retry_at_s = self._world.now_s() + delay_s
+        self._set_timer(key, track.timer, delay_s)
 
     # --- writing ----------------------------------------------------------------------------------------------
 

@@ -57,8 +57,9 @@ class Gates:
             self._do(one, Step.PROBE)
 
     def ask_again(self) -> None:
-        """Something is new that may help: token, settings, network, somebody's wish."""
+        """Something is new that may help: token, settings, network, somebody's wish. Failures so far count little."""
         for one in self:
+            one.attempts = min(one.attempts, 1)
             self._signal(one, Signal.CHANGED)
 
     def time_came(self, name: str, number: int) -> None:

@@ -24,13 +24,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from apscheduler.schedulers.background import BackgroundScheduler
-
 from agent import __version__
 from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, is_loopback
 from agent.core.wire import Unavailable
-from agent.daemon.engine import Engine, Input, Observed, Requeued, Retry, Vanished
+from agent.daemon.engine import Engine, Input, Observed, Requeued, Retry, Vanished, Woken
 from agent.daemon.hints import Hints
 from agent.daemon.holding import find_held, hold
 from agent.daemon.pusher import Pusher
@@ -50,6 +48,7 @@ from agent.daemon.tasks import (
     Unreadable,
     destination_of,
 )
+from agent.daemon.ticks import Ticks
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Limits, World
 from agent.errors import DiskError, NotRunning
@@ -57,6 +56,7 @@ from agent.providers import PROVIDERS
 from agent.system.clock import Clock, SystemClock
 from agent.system.files import read_text
 from agent.system.keeping import KeptFiles
+from agent.system.network import WayOut, read_way_out
 from agent.system.paths import Paths, make_private_folder
 from agent.system.remote import Remote
 from agent.system.spool import Spool
@@ -115,7 +115,9 @@ class Daemon:
         paths: Paths,
         tokens: TokenSource,
         environment: Mapping[str, str],
+        *,
         clock: Clock | None = None,
+        way_out: Callable[[], WayOut] = read_way_out,
     ) -> None:
         clock = clock or SystemClock()
         make_private_folder(paths.state)
@@ -167,9 +169,7 @@ class Daemon:
             monotonic_s=clock.monotonic_s,
         )
         self._watcher = Watcher(self._looks.put)
-        self._scheduler = BackgroundScheduler(
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}, timezone="UTC"
-        )
+        self._ticks = Ticks(clock, way_out, self._woken)
         self._threads: list[threading.Thread] = []
         self._engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
 
@@ -197,8 +197,7 @@ class Daemon:
     def stop(self) -> None:
         """Finishes or abandons the requests in flight and writes what is known."""
         self._stopping.set()
-        if self._scheduler.running:
-            self._scheduler.shutdown(wait=False)
+        self._ticks.stop()
         self._watcher.stop()
         self._looks.put(None)
         self._held_tasks.put(None)
@@ -361,11 +360,20 @@ class Daemon:
 
     def _schedule(self) -> None:
         settings = self._settings
-        every = self._scheduler.add_job
-        every(lambda: self._looks.put(self._pass), "interval", seconds=settings.push.interval_s)
-        every(self.request_scan, "interval", seconds=settings.watch.scan_interval_s)
-        every(self._poll, "interval", seconds=settings.watch.poll_interval_s)
-        self._scheduler.start()
+        self._ticks.every(settings.push.interval_s, lambda: self._looks.put(self._pass))
+        self._ticks.every(settings.watch.scan_interval_s, self.request_scan)
+        self._ticks.every(settings.watch.poll_interval_s, self._poll)
+        self._ticks.start()
+
+    def _woken(self, why: str) -> None:
+        """Connections from before are dead without knowing it, waits were meant for another time, and change notices
+        may be lost."""
+        log.info("%s: trying again", why)
+        for remote in self._remotes.values():
+            remote.cut()
+        self._inbox.put(Woken())
+        self._looks.put(self._ensure_watches)
+        self.request_scan()
 
     def _poll(self) -> None:
         """Where the system gives no change notices, a full look takes their place."""
