@@ -96,10 +96,11 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def agent(home: Path) -> Iterator[subprocess.Popen[str]]:
-    """`transcriptd run`, its log on the pipe `stdout`; killed at the end of the block if it still runs."""
+def agent(home: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
+    """`transcriptd run`, its log on the pipe `stdout`; killed at the end of the block if it still runs. `more` goes
+    into its environment."""
     made = subprocess.Popen(
-        [*PROGRAM, "run"], env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*PROGRAM, "run"], env=environment(home, **more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
         yield made
