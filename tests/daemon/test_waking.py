@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.lifecycle import Condition, State
-from agent.core.wire import Request
+from agent.core.wire import RawReply, Request
 from agent.daemon import ticks as ticks_module
 from agent.daemon.engine import WAKE_SPREAD_S, Woken
 from agent.daemon.ticks import LOOK_S, Ticks, _Every
@@ -109,6 +109,23 @@ def test_a_network_that_comes_seconds_after_waking_is_taken_within_ten(
     down = False
     assert synced_after(laptop) <= 10.0
     assert laptop.told[-1] == "the way to the network is another one"
+
+
+def test_a_network_that_nobody_sees_coming_after_a_wake_up_is_found_by_trying(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    """The first question after waking came too early, and our address is what it was: failures from before the sleep
+    must not make the next try minutes away."""
+    down = True
+    laptop = Laptop(make_agent(ScriptedServer(receiver, lambda _: no_answer() if down else None)))
+    laptop.agent.append("s", lines(1))
+    laptop.agent.look()
+    laptop.live_for(2 * HOUR_S)
+    laptop.sleep(HOUR_S)
+    laptop.live_for(LOOK_S + 3)
+    assert laptop.agent.state("s") is State.DUE
+    down = False
+    assert synced_after(laptop) <= 10.0
 
 
 def test_a_stream_that_waited_by_itself_tries_again_soon_but_not_all_at_once(
@@ -217,14 +234,14 @@ def test_a_date_to_come_back_at_is_one_of_the_servers_clock(
     headers = {"date": theirs.strftime(form), "retry-after": (theirs + timedelta(seconds=90)).strftime(form)}
     busy = True
 
-    def script(request: Request) -> object:
+    def script(request: Request) -> RawReply | None:
         nonlocal busy
         if busy and is_append(request):
             busy = False
             return reply(503, headers=headers)
         return None
 
-    agent = make_agent(ScriptedServer(receiver, script))  # type: ignore[arg-type]  # a RawReply or None
+    agent = make_agent(ScriptedServer(receiver, script))
     agent.clock.wall_s = theirs.timestamp() + ours_s
     agent.append("s", lines(1))
     agent.look()
@@ -237,12 +254,16 @@ def test_a_date_to_come_back_at_is_one_of_the_servers_clock(
 def test_a_server_that_says_at_once_is_not_asked_without_end(
     wish: str, make_agent: Make, lines: Lines, receiver: AsgiServer
 ) -> None:
-    server = ScriptedServer(receiver, lambda _: reply(503, headers={"retry-after": wish}))
+    def busy(_: Request) -> RawReply:
+        assert len(server.requests) < 60
+        return reply(503, headers={"retry-after": wish})
+
+    server = ScriptedServer(receiver, busy)
     agent = make_agent(server)
     agent.append("s", lines(1))
     agent.look()
     agent.live_for(HOUR_S)
-    assert len(server.requests) < 60
+    assert agent.destination.condition is Condition.OFFLINE
 
 
 # --- the first start, for those who do not want their history sent ---------------------------------------------------
