@@ -219,7 +219,7 @@ class Remote:
         for one in in_use:
             plain = getattr(one, "socket", one)  # of TLS inside of TLS
             with contextlib.suppress(OSError):  # it has ended by itself
-                # Not an SSLSocket's own way, which forgets its TLS while another thread reads.
+                # Not an SSLSocket's own, which drops TLS first: who sends just then would send in the open.
                 socket.socket.shutdown(plain, socket.SHUT_RDWR)
 
     def _note_socket(self, made: Any) -> None:

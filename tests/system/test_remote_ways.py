@@ -159,6 +159,21 @@ def test_what_hangs_ends_at_once_when_connections_are_cut(encrypted: bool, start
     assert server.connections == 2
 
 
+def test_cutting_never_takes_tls_off_a_connection_that_is_in_use() -> None:
+    """`SSLSocket.shutdown` does, before it ends the connection; another thread might be about to send the token."""
+
+    class Wrapped(socket.socket):
+        def shutdown(self, how: int) -> None:
+            raise AssertionError("the socket's own way was taken")
+
+    ours, theirs = socket.socketpair()
+    with Wrapped(fileno=ours.detach()) as wrapped, theirs, remote_to("http://127.0.0.1:1") as remote:
+        remote._note_socket(wrapped)
+        remote.cut()
+        theirs.settimeout(5)
+        assert theirs.recv(1) == b""
+
+
 def test_cutting_idle_connections_makes_the_next_request_open_a_new_one() -> None:
     with serving(sends(plain())) as server, remote_to(server.url) as remote:
         remote.cut()
@@ -168,7 +183,11 @@ def test_cutting_idle_connections_makes_the_next_request_open_a_new_one() -> Non
     assert server.connections == 2
 
 
-def test_cutting_while_many_send_leaves_every_thread_with_an_answer_or_an_error() -> None:
+@pytest.mark.parametrize("encrypted", [False, True], ids=["http", "https"])
+def test_cutting_while_many_send_leaves_every_thread_with_an_answer_or_an_error(
+    encrypted: bool, trusted: Authority
+) -> None:
+    tls = trusted.issue().server_context() if encrypted else None
     ended: list[str] = []
 
     def work() -> None:
@@ -178,7 +197,7 @@ def test_cutting_while_many_send_leaves_every_thread_with_an_answer_or_an_error(
             except Unreachable as exc:
                 ended.append(type(exc).__name__)
 
-    with serving(sends(plain())) as server, remote_to(server.url) as remote:
+    with serving(sends(plain()), tls=tls) as server, remote_to(server.url) as remote:
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
             thread.start()
