@@ -79,6 +79,37 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Patient(self.fp.detach()))
 
 
+class _Sockets:
+    """What is open now. `cuts` counts how often all of it was broken."""
+
+    def __init__(self) -> None:
+        self.cuts = 0
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def add(self, made: Any, cuts: int) -> None:
+        """`cuts` as it was before `made` began to connect: what was cut meanwhile concerns it too."""
+        with self._lock:
+            self._open.add(made)
+            is_void = cuts != self.cuts
+        if is_void:
+            _break(made)
+
+    def cut(self) -> None:
+        with self._lock:
+            self.cuts += 1
+            found = list(self._open)
+        for one in found:
+            _break(one)
+
+
+def _break(one: Any) -> None:
+    plain = getattr(one, "socket", one)  # of TLS inside of TLS
+    with contextlib.suppress(OSError):  # it has ended by itself
+        # Not an SSLSocket's own, which drops TLS first: who sends just then would send in the open.
+        socket.socket.shutdown(plain, socket.SHUT_RDWR)
+
+
 class _SendsPatiently:
     """While urllib3 sends, the time for connecting is in force. A server that is busy may take as long as it may for
     its answer."""
@@ -86,14 +117,15 @@ class _SendsPatiently:
     sock: Any
     timeout: Any
 
-    def __init__(self, *args: Any, note_socket: Callable[[Any], None], **named: Any) -> None:
+    def __init__(self, *args: Any, sockets: "_Sockets", **named: Any) -> None:
         super().__init__(*args, **named)
-        self._note_socket = note_socket
+        self._sockets = sockets
 
     def connect(self) -> None:
+        cuts = self._sockets.cuts
         super().connect()  # type: ignore[misc]  # of the connection that this is mixed into
         self.sock.settimeout(READ_S)
-        self._note_socket(self.sock)
+        self._sockets.add(self.sock, cuts)
 
     def request(self, *args: Any, **named: Any) -> None:
         if self.sock is not None:
@@ -163,7 +195,7 @@ class Remote:
         self._way: _Way | None = None
         self._timeout = urllib3.Timeout(connect=CONNECT_S, read=READ_S)
         self._pool_lock = threading.Lock()
-        self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._sockets = _Sockets()
         self._date: tuple[str | None, float] = None, 0.0
         """What the server's clock said last, and when in monotonic time."""
 
@@ -214,17 +246,7 @@ class Remote:
         """Breaks every connection, those in use too: their requests end as unreachable now, instead of waiting for an
         answer to a machine that slept, or to an address that is ours no more."""
         self.close()
-        with self._pool_lock:
-            in_use = list(self._sockets)
-        for one in in_use:
-            plain = getattr(one, "socket", one)  # of TLS inside of TLS
-            with contextlib.suppress(OSError):  # it has ended by itself
-                # Not an SSLSocket's own, which drops TLS first: who sends just then would send in the open.
-                socket.socket.shutdown(plain, socket.SHUT_RDWR)
-
-    def _note_socket(self, made: Any) -> None:
-        with self._pool_lock:
-            self._sockets.add(made)
+        self._sockets.cut()
 
     def _find_token(self) -> str:
         token = self._token()
@@ -254,7 +276,7 @@ class Remote:
             raise requests.exceptions.InvalidProxyURL from None
         assert isinstance(pool, urllib3.HTTPConnectionPool)  # noqa: S101 - both kinds are; the stubs know less
         adapter.cert_verify(pool, self._base, self._verify, None)  # type: ignore[no-untyped-call]
-        pool.conn_kw["note_socket"] = self._note_socket
+        pool.conn_kw["sockets"] = self._sockets
         pool.ConnectionCls = _patient(pool.ConnectionCls)
         names_all = adapter.request_url(to_base, proxies).startswith("http")
         prefix = self._base if names_all else urlsplit(self._base).path

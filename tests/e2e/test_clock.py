@@ -171,6 +171,8 @@ def test_an_agent_that_was_stopped_leaves_what_hangs_and_delivers(
         with agent(home.folder) as working:
             read_until(working, "transcriptd is running")
             written = home.write("stopped")
+            while not relay.connections:
+                time.sleep(0.01)  # until the first request is on its way
             working.send_signal(signal.SIGSTOP)
             with pytest.raises(subprocess.TimeoutExpired):
                 working.wait(timeout=LATE_S + LOOK_S + 3.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3.util.connection
 
 from agent.core.wire import Request
 from agent.errors import Unreachable
@@ -168,10 +169,28 @@ def test_cutting_never_takes_tls_off_a_connection_that_is_in_use() -> None:
 
     ours, theirs = socket.socketpair()
     with Wrapped(fileno=ours.detach()) as wrapped, theirs, remote_to("http://127.0.0.1:1") as remote:
-        remote._note_socket(wrapped)
+        remote._sockets.add(wrapped, 0)
         remote.cut()
         theirs.settimeout(5)
         assert theirs.recv(1) == b""
+
+
+def test_what_was_just_connecting_is_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine went to sleep between a connection's first packet and its first request."""
+    connect = urllib3.util.connection.create_connection
+
+    def cut_first(*args: Any, **named: Any) -> socket.socket:
+        made = connect(*args, **named)
+        remote.cut()
+        return made
+
+    with serving(hangs(threading.Event())) as server, remote_to(server.url) as remote:
+        with monkeypatch.context() as patched:
+            patched.setattr(urllib3.util.connection, "create_connection", cut_first)
+            waiting = Waiting(remote)
+            assert waiting.ends_within(5)
+            assert isinstance(waiting.error, Unreachable)
+        assert remote.send(GET).status == 200
 
 
 def test_cutting_idle_connections_makes_the_next_request_open_a_new_one() -> None:
