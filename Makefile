@@ -35,7 +35,7 @@ bench: $(VENV)/.dev ## the yardsticks
 
 reliability: $(VENV)/.dev ## the attacks on the promises, and docs/reliability.md anew
 	@results=$$(mktemp) && trap 'rm -f "$$results"' EXIT && \
-	TRANSCRIPTD_RELIABILITY="$$results" $(BIN)/python -m pytest tests/simulation tests/faults tests/receiver tests/contracts $(ARGS) && \
+	TRANSCRIPTD_RELIABILITY="$$results" $(BIN)/python -m pytest tests/simulation tests/faults tests/receiver tests/contracts tests/daemon tests/e2e/test_network.py tests/e2e/test_clock.py $(ARGS) && \
 	$(BIN)/python -m tests.reliability "$$results"
 
 e2e: wheel ## the built wheel and real processes
