@@ -78,6 +78,11 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def _raise_for_defect(daemon: "Daemon") -> None:
+    if daemon.failed.is_set():
+        raise MachineError("the engine stopped because of a defect in transcriptd; its place is in the log")
+
+
 @click.command()
 def run() -> None:
     """Run the agent in the foreground; what a service manager starts. Ends on SIGTERM or Ctrl-C."""
@@ -89,8 +94,7 @@ def run() -> None:
     with stop_signals() as stop, running_daemon(settings, paths, EnvironmentTokens(environment())) as daemon:
         logging.getLogger(__name__).info("transcriptd is running")
         while not stop.wait(1.0):
-            if daemon.failed.is_set():
-                raise MachineError("the engine stopped because of a defect in transcriptd; its place is in the log")
+            _raise_for_defect(daemon)
         logging.getLogger(__name__).info("stopping")
 
 
@@ -156,6 +160,7 @@ def _push_here(paths: Paths, again: Sequence[str] = ()) -> "Status":
     with stop_signals() as stop, running_daemon(settings, paths, tokens, watch=False) as daemon:
         daemon.request_retry(again)
         while not stop.is_set() and (not daemon.full_scans or daemon.ask(lambda engine: engine.is_busy())):
+            _raise_for_defect(daemon)
             stop.wait(_LOOK_S)
         around = daemon.surroundings()
         return daemon.ask(lambda engine: report(engine, around))

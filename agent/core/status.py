@@ -60,7 +60,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 class Status(msgspec.Struct, frozen=True):
     """`running` False: nobody is at work, and this is what the state remembers. `problems` have the two parts of an
-    error: what is wrong, and the next command."""
+    error: what is wrong, and the next command. `unread`: folders and files that could not be looked into."""
 
     schema: int
     version: str
@@ -72,14 +72,15 @@ class Status(msgspec.Struct, frozen=True):
     watching: Sequence[str] = ()
     polling: Sequence[str] = ()
     held_back: int = 0
+    unread: int = 0
     oldest_unsent_s: float | None = None
     problems: Sequence[tuple[str, str]] = ()
 
     @property
     def synced(self) -> bool:
-        """Nothing waits, and nothing was refused."""
+        """Nothing waits, nothing was refused, and nothing is there that could not be looked at."""
         fine = {State.SYNCED, State.GONE, State.PRIVATE}
-        return all(state in fine or not number for state, number in self.counts.states.items())
+        return not self.unread and all(state in fine or not number for state, number in self.counts.states.items())
 
 
 def count_streams(lines: Sequence[StreamLine]) -> Counts:

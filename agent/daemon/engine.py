@@ -65,6 +65,7 @@ from agent.daemon.tasks import (
 from agent.daemon.timers import Due, Timers
 from agent.daemon.tracks import DestinationState, Track
 from agent.daemon.world import Limits, World
+from agent.errors import DiskError
 from agent.system.state_db import TrackRow
 
 log = logging.getLogger(__name__)
@@ -172,6 +173,17 @@ class Engine:
 
     def start(self) -> None:
         """Takes up what the store remembers and asks each destination what it offers."""
+        try:
+            self._take_up()
+        except DiskError as exc:
+            self.journal.note_trouble(exc)  # what was not read is asked of the servers
+        self._beginning.find(track.mtime_ns for track in self.tracks.values())
+        for orphan in self.keeper.load(self._found_held):
+            self.sightings.find_orphan(orphan)
+        self.gates.open()
+        self.tick()
+
+    def _take_up(self) -> None:
         shared: dict[str, str] = {}  # ids recur in every table; here they become one
         self.facts.load(self._store, shared)
         for name, stream, ordinal, status in self._store.tombstones():
@@ -181,11 +193,6 @@ class Engine:
                 session_id, subpath = row.stream
                 key = TrackKey(self.gates[row.destination].name, shared.setdefault(session_id, session_id), subpath)
                 self._remember(key, row)
-        self._beginning.find(track.mtime_ns for track in self.tracks.values())
-        for orphan in self.keeper.load(self._found_held):
-            self.sightings.find_orphan(orphan)
-        self.gates.open()
-        self.tick()
 
     def _remember(self, key: TrackKey, row: TrackRow) -> None:
         state, cursor = State(row.state), row.cursor

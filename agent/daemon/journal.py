@@ -103,7 +103,7 @@ class Journal:
         try:
             return self._store.settle(key, value)
         except DiskError as exc:
-            self._failed(exc)
+            self.note_trouble(exc)
             return value
 
     def next_write_s(self) -> float | None:
@@ -127,7 +127,7 @@ class Journal:
                 self._store.prune_audit(self._now_s() - AUDIT_KEPT_S, AUDIT_ROWS)
                 self._prune_at_s = self._written_at_s + _PRUNE_S
         except DiskError as exc:
-            self._failed(exc)
+            self.note_trouble(exc)
             self._wait_s = COOL_DOWN_FIRST_S
             return
         if self.trouble:
@@ -153,7 +153,7 @@ class Journal:
         lists = (self._tombstones, self._metas, self._audit)
         return (self._changed, *lists, self._sessions, self._kept, self._let_go)
 
-    def _failed(self, exc: DiskError) -> None:
+    def note_trouble(self, exc: DiskError) -> None:
         if not self.trouble:
             log.warning("%s; delivery goes on, progress is kept in memory", exc.message)
         self.trouble = exc.message

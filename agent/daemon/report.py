@@ -32,6 +32,7 @@ class Surroundings(NamedTuple):
     since_s: float
     watching: tuple[str, ...]
     polling: tuple[str, ...]
+    unread: int
     problems: tuple[tuple[str, str], ...]
     now_s: float = 0.0
     retention_s: Mapping[str, float] = {}
@@ -95,6 +96,7 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         watching=around.watching,
         polling=around.polling,
         held_back=len(engine.sightings.held_back),
+        unread=around.unread,
         oldest_unsent_s=oldest_unsent_s(lines),
         problems=[*around.problems, *_problems(engine, lines), *_about_to_be_lost(engine, around)],
     )

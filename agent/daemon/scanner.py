@@ -127,6 +127,9 @@ class Scanner:
                         pending.append(entry.path)
                     continue
                 seen.add(entry.path)
+                if entry.size < 0:
+                    self.unreadable[entry.path] = f"{entry.path} can't be looked at"
+                    continue
                 found = self._observe(root, entry)
                 if found is not None:
                     yield found

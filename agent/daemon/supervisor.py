@@ -51,7 +51,7 @@ from agent.daemon.tasks import (
 from agent.daemon.ticks import Ticks
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Limits, World
-from agent.errors import DiskError, NotRunning
+from agent.errors import DiskError, MachineError, NotRunning
 from agent.providers import PROVIDERS
 from agent.system.clock import Clock, SystemClock
 from agent.system.files import read_text
@@ -176,9 +176,17 @@ class Daemon:
     # --- life -------------------------------------------------------------------------------------------------
 
     def start(self, *, watch: bool = True) -> None:
-        """Begins with a full scan. Without `watch` nothing follows it unless asked."""
+        """Begins with a full scan. Without `watch` nothing follows it unless asked. Raises MachineError when the system
+        gives no threads; `stop` ends those that there are."""
         if self._store.note:
             log.warning("%s", self._store.note)
+        try:
+            self._start_threads(watch=watch)
+        except RuntimeError as exc:
+            raise MachineError("the system gives transcriptd no more threads", hint="ulimit -u") from exc
+        self.request_scan()
+
+    def _start_threads(self, *, watch: bool) -> None:
         self._engine_thread.start()
         self._start_thread("scanner", self._run_scanner)
         self._start_thread("keeper", self._run_keeper)
@@ -245,8 +253,9 @@ class Daemon:
 
     def surroundings(self) -> Surroundings:
         polling = tuple(self._watcher.refused)
-        problems = [(why, "") for why in self._scanner.unreadable.values()]
-        problems += [(f"{root}: {why}", "") for root, why in self._watcher.refused.items()]
+        unreadable = list(self._scanner.unreadable.values())
+        problems = [(why, "") for why in unreadable]
+        problems += [(f"{root}: {why}", "") for root, why in list(self._watcher.refused.items())]
         if self._scanner.unnamed:
             problems.append((f"{self._scanner.unnamed} files have names that are not UTF-8 and are left out", ""))
         if self._store.note:
@@ -256,7 +265,16 @@ class Daemon:
         unwatched = self._watcher.missing | set(polling)
         watching = tuple(root.path for root in self._roots if root.path not in unwatched)
         retention_s = _find_retention_s(self._environment)
-        return Surroundings(os.getpid(), self.since_s, watching, polling, tuple(problems), self._now_s(), retention_s)
+        return Surroundings(
+            os.getpid(),
+            self.since_s,
+            watching,
+            polling,
+            len(unreadable),
+            tuple(problems),
+            self._now_s(),
+            retention_s,
+        )
 
     # --- threads ----------------------------------------------------------------------------------------------
 

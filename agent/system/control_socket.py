@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from agent.errors import AgentError, DiskError, NotRunning, RemoteProtocolError, UsageError
+from agent.errors import AgentError, DiskError, MachineError, NotRunning, RemoteProtocolError, UsageError
 
 PROTOCOL = 1
 MAX_LINE_BYTES = 1 << 20
@@ -24,6 +24,9 @@ IDLE_S = 30.0
 """A client that says nothing for this long is let go; ours say what they want at once."""
 
 MAX_CLIENTS = 32
+
+RETRY_S = 0.05
+"""Pause after a client could not be taken. Without it a system short of descriptors would be asked without end."""
 
 Method = Callable[[Mapping[str, Any]], Any]
 
@@ -36,18 +39,26 @@ class ControlServer:
         self._methods = methods
         self._token = secrets.token_hex(32) if tcp else None
         self._slots = threading.BoundedSemaphore(MAX_CLIENTS)
+        self._closed = threading.Event()
         try:
             self._socket = self._listen_tcp() if tcp else self._listen_unix()
         except OSError as exc:
             raise DiskError(f"control socket {address} can't be made: {exc.strerror or exc}") from exc
-        threading.Thread(target=self._accept, name="control", daemon=True).start()
+        try:
+            threading.Thread(target=self._accept, name="control", daemon=True).start()
+        except RuntimeError as exc:
+            self.close()
+            raise MachineError("the system gives no thread to answer commands", hint="ulimit -u") from exc
 
     def close(self) -> None:
+        """Never fails: a socket that stays behind on a disk that takes no changes is a dead one's."""
+        self._closed.set()
         # A blocked accept does not notice a close; a shutdown wakes it.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._address.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._address.unlink(missing_ok=True)
 
     def _listen_unix(self) -> socket.socket:
         """The daemon's lock is held by now, so a socket that lies here is a dead one's."""
@@ -76,15 +87,21 @@ class ControlServer:
         return listener
 
     def _accept(self) -> None:
-        while True:
+        while not self._closed.is_set():
             try:
                 client, _ = self._socket.accept()
             except OSError:
-                return
+                # Out of descriptors or memory, or a client that went away: the next one may fare better.
+                self._closed.wait(RETRY_S)
+                continue
             if not self._slots.acquire(blocking=False):
                 client.close()
                 continue
-            threading.Thread(target=self._serve, args=(client,), name="control client", daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(client,), name="control client", daemon=True).start()
+            except RuntimeError:  # no more threads
+                self._slots.release()
+                client.close()
 
     def _serve(self, client: socket.socket) -> None:
         # A client that goes away, drips or talks nonsense costs its own connection and nothing else.

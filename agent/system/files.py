@@ -1,5 +1,6 @@
 """Transcripts on disk, read only. No descriptor is kept open longer than one piece of work."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ _READ_BYTES = 1 << 20
 
 
 class Entry(NamedTuple):
-    """A name in a folder, links followed. Sizes in bytes, times in ns since 1970."""
+    """A name in a folder, links followed. Sizes in bytes, -1 where the system would not say; times in ns since 1970."""
 
     name: str
     path: str
@@ -42,6 +43,13 @@ class _OpenFile:
     ) -> None:
         self._file.close()
 
+    def _check_end(self) -> None:
+        """A read that ends too early must not look like a file that was cut: what was sent would seem to be gone."""
+        at, size = self._file.tell(), os.fstat(self._file.fileno()).st_size
+        if at < size and not self._file.read(1):
+            raise DiskError(f"{self._path} gives no more than {at} of its {size} bytes")
+        self._file.seek(at)
+
 
 class TranscriptFile(_OpenFile):
     """One file, open for reading. Every failure is a DiskError, or FileVanished when it is no longer there."""
@@ -60,12 +68,14 @@ class TranscriptFile(_OpenFile):
         try:
             self._file.seek(offset)
             data = self._file.read(count)
-            if not data or len(data) == count:
+            if len(data) == count:
                 return data
             parts, missing = [data], count - len(data)
             while missing and (data := self._file.read(missing)):
                 parts.append(data)
                 missing -= len(data)
+            if missing:
+                self._check_end()
             return b"".join(parts)
         except OSError as exc:
             raise _failed(self._path, exc) from exc
@@ -98,7 +108,10 @@ class LineSource(_OpenFile):
 
     def readline(self, limit: int, /) -> bytes:
         try:
-            return self._file.readline(limit)
+            line = self._file.readline(limit)
+            if not line:
+                self._check_end()
+            return line
         except OSError as exc:
             raise _failed(self._path, exc) from exc
 
@@ -113,7 +126,8 @@ def open_lines(path: str) -> LineSource:
 
 def list_folder(path: str) -> list[Entry]:
     """What stands in a folder: regular files and folders, in no order. A name that goes away meanwhile, a broken
-    link and anything that is neither are left out. Raises DiskError or FileVanished."""
+    link and anything that is neither are left out; one that the system does not want to tell about has size -1.
+    Raises DiskError or FileVanished."""
     found = []
     try:
         with os.scandir(path) as names:
@@ -131,8 +145,9 @@ def _look(one: os.DirEntry[str]) -> Entry | None:
         seen = one.stat()
         if os.name == "nt":
             seen = os.stat(one.path)  # the listing's sizes are stale and its inode 0 there
-    except OSError:
-        return None
+    except OSError as exc:
+        leads_nowhere = isinstance(exc, (FileNotFoundError, NotADirectoryError)) or exc.errno == errno.ELOOP
+        return None if leads_nowhere else Entry(one.name, one.path, False, -1, 0, 0, 0)
     return _entry(one.name, one.path, seen)
 
 

@@ -1,5 +1,6 @@
 """One daemon a home: a file lock that the system releases when its holder dies."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -16,22 +17,23 @@ class DaemonLock:
         self._lock = filelock.FileLock(path, mode=0o600)
 
     def acquire(self) -> None:
-        """Raises AlreadyRunning when another process holds it, DiskError when the file can't be made."""
+        """Raises AlreadyRunning when another process holds it, DiskError when the file can't be made. A full disk has
+        no room for the process id, and must not keep the daemon from running."""
         try:
             self._lock.acquire(timeout=0)
         except filelock.Timeout as exc:
             raise AlreadyRunning(f"another transcriptd{self._holder()} is at work", hint="transcriptd status") from exc
         except OSError as exc:
             raise DiskError(f"{self._path} can't be locked: {exc.strerror}") from exc
-        try:
+        with contextlib.suppress(OSError):
             self._pid_path().write_text(f"{os.getpid()}\n", encoding="ascii")
-        except OSError as exc:
-            self._lock.release()
-            raise DiskError(f"{self._pid_path()} can't be written: {exc.strerror}") from exc
 
     def release(self) -> None:
-        self._pid_path().unlink(missing_ok=True)
-        self._lock.release()
+        """Never fails: what stays behind on a disk that takes no changes is stale and known to be."""
+        with contextlib.suppress(OSError):
+            self._pid_path().unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._lock.release()
 
     def _pid_path(self) -> Path:
         return self._path.with_suffix(".pid")

@@ -21,7 +21,7 @@ from tests.simulation.world import SimulatedAgent
 
 
 def status_of(agent: SimulatedAgent) -> Status:
-    return report(agent.engine, Surroundings(1, agent.clock.now_s(), (), (), ()))
+    return report(agent.engine, Surroundings(1, agent.clock.now_s(), (), (), 0, ()))
 
 
 def run_all(agent: SimulatedAgent) -> None:

@@ -31,14 +31,48 @@ def test_a_piece_is_shorter_only_at_the_end(tmp_path: Path, offset: int, count: 
 def test_a_read_that_the_system_cuts_short_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Network file systems and signals give fewer bytes than asked."""
 
-    class Miserly(io.BytesIO):
+    class Miserly(io.FileIO):
         def read(self, count: int | None = -1, /) -> bytes:
             return super().read(min(count or 0, 3))
 
-    with TranscriptFile(write(tmp_path / "t", b"")) as file, monkeypatch.context() as patched:
-        patched.setattr(file, "_file", Miserly(b"0123456789"))
+    path = write(tmp_path / "t", b"0123456789")
+    with TranscriptFile(path) as file, Miserly(path) as miserly, monkeypatch.context() as patched:
+        patched.setattr(file, "_file", miserly)
         assert file.read_at(1, 8) == b"12345678"
         assert file.read_at(8, 8) == b"89"
+
+
+def test_a_read_that_ends_before_the_file_does_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look as if what was sent had been cut off."""
+
+    class Silent(io.FileIO):
+        def read(self, count: int | None = -1, /) -> bytes:
+            return b""
+
+        def readline(self, limit: int | None = -1, /) -> bytes:
+            return b""
+
+    path = write(tmp_path / "t", b"0123456789")
+    with TranscriptFile(path) as file, LineSource(path) as lines, Silent(path) as silent:
+        for one in (file, lines):
+            monkeypatch.setattr(one, "_file", silent)
+        with pytest.raises(DiskError, match="gives no more than 2 of its 10 bytes"):
+            file.read_at(2, 8)
+        with pytest.raises(DiskError, match="gives no more than 2 of its 10 bytes"):
+            lines.readline(100)
+        monkeypatch.undo()
+
+
+@needs_posix
+def test_what_may_not_be_looked_at_is_told_and_hides_nothing_else(tmp_path: Path) -> None:
+    """A folder that may be listed but not entered tells names and nothing more."""
+    with open_folder() as folder:
+        (folder / "closed").mkdir()
+        write(folder / "closed" / "t", b"x")
+        (folder / "closed").chmod(0o444)
+        with unprivileged():
+            assert [(one.name, one.size) for one in list_folder(str(folder / "closed"))] == [("t", -1)]
+        (folder / "closed").chmod(0o755)
 
 
 def test_the_end_moves_with_the_file(tmp_path: Path) -> None:

@@ -119,12 +119,13 @@ def test_a_folder_that_may_not_be_written_is_a_disk_error() -> None:
             DaemonLock(folder / "daemon.lock").acquire()
 
 
-def test_a_process_id_that_can_not_be_written_frees_the_lock_again(path: Path) -> None:
+def test_a_process_id_that_can_not_be_written_costs_its_mention_only(path: Path) -> None:
     path.with_suffix(".pid").mkdir()
-    failing = DaemonLock(path)  # kept: a lock that is collected is released anyway
-    with pytest.raises(DiskError, match=r"daemon\.pid can't be written"):
-        failing.acquire()
-    path.with_suffix(".pid").rmdir()
     lock = DaemonLock(path)
     lock.acquire()
+    with pytest.raises(AlreadyRunning, match=r"^another transcriptd is at work$"):
+        DaemonLock(path).acquire()
     lock.release()
+    again = DaemonLock(path)
+    again.acquire()
+    again.release()
