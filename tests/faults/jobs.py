@@ -1,0 +1,128 @@
+"""What the children of the fork server do."""
+
+import logging
+import os
+import resource
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import agent.cli.running
+import agent.daemon.journal
+from agent.cli.main import main as transcriptd
+from agent.cli.receiver import receiver as receiver_command
+from agent.cli.running import running_daemon, set_up_log
+from agent.core.lifecycle import State
+from agent.core.settings import Destination, Push, Settings, Watch
+from agent.daemon.engine import NO_SUBAGENTS
+from agent.daemon.supervisor import Daemon
+from agent.daemon.tracks import Track
+from agent.system.paths import paths_below
+from agent.system.tokens import FixedToken
+from tests.faults.crash_points import Point, install
+from tests.faults.scribe import Scribe
+
+TOKEN = "tsd_" + "faults" * 6
+PATIENCE_S = 10.0
+_LOOK_S = 0.002
+
+log = logging.getLogger(__name__)
+
+STOPPED_BY_A_DEFECT = 71
+NOT_SETTLED = 72
+
+
+def live(
+    *,
+    home: str,
+    url: str,
+    protocol: str,
+    projects: str,
+    name: str,
+    seed: int,
+    point: tuple[str, bool, int] | None,
+    rounds: int,
+    flush_s: float,
+    rewrites: bool,
+) -> int:
+    """A daemon's life, while its transcripts grow. 0 when it came to its end with nothing left to send."""
+    agent.daemon.journal.FLUSH_S = flush_s
+    settings = Settings(
+        (Destination(url, protocol=protocol),), Push(workers=3, coalesce_s=0.005), Watch((projects,), poll_interval_s=1)
+    )
+    set_up_log("warning")
+    scribe = Scribe(Path(projects), name, seed, rewrites=rewrites)
+    if point is not None:
+        install(Point(*point))
+    with running_daemon(settings, paths_below(Path(home)), FixedToken(TOKEN)) as daemon:
+        for number in range(rounds):
+            scribe.grow(3)
+            if number % 2:
+                daemon.request_scan()
+            _wait_until_quiet(daemon, 0.05)
+        if rounds:
+            return 0
+        daemon.request_push()
+        return STOPPED_BY_A_DEFECT if daemon.failed.is_set() else _settle(daemon)
+
+
+def _settle(daemon: Daemon) -> int:
+    """Until everything is sent, with a push now and then, as a person would."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        scans = daemon.full_scans
+        daemon.request_push()
+        _wait_until(lambda scans=scans: daemon.full_scans > scans, PATIENCE_S)
+        if _wait_until_quiet(daemon, 0.5):
+            return 0
+    states = daemon.ask(lambda engine: sorted({(str(one.state), one.reason) for one in engine.tracks.values()}))
+    log.error("not settled: %s", states)
+    return NOT_SETTLED
+
+
+def _wait_until_quiet(daemon: Daemon, most_s: float) -> bool:
+    def quiet() -> bool:
+        if daemon.failed.is_set():
+            os._exit(STOPPED_BY_A_DEFECT)
+        return daemon.ask(
+            lambda engine: not engine.is_busy() and all(_is_settled(one) for one in engine.tracks.values())
+        )
+
+    return _wait_until(quiet, most_s)
+
+
+def _is_settled(track: Track) -> bool:
+    return track.state is State.SYNCED or track.reason == NO_SUBAGENTS
+
+
+def _wait_until(condition: Any, most_s: float) -> bool:
+    deadline = time.monotonic() + most_s
+    never = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        never.wait(_LOOK_S)
+    return True
+
+
+def serve(*, data: str, port: int) -> int:
+    """`transcriptd receiver serve`; it says on stdout when it is ready."""
+    reads, writes = os.pipe()
+    os.write(writes, TOKEN.encode() + b"\n")
+    os.dup2(reads, 0)
+    receiver_command.main(["serve", "--port", str(port), "--data", data, "--token-stdin"], standalone_mode=False)
+    return 0
+
+
+def command(*, home: str, arguments: list[str], file_limit_bytes: int | None = None) -> int:
+    """`transcriptd` with these arguments. With a limit no file may become larger: a write that would is cut short, and
+    the next one fails."""
+    if file_limit_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit_bytes, file_limit_bytes))
+    os.environ.update(TRANSCRIPTD_HOME=home, TRANSCRIPTD_TOKEN=TOKEN)
+    agent.cli.running._LOOK_S = 0.01
+    sys.argv[1:] = arguments
+    transcriptd()
+    return 0
