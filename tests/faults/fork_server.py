@@ -32,7 +32,11 @@ class Child(NamedTuple):
     log: Path
 
     def said(self) -> str:
-        return self.log.read_text(errors="replace")
+        """Empty also when it died before it could open its log."""
+        try:
+            return self.log.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
 
 
 class Hangs(AssertionError):

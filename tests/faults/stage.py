@@ -48,7 +48,7 @@ class Stage:
         self._child = self.forks.start("tests.faults.jobs:serve", data=str(self._data), port=self.port)
         deadline = time.monotonic() + READY_S
         never = threading.Event()
-        while "receiver ready at" not in (said := self._child.said() if self._child.log.exists() else ""):
+        while "receiver ready at" not in (said := self._child.said()):
             assert time.monotonic() < deadline, said
             never.wait(0.002)
         self.port = int(said.split("receiver ready at ")[1].split()[0].rpartition(":")[2])
@@ -88,8 +88,8 @@ class Difference(NamedTuple):
         return f"{self.stream}: {len(self.expected)} lines here, {len(self.stored)} there"
 
 
-def compare(stage: Stage, projects: Path, tally: Tally, *, base: bool = False) -> list[Difference]:
-    """Notes one try, with the lines lost and repeated over all streams, and gives the streams that differ."""
+def compare(stage: Stage, projects: Path, tally: Tally, *, base: bool = False, tried: int = 1) -> list[Difference]:
+    """Notes what was tried, with the lines lost and repeated over all streams, and gives the streams that differ."""
     expected_all: list[bytes] = []
     stored_all: list[bytes] = []
     different = []
@@ -103,7 +103,9 @@ def compare(stage: Stage, projects: Path, tally: Tally, *, base: bool = False) -
                 different.append(Difference(stream, expected, stored))
                 expected_all += expected
                 stored_all += stored
-    tally.note_lines(expected_all, stored_all)
+    found = Tally("", "", "")
+    found.note_lines(expected_all, stored_all)
+    tally.note(tried, lost=found.lost, duplicated=found.duplicated)
     return different
 
 
