@@ -74,9 +74,9 @@ class Stage:
         assert found is not None
         return found
 
-    def heads(self, streams: list[StreamId]) -> dict[StreamId, Head]:
+    def head(self, stream: StreamId, generation: str | None) -> Head:
         with self.client() as client:
-            return {stream: head_of(client.send(head_request(stream))) for stream in streams}
+            return head_of(client.send(head_request(stream, generation)))
 
 
 class Difference(NamedTuple):

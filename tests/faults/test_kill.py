@@ -152,11 +152,15 @@ class Story:
         if state is None or self.base:
             return []
         try:
-            counts = {row.stream: row.cursor.entry_count for row in state.tracks() if row.cursor.entry_count}
+            believed = [(row.stream, row.cursor) for row in state.tracks() if row.cursor.entry_count]
         finally:
             state.close()
-        heads = self._stage.heads(list(counts))
-        return [(one, count, heads[one].entry_count) for one, count in counts.items() if heads[one].entry_count < count]
+        ahead = []
+        for stream, cursor in believed:
+            held = self._stage.head(stream, cursor.generation).entry_count
+            if held < cursor.entry_count:
+                ahead.append((stream, cursor.entry_count, held))
+        return ahead
 
 
 def test_every_crash_point_is_still_there() -> None:
