@@ -174,7 +174,7 @@ def _verify_at(destination: "Destination", lines: list[StreamLine], paths: Paths
     stones: dict[StreamId, dict[int, int]] = {}
     with remembered(paths) as store:
         for name, stream, ordinal, status in store.tombstones() if store else ():
-            if name == destination.name:
+            if name == destination.name and status:
                 stones.setdefault(stream, {})[ordinal] = status
     try:
         subjects = [Subject(StreamId(line.session_id, line.subpath), line.path, line.generation) for line in lines]

@@ -70,6 +70,9 @@ from agent.system.state_db import TrackRow
 
 log = logging.getLogger(__name__)
 
+TAKEN_BACK = 0
+"""In the place of a status: this tombstone was never stored, and the entry travels as it is."""
+
 ADOPTIONS = 5
 """409s in a row without progress before a stream cools down."""
 
@@ -187,7 +190,8 @@ class Engine:
         shared: dict[str, str] = {}  # ids recur in every table; here they become one
         self.facts.load(self._store, shared)
         for name, stream, ordinal, status in self._store.tombstones():
-            self._tombstones.setdefault(TrackKey(name, *stream), {})[ordinal] = status
+            if status != TAKEN_BACK:
+                self._tombstones.setdefault(TrackKey(name, *stream), {})[ordinal] = status
         for row in self._store.tracks():
             if row.destination in self.gates:
                 session_id, subpath = row.stream
@@ -340,7 +344,7 @@ class Engine:
             self._moved.add(key)
             if done.cursor.offset > track.cursor.offset:
                 track.adoptions = 0
-                self.gates[key.destination].attempts = 0
+                self.gates[key.destination].attempts, self.gates[key.destination].missed = 0, False
             track.cursor = done.cursor
             if track.size == done.cursor.offset:
                 track.size = done.cursor.offset  # one number in memory instead of two equal ones
@@ -372,6 +376,7 @@ class Engine:
             self._refuse(key, track, NO_HEAD if stuck else DIVERGED, 409)
             return
         track.cursor, track.check = done.cursor, False
+        self._take_stones_back(key, track)
         self.journal.note_change(key)
         self.journal.note_audit(key, _AUDITS[done.how], f"offset {before.offset} to {done.cursor.offset}")
         if done.cursor.offset <= before.offset:
@@ -434,12 +439,21 @@ class Engine:
         if at_fault == 0:
             self._refuse(key, track, f"the server answers {status}", status)
         elif ordinal in stones:
+            # The server has neither; whoever tries again later must not send less than there is.
+            self._take_stones_back(key, track)
             self._refuse(key, track, f"the server refuses entry {ordinal} ({status})", status)
         else:
             stones[ordinal] = status
             self.journal.note_tombstone(key, ordinal, status)
             self.journal.note_audit(key, AuditKind.TOMBSTONED, f"entry {ordinal}, {status}")
             self.apply(key, track, Event.REALIGNED)
+
+    def _take_stones_back(self, key: TrackKey, track: Track) -> None:
+        """Those of entries that no server holds: another line may stand there by now, or be taken next time."""
+        stones = self._tombstones.get(key, {})
+        for ordinal in [one for one in stones if one > track.cursor.entry_count]:
+            del stones[ordinal]
+            self.journal.note_tombstone(key, ordinal, TAKEN_BACK)
 
     def _probed(self, done: Probed) -> None:
         if not self.gates.take_probe(done):

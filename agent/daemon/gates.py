@@ -77,8 +77,10 @@ class Gates:
         self[name].window = self[name].window.after_pressure()
 
     def miss_endpoint(self, name: str, status: int) -> None:
-        """A call found nothing that takes it: a bulk call is no longer offered, or the address is wrong."""
-        if self[name].bulk:
+        """A call found nothing that takes it: a bulk call is no longer offered, or the address is wrong. One that
+        is offered again and misses again would be asked for without a pause."""
+        if self[name].bulk and not self[name].missed:
+            self[name].missed = True
             self._close(self[name], Signal.OFFER_CHANGED, "")
         else:
             self._close(self[name], Signal.NO_ENDPOINT, f"the address takes no transcripts ({status})")

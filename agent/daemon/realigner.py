@@ -91,7 +91,7 @@ class Realigner:
             return reply
         head = reply.head or Head()
         if (head.generation, head.entry_count, head.chain_hash) != (task.spare, *_proof(shared)):
-            return Realigned(task.key, None, How.REFUSED)
+            return Unavailable("the server's answers contradict each other")
         return self._stand_at(task, head, shared, How.NEW_GENERATION)
 
     def _shared_place(self, task: RealignTask, parent: Head, survey: Survey) -> Place | Reply:

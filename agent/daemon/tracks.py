@@ -60,6 +60,7 @@ class DestinationState:
     retry_at_s: float = 0.0
     wished_s: float | None = None
     bulk: bool = False
+    missed: bool = False
     generations: bool = False
     files: bool = False
     gzip: bool = False
