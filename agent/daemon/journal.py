@@ -10,7 +10,7 @@ from agent.core.backoff import COOL_DOWN_CAP_S, COOL_DOWN_FIRST_S
 from agent.core.session import Facts, StreamId
 from agent.daemon.tasks import TrackKey
 from agent.errors import DiskError
-from agent.system.state_db import AuditRow, Changes, KeptRow, TrackRow
+from agent.system.state_db import AuditRow, Changes, TrackRow
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ class Store(Protocol):
     def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]: ...
     def sessions(self) -> Iterator[tuple[str, Facts]]: ...
     def metas(self) -> Iterator[tuple[str, str, str]]: ...
-    def kept(self) -> Iterator[KeptRow]: ...
     def settle(self, key: str, value: str) -> str: ...
     def prune_audit(self, before_s: float, most: int) -> None: ...
     def mend(self) -> bool: ...
@@ -60,8 +59,6 @@ class Journal:
         self._sessions: dict[str, Facts] = {}
         self._metas: list[tuple[str, str, str]] = []
         self._audit: list[AuditRow] = []
-        self._kept: dict[StreamId, KeptRow] = {}
-        self._let_go: set[StreamId] = set()
         self._written_at_s = monotonic_s()
         self._wait_s = FLUSH_S
         self._has_begun = False
@@ -82,16 +79,6 @@ class Journal:
 
     def note_meta(self, destination: str, session_id: str, digest: str) -> None:
         self._metas.append((destination, session_id, digest))
-
-    def note_kept(self, row: KeptRow) -> None:
-        """A file that is kept for delivery; a later one of its stream takes its place."""
-        self._let_go.discard(row.stream)
-        self._kept[row.stream] = row
-
-    def note_let_go(self, stream: StreamId) -> None:
-        """The kept file of a stream is needed no longer."""
-        self._kept.pop(stream, None)
-        self._let_go.add(stream)
 
     def note_audit(self, key: TrackKey, kind: AuditKind, detail: str, path: str | None = None) -> None:
         """`path` None: that of the file which stands for the stream."""
@@ -136,9 +123,8 @@ class Journal:
 
     def _commit(self) -> None:
         rows = [self._row(key) for key in self._changed]
-        sessions, kept = list(self._sessions.items()), list(self._kept.values())
-        changes = Changes(rows, self._tombstones, sessions, self._metas, self._audit, kept, self._let_go)
-        self._store.commit(changes)
+        sessions = list(self._sessions.items())
+        self._store.commit(Changes(rows, self._tombstones, sessions, self._metas, self._audit))
         for gathered in self._gathered():
             gathered.clear()
 
@@ -150,8 +136,7 @@ class Journal:
         self._mend_at_s = self._written_at_s + self._mend_wait_s
 
     def _gathered(self) -> "tuple[_Gathered, ...]":
-        lists = (self._tombstones, self._metas, self._audit)
-        return (self._changed, *lists, self._sessions, self._kept, self._let_go)
+        return (self._changed, self._tombstones, self._metas, self._audit, self._sessions)
 
     def note_trouble(self, exc: DiskError) -> None:
         if not self.trouble:

@@ -8,10 +8,9 @@ import pytest
 from agent.core.audit import AuditKind
 from agent.core.backoff import COOL_DOWN_CAP_S, COOL_DOWN_FIRST_S
 from agent.core.identity import START
-from agent.core.session import StreamId
 from agent.daemon.journal import AUDIT_KEPT_S, AUDIT_ROWS, FLUSH_S, Journal
 from agent.daemon.tasks import TrackKey
-from agent.system.state_db import AuditRow, Changes, KeptRow, StateDb, TrackRow, open_state
+from agent.system.state_db import AuditRow, Changes, StateDb, TrackRow, open_state
 from tests.fakes import FakeClock
 
 KEY = TrackKey("there", "s", "")
@@ -73,20 +72,6 @@ def test_the_audit_log_names_the_file(begin: Open, clock: FakeClock) -> None:
         ("refused", "403", "/p/s.jsonl"),
         ("kept", "", "/elsewhere"),
     ]
-
-
-def test_a_kept_file_that_is_let_go_before_it_was_written_leaves_nothing(begin: Open, clock: FakeClock) -> None:
-    store, journal = begin()
-    first, second = KeptRow(KEY.stream, "/p", "/k", 1, 0), KeptRow(StreamId("t", ""), "/q", "/l", 2, 5)
-    journal.note_kept(first)
-    journal.note_kept(second)
-    journal.note_let_go(first.stream)
-    tick(journal, clock)
-    assert list(store.kept()) == [second]
-    journal.note_let_go(second.stream)
-    journal.note_kept(second._replace(copied_bytes=6))
-    tick(journal, clock)
-    assert list(store.kept()) == [second._replace(copied_bytes=6)]
 
 
 def test_a_state_in_memory_comes_back_by_itself_also_when_nothing_happens(

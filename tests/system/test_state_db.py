@@ -16,7 +16,7 @@ import pytest
 from agent.core.identity import START, Cursor
 from agent.core.session import Facts, StreamId
 from agent.errors import DiskError
-from agent.system.state_db import AuditRow, Changes, KeptRow, StateDb, TrackRow, open_state, open_state_readonly
+from agent.system.state_db import AuditRow, Changes, StateDb, TrackRow, open_state, open_state_readonly
 from tests.conftest import REPOSITORY
 from tests.system.privileges import needs_posix, needs_root, open_folder, unprivileged
 
@@ -36,7 +36,6 @@ EVERYTHING = Changes(
     sessions=[("6513270e", Facts("/home/ada", "title", "prompt"))],
     metas=[("default", "6513270e", "digest")],
     audit=AUDIT,
-    kept=[KeptRow(STREAM, "/p/ü.jsonl", "/s/kept/1", 2**40, 5), KeptRow(StreamId("s", ""), "/p/s.jsonl", "/s/k", 1, 0)],
 )
 ASIDE = "state.damaged-1.db"
 
@@ -54,7 +53,7 @@ def db(path: Path) -> Iterator[StateDb]:
 
 
 def contents(db: StateDb) -> tuple[list[object], ...]:
-    tables = (db.tracks(), db.tombstones(), db.sessions(), db.metas(), db.audit(), db.kept())
+    tables = (db.tracks(), db.tombstones(), db.sessions(), db.metas(), db.audit())
     return tuple(list(rows) for rows in tables)
 
 
@@ -69,9 +68,9 @@ def fill(path: Path) -> None:
 
 def test_everything_comes_back_as_it_went_in(path: Path, db: StateDb) -> None:
     assert db.note == ""
-    assert contents(db) == ([], [], [], [], [], [])
+    assert contents(db) == ([], [], [], [], [])
     db.commit(EVERYTHING)
-    expected = (EVERYTHING.tracks, EVERYTHING.tombstones, EVERYTHING.sessions, EVERYTHING.metas, AUDIT, EVERYTHING.kept)
+    expected = (EVERYTHING.tracks, EVERYTHING.tombstones, EVERYTHING.sessions, EVERYTHING.metas, AUDIT)
     assert contents(db) == expected
     db.close()
     again = open_state(path, ASIDE)
@@ -91,21 +90,12 @@ def test_a_later_row_takes_the_place_of_its_own_only(db: StateDb) -> None:
     assert list(db.audit()) == [*AUDIT, AUDIT[0]], "what people may ask about is never overwritten"
 
 
-def test_a_kept_file_that_is_let_go_is_forgotten(db: StateDb) -> None:
-    first, second = EVERYTHING.kept
-    db.commit(EVERYTHING)
-    db.commit(Changes(let_go=[first.stream]))
-    assert list(db.kept()) == [second]
-
-
 def test_numbers_that_are_too_large_for_the_database_end_nothing(db: StateDb) -> None:
     """An inode has no sign; a file may be dated to the year 30,000."""
     row = OTHER._replace(inode=2**64 - 1, mtime_ns=2**70)
-    kept = KeptRow(STREAM, "/p", "/k", 2**63, 0)
-    db.commit(Changes(tracks=[row, TRACK._replace(mtime_ns=-(2**70))], kept=[kept]))
+    db.commit(Changes(tracks=[row, TRACK._replace(mtime_ns=-(2**70))]))
     assert {one.inode for one in db.tracks()} == {2**64 - 1, TRACK.inode}
     assert {one.mtime_ns for one in db.tracks()} == {2**63 - 1, 1 - 2**63}
-    assert list(db.kept()) == [kept]
 
 
 def test_the_audit_log_forgets_what_is_old_or_too_much(db: StateDb) -> None:
@@ -144,10 +134,10 @@ def test_a_commit_is_all_or_nothing(db: StateDb) -> None:
 
     with pytest.raises(RuntimeError):
         db.commit(EVERYTHING._replace(audit=breaks_off()))
-    assert contents(db) == ([OTHER], [], [], [], [], [])
+    assert contents(db) == ([OTHER], [], [], [], [])
     with pytest.raises(DiskError, match="the state can't be written"):
         db.commit(EVERYTHING._replace(metas=[("default", "s", None)]))  # type: ignore[list-item]  # not null
-    assert contents(db) == ([OTHER], [], [], [], [], [])
+    assert contents(db) == ([OTHER], [], [], [], [])
     db.commit(EVERYTHING)
     assert len(list(db.tracks())) == 2
 
@@ -216,7 +206,6 @@ def test_there_is_no_place_for_a_transcript_in_it(db: StateDb) -> None:
         "sessions": {"session_id", "project", "title", "prompt", "sum"},
         "metas": {"destination", "session_id", "digest", "sum"},
         "audit": {"seq", "at_s", "destination", "session_id", "subpath", "kind", "detail", "path", "sum"},
-        "kept": {"session_id", "subpath", "path", "kept_path", "inode", "copied_bytes", "sum"},
     }  # fmt: skip
 
 

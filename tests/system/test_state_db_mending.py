@@ -13,9 +13,9 @@ from agent.errors import DiskError
 from agent.system.state_db import Changes, StateDb, open_state, open_state_readonly
 from agent.system.state_db.opening import KEPT_ASIDE
 from tests.system.privileges import needs_posix, open_folder, unprivileged
-from tests.system.test_state_db import ASIDE, AUDIT, EVERYTHING, OTHER, STREAM, TRACK, contents, fill
+from tests.system.test_state_db import ASIDE, AUDIT, EVERYTHING, OTHER, TRACK, contents, fill
 
-ALL = (EVERYTHING.tracks, EVERYTHING.tombstones, EVERYTHING.sessions, EVERYTHING.metas, AUDIT, EVERYTHING.kept)
+ALL = (EVERYTHING.tracks, EVERYTHING.tombstones, EVERYTHING.sessions, EVERYTHING.metas, AUDIT)
 
 
 @pytest.fixture
@@ -71,8 +71,6 @@ def test_a_state_in_memory_moves_to_its_file_when_there_is_a_place(tmp_path: Pat
     assert db.mend()
     assert (db.note, db.hint) == ("", "")
     assert contents(db) == ALL == written(path)
-    db.commit(Changes(let_go=[STREAM]))
-    assert len(list(db.kept())) == 1
     db.close()
     again = open_state(path, ASIDE)
     assert again.settle("began_at_s", "2") == "1"
@@ -94,7 +92,8 @@ def test_a_state_that_can_only_be_read_is_known_in_memory_and_written_when_it_ca
             db = open_state(path, ASIDE)
             assert "kept in memory only" in db.note
             assert contents(db) == ALL
-            db.commit(Changes(tracks=[TRACK._replace(size=9)], let_go=[STREAM]))
+            db.commit(Changes(tracks=[TRACK._replace(size=9)]))
+            db.prune_audit(1.2, 10)
             assert not db.mend()
         folder.chmod(0o777)
         for one in folder.iterdir():
@@ -106,8 +105,7 @@ def test_a_state_that_can_only_be_read_is_known_in_memory_and_written_when_it_ca
         found = written(path)
         assert TRACK._replace(size=9) in found[0]
         assert len(found[0]) == 2
-        assert len(found[5]) == 1, "what was let go does not come back"
-        assert found[4] == AUDIT, "nothing is told twice"
+        assert found[4] == AUDIT[:1], "nothing is told twice, and what was forgotten does not come back"
 
 
 @needs_posix
@@ -136,7 +134,7 @@ def test_a_state_that_could_not_even_be_read_is_joined_with_what_came_since() ->
         path.chmod(0o000)
         with unprivileged():
             db = open_state(path, ASIDE)
-            assert contents(db) == ([], [], [], [], [], [])
+            assert contents(db) == ([], [], [], [], [])
             new = TRACK._replace(stream=StreamId("new", ""))
             db.commit(Changes(tracks=[new, OTHER._replace(size=77)]))
         path.chmod(0o666)
@@ -244,13 +242,13 @@ def test_a_place_that_is_lost_and_can_not_be_written_leads_to_memory_until_it_ca
 def test_a_row_that_is_not_as_it_was_written_is_forgotten_and_the_rest_written_anew(path: Path) -> None:
     fill(path)
     data = path.read_bytes()
-    assert data.count(b"/p/s.jsonl") == 2, "a track and a kept file"
+    assert data.count(b"/p/s.jsonl") == 1
     at = data.index(b"/p/s.jsonl")
     path.write_bytes(data[:at] + b"/P" + data[at + 2 :])
     db = open_state(path, ASIDE)
     assert db.note == ""
     found = contents(db)
-    assert len(found[0]) + len(found[5]) == 3
+    assert found == ([TRACK], *ALL[1:])
     assert db.mend()
     assert ASIDE in db.note
     assert contents(db) == found == written(path)
@@ -265,19 +263,19 @@ def test_a_row_that_is_not_as_it_was_written_is_forgotten_and_the_rest_written_a
 def test_a_state_with_a_life_of_its_own_is_not_ours(path: Path) -> None:
     fill(path)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("create trigger evil after insert on tracks begin delete from kept; end")
+        other.execute("create trigger evil after insert on tracks begin delete from metas; end")
     db = open_state(path, ASIDE)
     assert ASIDE in db.note
     db.close()
 
 
 def test_a_commit_that_meets_damage_fails_and_the_next_one_does_not(path: Path, db: StateDb) -> None:
-    db._db.execute("drop table kept")
+    db._db.execute("drop table metas")
     with pytest.raises(DiskError, match="no such table"):
         db.commit(EVERYTHING)
     assert db.mend()
     db.commit(EVERYTHING)
-    assert contents(db)[5] == EVERYTHING.kept
+    assert contents(db)[3] == EVERYTHING.metas
     assert written(path)[0] == EVERYTHING.tracks
 
 
@@ -292,12 +290,12 @@ def test_a_defect_of_ours_is_no_damage(path: Path, db: StateDb) -> None:
 def test_a_reader_is_told_what_it_can_not_read(path: Path) -> None:
     fill(path)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("drop table kept")
+        other.execute("drop table metas")
     reader = open_state_readonly(path)
     assert reader is not None
     assert reader.mend(), "it is not for a reader to mend anything"
     with pytest.raises(DiskError, match="the state can't be read"):
-        list(reader.kept())
+        list(reader.metas())
     reader.close()
 
 

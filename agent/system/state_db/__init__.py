@@ -11,14 +11,13 @@ beside the daemon reads.
 """
 
 from agent.system.state_db.database import StateDb, open_state, open_state_readonly
-from agent.system.state_db.rows import AuditRow, Changes, KeptRow, TrackRow
+from agent.system.state_db.rows import AuditRow, Changes, TrackRow
 from agent.system.state_db.schema import SCHEMA_VERSION
 
 __all__ = [
     "SCHEMA_VERSION",
     "AuditRow",
     "Changes",
-    "KeptRow",
     "StateDb",
     "TrackRow",
     "open_state",

@@ -19,7 +19,7 @@ from agent.system.state_db.opening import (
     read_into,
     set_aside,
 )
-from agent.system.state_db.rows import AuditRow, Changes, KeptRow, TrackRow
+from agent.system.state_db.rows import AuditRow, Changes, TrackRow
 from agent.system.state_db.schema import is_damage, naming_damage, transaction
 from agent.system.state_db.tables import Table, copy_rows, insert_rows, read_rows
 
@@ -87,8 +87,6 @@ class StateDb:
             insert_rows(db, tables.SESSIONS, (tables.encode_facts(*one) for one in changes.sessions))
             insert_rows(db, tables.METAS, changes.metas)
             insert_rows(db, tables.AUDIT, map(tables.encode_audit, changes.audit))
-            insert_rows(db, tables.KEPT, map(tables.encode_kept, changes.kept))
-            db.executemany("delete from kept where session_id = ? and subpath = ?", changes.let_go)
 
     def settle(self, key: str, value: str) -> str:
         """The value of `key`; `value` becomes it the first time it is asked."""
@@ -122,9 +120,6 @@ class StateDb:
     def audit(self) -> Iterator[AuditRow]:
         """In the order in which it was noted."""
         return map(tables.decode_audit, self._rows(tables.AUDIT))
-
-    def kept(self) -> Iterator[KeptRow]:
-        return map(tables.decode_kept, self._rows(tables.KEPT))
 
     def _rows(self, table: Table) -> Iterator[tuple[Any, ...]]:
         """What is damaged is left out, and remembered for `mend`. Raises DiskError where nobody will mend it."""

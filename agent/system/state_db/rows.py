@@ -36,24 +36,11 @@ class AuditRow(NamedTuple):
     path: str = ""
 
 
-class KeptRow(NamedTuple):
-    """A file kept so that it can be delivered after its deletion. `path`: where the coding agent had it.
-    `copied_bytes`: how much of it is in `kept_path` where that is a copy; 0 where it is a hard link."""
-
-    stream: StreamId
-    path: str
-    kept_path: str
-    inode: int
-    copied_bytes: int
-
-
 class Changes(NamedTuple):
-    """What one commit writes. `let_go`: kept files that are needed no longer."""
+    """What one commit writes."""
 
     tracks: Iterable[TrackRow] = ()
     tombstones: Iterable[tuple[str, StreamId, int, int]] = ()
     sessions: Iterable[tuple[str, Facts]] = ()
     metas: Iterable[tuple[str, str, str]] = ()
     audit: Iterable[AuditRow] = ()
-    kept: Iterable[KeptRow] = ()
-    let_go: Iterable[StreamId] = ()

@@ -36,9 +36,6 @@ STEPS = (
     """
     alter table tracks add column inode integer not null default 0;
     alter table tracks add column status integer not null default 0;
-    create table kept (
-      session_id text not null, subpath text not null, path text not null, kept_path text not null,
-      inode integer not null, copied_bytes integer not null, primary key (session_id, subpath)) without rowid;
     alter table audit rename to older_audit;
     create table audit (
       seq integer primary key, at_s real not null, destination text not null, session_id text not null,
@@ -52,7 +49,6 @@ STEPS = (
     alter table sessions add column sum integer not null default 0;
     alter table metas add column sum integer not null default 0;
     alter table audit add column sum integer not null default 0;
-    alter table kept add column sum integer not null default 0;
     update settled set sum = row_sum(key, value);
     update tracks set sum = row_sum(destination, session_id, subpath, provider, path, size, mtime_ns, state, reason,
       attempts, offset, entry_count, last_uuid, chain, marker, generation, sent_count, inode, status);

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from agent.core.identity import Cursor
 from agent.core.session import Facts, StreamId
-from agent.system.state_db.rows import AuditRow, KeptRow, TrackRow
+from agent.system.state_db.rows import AuditRow, TrackRow
 from agent.system.state_db.schema import Values, naming_damage, row_sum, transaction
 
 
@@ -37,9 +37,8 @@ TOMBSTONES = _table("tombstones", "destination, session_id, subpath, ordinal, st
 SESSIONS = _table("sessions", "session_id, project, title, prompt")
 METAS = _table("metas", "destination, session_id, digest")
 AUDIT = _table("audit", "at_s, destination, session_id, subpath, kind, detail, path", "order by seq")
-KEPT = _table("kept", "session_id, subpath, path, kept_path, inode, copied_bytes")
 
-TABLES = (SETTLED, TRACKS, TOMBSTONES, SESSIONS, METAS, AUDIT, KEPT)
+TABLES = (SETTLED, TRACKS, TOMBSTONES, SESSIONS, METAS, AUDIT)
 
 
 OnDamage = Callable[[sqlite3.Error | None], None]
@@ -114,16 +113,6 @@ def encode_audit(row: AuditRow) -> Values:
 
 def decode_audit(row: tuple[Any, ...]) -> AuditRow:
     return AuditRow(row[0], row[1], StreamId(row[2], row[3]), row[4], _decode_name(row[5]), _decode_name(row[6]))
-
-
-def encode_kept(row: KeptRow) -> Values:
-    paths = (_encode_name(row.path), _encode_name(row.kept_path))
-    return (*row.stream, *paths, _encode_inode(row.inode), row.copied_bytes)
-
-
-def decode_kept(row: tuple[Any, ...]) -> KeptRow:
-    paths = (_decode_name(row[2]), _decode_name(row[3]))
-    return KeptRow(StreamId(row[0], row[1]), *paths, row[4] % _INODES, row[5])
 
 
 _MOST = 2**63 - 1
