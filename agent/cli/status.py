@@ -14,6 +14,7 @@ from agent.system.paths import Paths, default_paths
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.text import Text
 
 WATCH_S = 1.0
 
@@ -77,7 +78,7 @@ def render_status(found: Status, *, heading: str = "") -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    from agent.cli.output import STATE_WORDS, age_words, clean, make_table, plural, size_words
+    from agent.cli.output import STATE_WORDS, clean, make_table, plural, size_words
 
     counts = found.counts
     if heading:
@@ -114,15 +115,7 @@ def render_status(found: Status, *, heading: str = "") -> "Group":
         Text.assemble((f"{number:,} ", "bold"), (word, colour)) for (word, colour), number in words.items()
     )
     rows.append(("transcripts", states if words else Text("none yet")))
-    if found.oldest_unsent_s is not None:
-        rows.append(("oldest wait", Text(f"changed {age_words(found.oldest_unsent_s)}")))
-    if counts.not_addressable:
-        words_left = f"{counts.not_addressable:,} entries have no uuid; this server has no place for them"
-        rows.append(("left out", Text(words_left)))
-    if counts.held:
-        rows.append(("held", Text(f"{counts.held:,} stay deliverable if their coding agent deletes them")))
-    if found.held_back:
-        rows.append(("held back", Text(f"{found.held_back:,} from before the first start (backlog = false)")))
+    rows += _list_remarks(found)
     rows += [("watching", Text(clean(folder))) for folder in found.watching]
     rows += [("polling", Text(clean(folder))) for folder in found.polling]
     parts: list[Any] = [head, make_table([("", "left"), ("", "left")], [(Text(k, "dim"), v) for k, v in rows])]
@@ -130,6 +123,29 @@ def render_status(found: Status, *, heading: str = "") -> "Group":
     for what, hint in found.problems:
         parts.append(Text.assemble(("! ", "bold yellow"), clean(what), (f"  → {hint}" if hint else "", "dim")))
     return Group(*parts)
+
+
+def _list_remarks(found: Status) -> "list[tuple[str, Text]]":
+    """Rows for what is not the rule."""
+    from rich.text import Text
+
+    from agent.cli.output import age_words, plural
+
+    counts = found.counts
+    rows: list[tuple[str, Text]] = []
+    if found.oldest_unsent_s is not None:
+        rows.append(("oldest wait", Text(f"changed {age_words(found.oldest_unsent_s)}")))
+    if counts.not_addressable:
+        words_left = f"{counts.not_addressable:,} entries have no uuid; this server has no place for them"
+        rows.append(("left out", Text(words_left)))
+    if counts.generations:
+        words_new = f"{plural(counts.generations, 'new generation')}; what the server had before stays readable there"
+        rows.append(("rewritten", Text(words_new)))
+    if counts.held:
+        rows.append(("held", Text(f"{counts.held:,} stay deliverable if their coding agent deletes them")))
+    if found.held_back:
+        rows.append(("held back", Text(f"{found.held_back:,} from before the first start (backlog = false)")))
+    return rows
 
 
 def _clock(at_s: float) -> str:

@@ -13,7 +13,8 @@ SCHEMA = 1
 
 class StreamLine(msgspec.Struct, frozen=True):
     """One stream or side file at one destination. Sizes in bytes, times in wall seconds; `retry_at_s` None unless it
-    waits. `status`: the HTTP status that refused it for good. `held`: it stays deliverable if its file is deleted."""
+    waits. `status`: the HTTP status that refused it for good. `held`: it stays deliverable if its file is deleted.
+    `generations`: how often a new one was begun for it there, because file and server differed."""
 
     destination: str
     session_id: str
@@ -30,6 +31,7 @@ class StreamLine(msgspec.Struct, frozen=True):
     generation: str | None = None
     status: int = 0
     held: bool = False
+    generations: int = 0
 
 
 class DestinationLine(msgspec.Struct, frozen=True):
@@ -45,7 +47,8 @@ class DestinationLine(msgspec.Struct, frozen=True):
 
 class Counts(msgspec.Struct, frozen=True):
     """Streams and side files by state, and what they hold. `not_addressable`: entries that a base server has no place
-    for. `held`: files that stay deliverable when their coding agent deletes them."""
+    for. `held`: files that stay deliverable when their coding agent deletes them. `generations`: how often a new one
+    was begun, by all streams at all destinations."""
 
     sessions: int = 0
     streams: int = 0
@@ -56,6 +59,7 @@ class Counts(msgspec.Struct, frozen=True):
     sent_bytes: int = 0
     entries: int = 0
     not_addressable: int = 0
+    generations: int = 0
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -97,6 +101,7 @@ def count_streams(lines: Sequence[StreamLine]) -> Counts:
         sent_bytes=sum(min(line.sent_bytes, max(line.size, 0)) for line in lines),
         entries=sum(line.entries for line in lines),
         not_addressable=sum(line.entries - line.sent_entries for line in lines),
+        generations=sum(line.generations for line in lines),
     )
 
 

@@ -203,7 +203,7 @@ class Engine:
         size = cursor.offset if row.size == cursor.offset else row.size  # mostly one number
         track = Track(intern(row.provider), row.path, size, row.mtime_ns, state, cursor)
         track.reason, track.attempts = intern(row.reason), row.attempts
-        track.inode, track.status = row.inode, row.status
+        track.inode, track.status, track.generations = row.inode, row.status, row.generations
         self.tracks[key] = track
         self._tell_meta(key)
         if state in UNSENT:
@@ -376,6 +376,7 @@ class Engine:
             self._refuse(key, track, NO_HEAD if stuck else DIVERGED, 409)
             return
         track.cursor, track.check = done.cursor, False
+        track.generations += done.how is How.NEW_GENERATION
         self._take_stones_back(key, track)
         self.journal.note_change(key)
         self.journal.note_audit(key, _AUDITS[done.how], f"offset {before.offset} to {done.cursor.offset}")
@@ -667,4 +668,5 @@ class Engine:
             track.cursor,
             track.inode,
             track.status,
+            track.generations,
         )

@@ -57,6 +57,7 @@ def list_streams(engine: "Engine") -> list[StreamLine]:
             track.cursor.generation,
             track.status,
             key.stream in engine.keeper.held,
+            track.generations,
         )
         for key, track in engine.tracks.items()
     ]
@@ -78,6 +79,7 @@ def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
             None,
             row.cursor.generation,
             row.status,
+            generations=row.generations,
         )
         for row in rows
     ]

@@ -19,7 +19,8 @@ ENCODINGS = ("zstd", "gzip")
 class Track:
     """`limit`: entries in the next batch, 0 for no limit of its own. `timer`: number of the one timer that counts.
     `conflict`: the server's head as a 409 told it. `status`: the HTTP status that refused it for good, else 0. `check`
-    and `tail`: see `PushTask`. Times are wall seconds; kept small, there may be 100,000."""
+    and `tail`: see `PushTask`. `generations`: how often a new one was begun. Times are wall seconds; kept small, there
+    may be 100,000."""
 
     provider: str
     path: str
@@ -40,6 +41,7 @@ class Track:
     status: int = 0
     check: bool = False
     tail: bool = False
+    generations: int = 0
 
 
 @dataclass(slots=True)

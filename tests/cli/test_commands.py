@@ -27,11 +27,13 @@ def remember(*rows: TrackRow, facts: Facts = Facts()) -> None:  # noqa: B008 - a
     db.close()
 
 
-def track(session: str, *, state: str = "synced", reason: str = "", size: int = 100, sent: int = 100) -> TrackRow:
+def track(
+    session: str, *, state: str = "synced", reason: str = "", size: int = 100, sent: int = 100, begun: int = 0
+) -> TrackRow:
     cursor = START._replace(offset=sent, entry_count=4, sent_count=4)
-    return TrackRow(
-        "default", StreamId(session, ""), "claude", f"/p/{session}.jsonl", size, 10**18, state, reason, 0, cursor
-    )
+    path = f"/p/{session}.jsonl"
+    row = TrackRow("default", StreamId(session, ""), "claude", path, size, 10**18, state, reason, 0, cursor)
+    return row._replace(generations=begun)
 
 
 def write_transcripts(home: Path) -> None:
@@ -74,6 +76,22 @@ def test_status_shows_what_was_refused_and_nothing_that_a_terminal_obeys(home: P
     assert "as of its last run" in done.out
     assert "1 not sent" in done.out
     assert not {"\x1b", "\x07", "\u202e"} & set(done.out)
+
+
+@pytest.mark.parametrize(
+    ("begun", "words"), [(1, "1 new generation; what the server had"), (3, "3 new generations; what the server had")]
+)
+def test_status_counts_what_was_rewritten(begun: int, words: str, home: Path) -> None:
+    remember(track("one", begun=begun), track("two"))
+    shown = run("status").out
+    assert "rewritten" in shown
+    assert words in shown
+    assert run("status", "--json").json()["counts"]["generations"] == begun
+
+
+def test_status_says_nothing_of_rewriting_when_nothing_was(home: Path) -> None:
+    remember(track("one"))
+    assert "rewritten" not in run("status").out
 
 
 def test_status_of_a_state_that_can_not_be_read_is_that_of_none(home: Path) -> None:

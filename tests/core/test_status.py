@@ -18,9 +18,11 @@ def line(
     entries: int = 0,
     sent_entries: int = 0,
     mtime_s: float = 0.0,
+    generations: int = 0,
 ) -> StreamLine:
+    path = f"p/{session}.jsonl"
     return StreamLine(
-        destination, session, subpath, f"p/{session}.jsonl", state, size, sent, entries, sent_entries, mtime_s
+        destination, session, subpath, path, state, size, sent, entries, sent_entries, mtime_s, generations=generations
     )
 
 
@@ -65,6 +67,11 @@ def test_entries_without_a_place_on_a_base_server_are_told() -> None:
     assert (counts.entries, counts.not_addressable) == (15, 3)
 
 
+def test_new_generations_are_counted_a_destination_each() -> None:
+    lines = [line("a", generations=2), line("a", destination="two", generations=1), line("b")]
+    assert count_streams(lines).generations == 3
+
+
 @pytest.mark.parametrize("state", State)
 def test_synced_means_that_nothing_waits_and_nothing_was_refused(state: State) -> None:
     fine = state in {State.SYNCED, State.GONE, State.PRIVATE}
@@ -95,7 +102,7 @@ def test_a_status_travels_as_json_and_comes_back_equal() -> None:
         "1.2.3",
         running=True,
         destinations=[DestinationLine("default", "https://a.example", "offline", "", "no connection", 12.5)],
-        counts=count_streams([line("ä", state=State.WAITING, size=3)]),
+        counts=count_streams([line("ä", state=State.WAITING, size=3, generations=1)]),
         pid=7,
         watching=["p"],
         polling=["q"],

@@ -8,8 +8,10 @@ from itertools import pairwise
 import pytest
 
 from agent.core.lifecycle import State
+from agent.core.status import count_streams
 from agent.core.wire import RawReply, Request, parse_streams, streams_request
 from agent.daemon.engine import DIVERGED, Retry
+from agent.daemon.report import Surroundings, list_remembered, list_streams, report
 from tests.fakes import AsgiServer, ScriptedServer, no_answer
 from tests.reliability import MakeTally
 from tests.simulation.world import SimulatedAgent, entry
@@ -56,6 +58,46 @@ def test_a_rewritten_file_begins_a_new_generation_and_the_old_one_stays(
     tally("nothing is sent twice or mixed", "a file rewritten after it was sent").note_lines(
         agent.whole_lines("s"), contents(receiver, "s")[-1].split(b"\n")[:-1]
     )
+
+
+def test_how_often_a_new_one_was_begun_is_told_also_after_a_restart(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    agent = make_agent(receiver)
+
+    def told() -> list[int]:
+        around = Surroundings(1, agent.clock.now_s(), (), (), 0, ())
+        running, remembered = list_streams(agent.engine), list_remembered(agent.store.tracks())
+        sums = [count_streams(running).generations, count_streams(remembered).generations]
+        return [*sums, report(agent.engine, around).counts.generations]
+
+    for session in ("s", "other"):
+        agent.append(session, lines(3))
+    agent.settle()
+    assert told() == [0, 0, 0]
+    agent.path("s").write_bytes(lines(4))
+    agent.settle()
+    agent.crash()
+    assert told() == [1, 1, 1]
+    agent.path("s").write_bytes(lines(4))
+    agent.append("other", lines(1))
+    agent.settle()
+    agent.crash()
+    assert told() == [2, 2, 2]
+    assert {line.session_id: line.generations for line in list_streams(agent.engine)} == {"s": 2, "other": 0}
+
+
+def test_what_a_lost_state_finds_again_at_the_server_is_no_new_one(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    theirs = make_agent(receiver)
+    theirs.append("s", lines(3))
+    theirs.settle()
+    ours = make_agent(receiver)
+    ours.append("s", theirs.path("s").read_bytes() + lines(1))
+    ours.settle()
+    assert ours.state("s") is State.SYNCED
+    assert ours.track("s").generations == 0
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 40])

@@ -23,7 +23,7 @@ from tests.system.privileges import needs_posix, needs_root, open_folder, unpriv
 STREAM = StreamId("6513270e", "subagents/agent-1")
 CURSOR = Cursor(2**40, 7, "u7", bytes(range(32)), b"\x00\xff" * 8, "g-1", 5)
 TRACK = TrackRow(
-    "default", STREAM, "claude", "/p/ü.jsonl", 2**40 + 1, 2**62, "waiting", "no connection", 3, CURSOR, 77, 403
+    "default", STREAM, "claude", "/p/ü.jsonl", 2**40 + 1, 2**62, "waiting", "no connection", 3, CURSOR, 77, 403, 2
 )
 OTHER = TrackRow("second", StreamId("s", ""), "claude", "/p/s.jsonl", -1, 0, "due", "", 0, START)
 AUDIT = [
@@ -200,7 +200,7 @@ def test_there_is_no_place_for_a_transcript_in_it(db: StateDb) -> None:
         "tracks": {
             "destination", "session_id", "subpath", "provider", "path", "size", "mtime_ns", "state", "reason",
             "attempts", "offset", "entry_count", "last_uuid", "chain", "marker", "generation", "sent_count",
-            "inode", "status", "sum",
+            "inode", "status", "generations", "sum",
         },
         "tombstones": {"destination", "session_id", "subpath", "ordinal", "status", "sum"},
         "sessions": {"session_id", "project", "title", "prompt", "sum"},

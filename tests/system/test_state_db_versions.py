@@ -56,7 +56,7 @@ def test_an_older_state_is_brought_forward(is_killed: bool, path: Path, tmp_path
     assert open_state_readonly(path) is None
     db = open_state(path, ASIDE)
     assert db.note == ""
-    assert list(db.tracks()) == [TRACK._replace(inode=0, status=0)]
+    assert list(db.tracks()) == [TRACK._replace(inode=0, status=0, generations=0)]
     assert list(db.audit()) == [AuditRow(1.5, "d", StreamId("s", ""), "deleted_on_server", "410")]
     assert list(db.tombstones()) == [("default", STREAM, 3, 422)]
     assert list(db.sessions()) == [("6513270e", Facts("/home/ada", "title", "\udcff"))]

@@ -9,7 +9,8 @@ from agent.core.session import Facts, StreamId
 
 class TrackRow(NamedTuple):
     """One stream at one destination, as it is remembered. `prompt` and titles of sessions are kept apart.
-    `status`: the HTTP status that refused the stream for good, 0 for none. `inode` 0: not known."""
+    `status`: the HTTP status that refused the stream for good, 0 for none. `inode` 0: not known. `generations`: how
+    often a new one was begun for it there."""
 
     destination: str
     stream: StreamId
@@ -23,6 +24,7 @@ class TrackRow(NamedTuple):
     cursor: Cursor
     inode: int = 0
     status: int = 0
+    generations: int = 0
 
 
 class AuditRow(NamedTuple):

@@ -36,6 +36,7 @@ STEPS = (
     """
     alter table tracks add column inode integer not null default 0;
     alter table tracks add column status integer not null default 0;
+    alter table tracks add column generations integer not null default 0;
     alter table audit rename to older_audit;
     create table audit (
       seq integer primary key, at_s real not null, destination text not null, session_id text not null,
@@ -51,7 +52,7 @@ STEPS = (
     alter table audit add column sum integer not null default 0;
     update settled set sum = row_sum(key, value);
     update tracks set sum = row_sum(destination, session_id, subpath, provider, path, size, mtime_ns, state, reason,
-      attempts, offset, entry_count, last_uuid, chain, marker, generation, sent_count, inode, status);
+      attempts, offset, entry_count, last_uuid, chain, marker, generation, sent_count, inode, status, generations);
     update tombstones set sum = row_sum(destination, session_id, subpath, ordinal, status);
     update sessions set sum = row_sum(session_id, project, title, prompt);
     update metas set sum = row_sum(destination, session_id, digest);

@@ -31,7 +31,7 @@ SETTLED = _table("settled", "key, value")
 TRACKS = _table(
     "tracks",
     "destination, session_id, subpath, provider, path, size, mtime_ns, state, reason, attempts,"
-    " offset, entry_count, last_uuid, chain, marker, generation, sent_count, inode, status",
+    " offset, entry_count, last_uuid, chain, marker, generation, sent_count, inode, status, generations",
 )
 TOMBSTONES = _table("tombstones", "destination, session_id, subpath, ordinal, status")
 SESSIONS = _table("sessions", "session_id, project, title, prompt")
@@ -90,12 +90,12 @@ def encode_track(row: TrackRow) -> Values:
     path, reason = _encode_name(row.path), _encode_name(row.reason)
     numbers = (row.size, max(-_MOST, min(row.mtime_ns, _MOST)))
     start = (row.destination, *row.stream, row.provider, path, *numbers, str(row.state), reason, row.attempts)
-    return (*start, *row.cursor, _encode_inode(row.inode), row.status)
+    return (*start, *row.cursor, _encode_inode(row.inode), row.status, row.generations)
 
 
 def decode_track(row: tuple[Any, ...]) -> TrackRow:
     start = (row[0], StreamId(row[1], row[2]), row[3], _decode_name(row[4]), *row[5:8], _decode_name(row[8]), row[9])
-    return TrackRow._make((*start, Cursor(*row[10:17]), row[17] % _INODES, row[18]))
+    return TrackRow._make((*start, Cursor(*row[10:17]), row[17] % _INODES, *row[18:]))
 
 
 def encode_facts(session_id: str, facts: Facts) -> Values:
