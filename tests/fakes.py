@@ -12,6 +12,7 @@ from agent.core.wire import INGRESS, LongBody, RawReply, Request
 from agent.errors import Unreachable
 from agent.receiver.app import build_app
 from agent.receiver.blobs import Blobs
+from agent.receiver.bodies import Limits
 from agent.receiver.sqlite import SqliteStore
 
 
@@ -104,11 +105,11 @@ class AsgiServer:
 
 
 @contextmanager
-def receiver_without_network(folder: Path) -> Iterator[AsgiServer]:
+def receiver_without_network(folder: Path, limits: Limits | None = None) -> Iterator[AsgiServer]:
     """The real receiver over a real store in `folder`."""
     token = "tsd_of_a_test"
     store = SqliteStore(folder / "receiver.sqlite3")
-    server = AsgiServer(build_app(store, blobs=Blobs(folder / "files"), extra_token=token), token)
+    server = AsgiServer(build_app(store, blobs=Blobs(folder / "files"), limits=limits, extra_token=token), token)
     try:
         yield server
     finally:

@@ -45,6 +45,8 @@ class Event(StrEnum):
     OUTGREW = "outgrew"
     """The file was refused as a whole, and is another one now."""
     DELETED = "deleted"
+    STAYS_DELETED = "stays_deleted"
+    """The file is back, or elsewhere; what was deleted on the server is not sent again for that."""
     WITHHELD = "withheld"
     """It is not for this destination; nothing was sent."""
     VANISHED = "vanished"
@@ -143,6 +145,7 @@ TRANSITIONS: Mapping[State, Row] = {
     },
     State.GONE: {
         Event.GREW: (State.DUE, (Action.QUEUE,)),
+        Event.STAYS_DELETED: (State.DELETED_ON_SERVER, ()),
         Event.RETRY: (State.GONE, ()),
         Event.VANISHED: (State.GONE, ()),
         Event.MARKED_PRIVATE: (State.PRIVATE, ()),

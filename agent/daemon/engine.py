@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from agent.core.audit import AuditKind
 from agent.core.backoff import TRIES, retry_delay_s
-from agent.core.identity import START
+from agent.core.identity import START, Cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
 from agent.core.projects import matches_project
-from agent.core.session import Gone, Observation, is_side_file
+from agent.core.session import Gone, Observation, StreamId, is_side_file
 from agent.core.wire import (
     Accepted,
     BadEntry,
@@ -198,6 +198,10 @@ class Engine:
                 key = TrackKey(self.gates[row.destination].name, shared.setdefault(session_id, session_id), subpath)
                 self._remember(key, row)
 
+    def followed(self) -> dict[str, StreamId]:
+        """The files that stand for streams, for a scanner that begins: it is to say which of them are gone."""
+        return {track.path: key.stream for key, track in self.tracks.items() if track.state is not State.GONE}
+
     def _remember(self, key: TrackKey, row: TrackRow) -> None:
         state, cursor = State(row.state), row.cursor
         size = cursor.offset if row.size == cursor.offset else row.size  # mostly one number
@@ -287,6 +291,9 @@ class Engine:
             track.live = True
             if track.state is State.DUE:
                 self._queue(key, track)
+        if track.state is State.GONE and track.status == 410:
+            self.apply(key, track, Event.STAYS_DELETED)
+            return
         is_whole = is_side_file(key.subpath) or self.gates[key.destination].takes_files_only
         if changed and is_whole and track.state is State.REFUSED and track.reason not in _UNFIT:
             self.apply(key, track, Event.OUTGREW)
@@ -342,6 +349,7 @@ class Engine:
         key, track = done.key, self.tracks[done.key]
         if done.cursor != track.cursor:
             self._moved.add(key)
+            self._note_tombstones(key, done)
             if done.cursor.offset > track.cursor.offset:
                 track.adoptions = 0
                 self.gates[key.destination].attempts, self.gates[key.destination].missed = 0, False
@@ -365,13 +373,19 @@ class Engine:
                 self._moved.discard(key)
                 self.journal.note_audit(key, AuditKind.UPLOADED, f"{track.cursor.sent_count} entries")
             self._tell_meta(key)
-            if track.state is State.SYNCED:
+            if self.gates[key.destination].bulk and _lacks_entries(track):
+                self.apply(key, track, Event.GREW)  # the offer is another one since it was handed out
+            elif track.state is State.SYNCED:
                 self._watch_tail(key, track)
 
     def _realigned(self, done: Realigned) -> None:
         key, track = done.key, self.tracks[done.key]
         before = track.cursor
         stuck = done.cursor == before and done.cursor == START and not self.gates[key.destination].bulk
+        if stuck and track.adoptions < ADOPTIONS:
+            track.adoptions += 1  # it may have lost everything a moment ago
+            self.apply(key, track, Event.REALIGNED)
+            return
         if done.cursor is None or stuck:
             self._refuse(key, track, NO_HEAD if stuck else DIVERGED, 409)
             return
@@ -391,12 +405,14 @@ class Engine:
         self.apply(key, track, Event.REALIGNED)
 
     def _unreadable(self, done: Unreadable) -> None:
-        track = self.tracks[done.key]
-        if done.vanished and self.sightings.fall_back(done.key.stream):
+        """That a file of somebody else is gone is for the scanner to say: it alone notices when the same file comes
+        back, or stands elsewhere. One of ours is nobody's but ours."""
+        track, stream = self.tracks[done.key], done.key.stream
+        if done.vanished and not self.sightings.lose_held(stream, track.path) and self.sightings.fall_back(stream):
             self.apply(done.key, track, Event.REALIGNED)
             return
         track.reason = done.why
-        self.apply(done.key, track, Event.VANISHED if done.vanished else Event.FAILED)
+        self.apply(done.key, track, Event.FAILED)
 
     def _answered(self, key: TrackKey, reply: Reply, at_fault: int) -> None:
         """An answer that is no success, as the table in section 3 of the wire says."""
@@ -424,30 +440,28 @@ class Engine:
                 self._shrink(key, track, 413 if isinstance(reply, TooLarge) else reply.status, at_fault)
             case Deleted():
                 self.journal.note_audit(key, AuditKind.DELETED_ON_SERVER, "410")
-                track.reason = "somebody deleted it on the server"
+                track.reason, track.status = "somebody deleted it on the server", 410
                 self.apply(key, track, Event.DELETED)
             case Refused():
                 self._refuse(key, track, f"the server answers {reply.status}", reply.status)
 
     def _shrink(self, key: TrackKey, track: Track, status: int, at_fault: int) -> None:
-        """Halves the batch until the entry at fault stands alone; that one travels as a tombstone."""
+        """Halves the batch until the entry at fault stands alone; then a tombstone travels, or is refused as well."""
         if at_fault > 1:
             track.limit = at_fault // 2
             self.apply(key, track, Event.REALIGNED)
             return
-        ordinal = track.cursor.entry_count + 1
-        stones = self._tombstones.setdefault(key, {})
-        if at_fault == 0:
-            self._refuse(key, track, f"the server answers {status}", status)
-        elif ordinal in stones:
-            # The server has neither; whoever tries again later must not send less than there is.
-            self._take_stones_back(key, track)
-            self._refuse(key, track, f"the server refuses entry {ordinal} ({status})", status)
-        else:
-            stones[ordinal] = status
-            self.journal.note_tombstone(key, ordinal, status)
-            self.journal.note_audit(key, AuditKind.TOMBSTONED, f"entry {ordinal}, {status}")
-            self.apply(key, track, Event.REALIGNED)
+        at = f"the server refuses entry {track.cursor.entry_count + 1}" if at_fault else "the server answers"
+        self._refuse(key, track, f"{at} ({status})" if at_fault else f"{at} {status}", status)
+
+    def _note_tombstones(self, key: TrackKey, done: Pushed) -> None:
+        """Entries up to the cursor are stored as they were sent now, whatever was sent at their places before."""
+        self._take_stones_back(key, self.tracks[key])
+        for ordinal, status in done.tombstones.items():
+            if ordinal <= done.cursor.entry_count:
+                self._tombstones.setdefault(key, {})[ordinal] = status
+                self.journal.note_tombstone(key, ordinal, status)
+                self.journal.note_audit(key, AuditKind.TOMBSTONED, f"entry {ordinal}, {status}")
 
     def _take_stones_back(self, key: TrackKey, track: Track) -> None:
         """Those of entries that no server holds: another line may stand there by now, or be taken next time."""
@@ -464,6 +478,8 @@ class Engine:
             offered = (track.reason == NO_SUBAGENTS and one.bulk) or (track.reason == NO_FILES and one.files)
             if key.destination == one.name and offered:
                 self.apply(key, track, Event.RETRY)
+            elif key.destination == one.name and one.bulk and _lacks_entries(track):
+                self.apply(key, track, Event.GREW)
 
     def _refuse(self, key: TrackKey, track: Track, reason: str, status: int = 0) -> None:
         track.reason, track.status = reason, status
@@ -549,7 +565,7 @@ class Engine:
             self._refuse(key, track, NO_SUBAGENTS)
             return None
         self.apply(key, track, Event.TAKEN)
-        if destination.bulk and track.cursor.generation is None:
+        if destination.bulk and not _is_of_bulk(track.cursor):
             # Nothing was sent in bulk yet, or only one by one: what the server holds is asked for by a 409.
             track.cursor = START._replace(generation=self._world.new_uuid())
         return PushTask(
@@ -670,3 +686,12 @@ class Engine:
             track.status,
             track.generations,
         )
+
+
+def _is_of_bulk(cursor: Cursor) -> bool:
+    return cursor.generation is not None and cursor.sent_count == cursor.entry_count
+
+
+def _lacks_entries(track: Track) -> bool:
+    """Whether it was sent one by one, which leaves out entries without a uuid, as far as it went."""
+    return track.state is State.SYNCED and track.cursor.entry_count > 0 and not _is_of_bulk(track.cursor)

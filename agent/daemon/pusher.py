@@ -1,9 +1,9 @@
 """Does one thing: a task in, an outcome out. Knows files and the network; decides no state and keeps none."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from agent.core.identity import Cursor, marker_of
+from agent.core.identity import MARKER_WINDOW_BYTES, Cursor, marker_of
 from agent.core.projects import matches_project
 from agent.core.session import Facts, Head, Provider
 from agent.core.transcript import (
@@ -21,12 +21,14 @@ from agent.core.transcript import (
 )
 from agent.core.wire import (
     Accepted,
+    BadEntry,
     Capabilities,
     Conflict,
     LongBody,
     NeedsLogin,
     RawReply,
     Reply,
+    TooLarge,
     Unavailable,
     append_request,
     capabilities_request,
@@ -65,7 +67,7 @@ from agent.system import files as real_files
 
 
 class _Batch(NamedTuple):
-    """Whole lines to send at once, after tombstones took their places. `end`: offset behind them in the file."""
+    """Whole lines to send at once. `end`: offset behind them in the file."""
 
     body: bytes | LongBody
     entries: int
@@ -75,12 +77,13 @@ class _Batch(NamedTuple):
 
 
 class _Sent(NamedTuple):
-    """How far it went, the last answer, and how many entries that was about."""
+    """How far it went, the last answer, and how many entries that was about. `tombstones`: see `Pushed`."""
 
     cursor: Cursor
     reply: Reply
     at_fault: int
     facts: Facts
+    tombstones: Mapping[int, int] = {}
 
 
 class _Lines(NamedTuple):
@@ -169,6 +172,8 @@ class Pusher:
                 task = task._replace(cursor=_behind_newline(task.cursor, before, newline))
                 before += newline
             data = file.read_at(task.cursor.offset, task.max_bytes)
+            if window_at(file, task.cursor.offset) != before[-MARKER_WINDOW_BYTES:]:
+                return Rewritten(task.key)  # in place, between the two looks
             whole = whole_lines_bytes(data)
             if whole == 0 and len(data) >= task.max_bytes:
                 return self._push_long(task, file, size)
@@ -177,7 +182,7 @@ class Pusher:
             lines = _Lines(before, data if whole else data + b"\n", tail=whole == 0)
             sent = self._send_batch(task, lines) if task.bulk else self._send_run(task, lines)
             more = sent.cursor.offset < task.cursor.offset + whole or len(data) >= task.max_bytes
-            return Pushed(task.key, sent.cursor, sent.reply, more, sent.facts, sent.at_fault)
+            return _pushed(task, sent, more)
 
     def _is_as_sent(self, task: PushTask) -> bool:
         """Whether every byte before the cursor is what was sent: a look at all that a marker can't see."""
@@ -195,11 +200,18 @@ class Pusher:
         body = lines.data if run.size == len(lines.data) else lines.data[: run.size]
         read = body[:-1] if lines.tail else body
         batch = _Batch(body, run.entries, cursor.offset + len(read), run.chain, marker_behind(lines.before, read))
-        if task.tombstones:
-            first = cursor.entry_count + 1
-            sent = [_as_sent(line, task.tombstones.get(first + at)) for at, line in enumerate(split_lines(body))]
-            batch = batch._replace(body=b"\n".join(sent) + b"\n", chain=extend_chain(cursor.chain, sent))
-        return self._append(task, batch)._replace(facts=provider.read_facts(body, run.marked, task.facts))
+        sent = self._append(task, batch)
+        if (status := _refusal(sent)) is not None:
+            sent = self._append_stone(task, batch, [body[:-1]], status)
+        return sent._replace(facts=provider.read_facts(body, run.marked, task.facts))
+
+    def _append_stone(self, task: PushTask, batch: _Batch, line: Iterable[bytes], status: int) -> _Sent:
+        """The one entry of `batch` was refused: another travels in its place, made of what was refused and of nothing
+        that may have come there since. `line` in pieces."""
+        stone = _tombstone(line, status)
+        chain = extend_chain(task.cursor.chain, [stone])
+        sent = self._append(task, batch._replace(body=stone + b"\n", chain=chain))
+        return sent._replace(tombstones={task.cursor.entry_count + 1: status})
 
     def _append(self, task: PushTask, batch: _Batch) -> _Sent:
         request = append_request(
@@ -229,51 +241,49 @@ class Pusher:
         if newline < 0:
             return Pushed(task.key, task.cursor, Accepted(), more=False, facts=task.facts)
         length = newline - start
-        status = task.tombstones.get(task.cursor.entry_count + 1)
-        more = newline + 1 < size
-        if not task.bulk:
-            cursor, reply = self._put_long(task, file, length, status)
-            return Pushed(task.key, cursor, reply, more, task.facts, at_fault=1)
-        if status is None:
-            body: bytes | LongBody = LongBody(length + 1, lambda: file.pieces(start, length + 1))
-            chain = extend_chain_by_pieces(task.cursor.chain, file.pieces(start, length))
-        else:
-            found_size, found, digest = describe_line(file.pieces(start, length))
-            stone = tombstone_line(found_size, digest, found, status)
-            body, chain = stone + b"\n", extend_chain(task.cursor.chain, [stone])
-        sent = self._append(task, _Batch(body, 1, newline + 1, chain, marker_at(file, newline + 1)))
-        return Pushed(task.key, sent.cursor, sent.reply, more, task.facts, at_fault=1)
+        sent = (self._append_long if task.bulk else self._put_long)(task, file, length)
+        return _pushed(task, sent, more=newline + 1 < size)
 
-    def _put_long(self, task: PushTask, file: OpenFile, length: int, status: int | None) -> tuple[Cursor, Reply]:
-        start, cursor = task.cursor.offset, task.cursor
-        _, found, digest = describe_line(file.pieces(start, length))
-        stone = tombstone_line(length, digest, found, status) if status is not None else None
-        if stone is None:
-            chain = extend_chain_by_pieces(cursor.chain, file.pieces(start, length))
-        else:
-            chain = extend_chain(cursor.chain, [stone])
-        passed = cursor._replace(
-            offset=start + length + 1,
-            entry_count=cursor.entry_count + 1,
-            chain=chain,
-            marker=marker_at(file, start + length + 1),
-        )
+    def _append_long(self, task: PushTask, file: OpenFile, length: int) -> _Sent:
+        start, end = task.cursor.offset, task.cursor.offset + length + 1
+        chain = extend_chain_by_pieces(task.cursor.chain, file.pieces(start, length))
+        body = LongBody(length + 1, lambda: file.pieces(start, length + 1))
+        batch = _Batch(body, 1, end, chain, marker_at(file, end))
+        sent = self._append(task, batch)
+        if (status := _refusal(sent)) is not None:
+            return self._append_stone(task, batch, file.pieces(start, length), status)
+        return sent
+
+    def _put_long(self, task: PushTask, file: OpenFile, length: int) -> _Sent:
+        cursor, start = task.cursor, task.cursor.offset
+        _, found, _ = describe_line(file.pieces(start, length))
+        chain = extend_chain_by_pieces(cursor.chain, file.pieces(start, length))
+        end, ordinal = start + length + 1, cursor.entry_count + 1
+        passed = cursor._replace(offset=end, entry_count=ordinal, chain=chain, marker=marker_at(file, end))
         if found is None:
-            return passed, Accepted()
-        reply = self._put(task, cursor.last_uuid, stone or LongBody(length, lambda: file.pieces(start, length)))
-        if not isinstance(reply, Accepted):
-            return cursor, reply
-        return passed._replace(last_uuid=found, sent_count=cursor.sent_count + 1), reply
+            return _Sent(passed, Accepted(), 1, task.facts)
+        sent = self._put(task, cursor.last_uuid, LongBody(length, lambda: file.pieces(start, length)))
+        stones: dict[int, int] = {}
+        if (status := _refusal(sent)) is not None:
+            stone = _tombstone(file.pieces(start, length), status)
+            sent, stones = self._put(task, cursor.last_uuid, stone), {ordinal: status}
+            passed = passed._replace(chain=extend_chain(cursor.chain, [stone]))
+        if isinstance(sent.reply, Accepted):
+            cursor = passed._replace(last_uuid=found, sent_count=cursor.sent_count + 1)
+        return sent._replace(cursor=cursor, tombstones=stones)
 
     def _send_run(self, task: PushTask, lines: _Lines) -> _Sent:
         """One entry a request, as far as it goes. Entries without a uuid have no place on a base server."""
         at, cursor = 0, task.cursor
-        answer: Reply = Accepted()
+        sent, stones = _Sent(cursor, Accepted(), 1, task.facts), dict[int, int]()
         for line in split_lines(lines.data[: whole_lines_bytes(lines.data)]):
-            body, found = _as_sent(line, task.tombstones.get(cursor.entry_count + 1)), entry_uuid(line)
+            body, found = line, entry_uuid(line)
             if found is not None:
-                answer = self._put(task, cursor.last_uuid, body)
-                if not isinstance(answer, Accepted):
+                sent = self._put(task, cursor.last_uuid, line)
+                if (status := _refusal(sent)) is not None:
+                    body, stones[cursor.entry_count + 1] = _tombstone([line], status), status
+                    sent = self._put(task, cursor.last_uuid, body)
+                if not isinstance(sent.reply, Accepted):
                     break
                 cursor = cursor._replace(last_uuid=found, sent_count=cursor.sent_count + 1)
             at += len(line) + 1
@@ -281,15 +291,28 @@ class Pusher:
             if self._is_stopping():
                 break
         if at == 0:
-            return _Sent(task.cursor, answer, 1, task.facts)
+            return sent._replace(tombstones=stones)
         read = lines.data[: at - lines.tail]
         cursor = cursor._replace(offset=cursor.offset + len(read), marker=marker_behind(lines.before, read))
         # Facts of a session are not told to a base server; `sessions list` shows them all the same.
-        return _Sent(cursor, answer, 1, self._providers[task.provider].read_facts(lines.data, (), task.facts))
+        facts = self._providers[task.provider].read_facts(lines.data, (), task.facts)
+        return sent._replace(cursor=cursor, facts=facts, tombstones=stones)
 
-    def _put(self, task: PushTask, last: str | None, body: bytes | LongBody) -> Reply:
+    def _put(self, task: PushTask, last: str | None, body: bytes | LongBody) -> _Sent:
         request = put_entry_request(task.key.session_id, last, body)
-        return self._asker.ask(task.key.destination, request, decide_put_reply)
+        reply = self._asker.ask(task.key.destination, request, decide_put_reply)
+        return _Sent(task.cursor, reply, 1, task.facts)
+
+
+def _pushed(task: PushTask, sent: _Sent, more: bool) -> Pushed:
+    return Pushed(task.key, sent.cursor, sent.reply, more, sent.facts, sent.at_fault, sent.tombstones)
+
+
+def _refusal(sent: _Sent) -> int | None:
+    """The status that refused an entry which travelled alone."""
+    if sent.at_fault != 1 or not isinstance(sent.reply, (TooLarge, BadEntry)):
+        return None
+    return sent.reply.status if isinstance(sent.reply, BadEntry) else 413
 
 
 def _decide_meta_reply(raw: RawReply, now_s: float) -> Reply:
@@ -298,10 +321,9 @@ def _decide_meta_reply(raw: RawReply, now_s: float) -> Reply:
     return decide_put_reply(raw, now_s)
 
 
-def _as_sent(line: bytes, status: int | None) -> bytes:
-    if status is None:
-        return line
-    size, found, digest = describe_line([line])
+def _tombstone(line: Iterable[bytes], status: int) -> bytes:
+    """What travels in place of a line, given in pieces, that was refused with `status`."""
+    size, found, digest = describe_line(line)
     return tombstone_line(size, digest, found, status)
 
 

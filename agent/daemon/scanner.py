@@ -1,7 +1,7 @@
 """Looks what is there. Everything it says comes from the disk at that moment; hints only tell where to look."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from agent.core.session import Gone, Observation, Provider, StreamId
@@ -52,6 +52,7 @@ class Scanner:
         self._observed = observed
         self._vanished = vanished
         self._known: dict[str, int] = {}
+        self._expected: dict[str, StreamId] = {}
         self._filed: dict[str, StreamId] = {}
         self._recent: dict[str, None] = {}
         self.unreadable: dict[str, str] = {}
@@ -69,10 +70,12 @@ class Scanner:
         gone = [path for path in self._known if path not in seen and self._is_gone(path)]
         self._forget(gone)
 
-    def expect(self, paths: Iterable[str]) -> None:
-        """Files that were there in an earlier life: the next full scan tells of those that are gone."""
-        for path in paths:
-            self._known.setdefault(path, _UNSEEN)
+    def expect(self, files: Mapping[str, StreamId]) -> None:
+        """Files that stood for streams in an earlier life: the next full scan tells of those that are gone."""
+        for path, stream in files.items():
+            if path not in self._known:
+                self._known[path] = _UNSEEN
+                self._expected[path] = stream
 
     def knows(self, path: str) -> bool:
         """Whether it was seen, here or in an earlier life."""
@@ -147,6 +150,7 @@ class Scanner:
         )
 
     def _remember(self, path: str, signature: int) -> None:
+        self._expected.pop(path, None)
         if self._known.get(path, _UNSEEN) != _UNSEEN:
             self._recent.pop(path, None)
             self._recent[path] = None
@@ -194,6 +198,7 @@ class Scanner:
                 gone.append(Gone(stream, path))
             self._known.pop(path, None)
             self._filed.pop(path, None)
+            self._expected.pop(path, None)
             self._recent.pop(path, None)
         if gone:
             self._vanished(gone)
@@ -201,6 +206,7 @@ class Scanner:
     def _stream_of(self, path: str) -> StreamId | None:
         """The stream of a known file, which can't be asked any more."""
         root = next((one for one in self._roots if one.holds(path)), None)
-        if path in self._filed or root is None:
-            return self._filed.get(path)
+        told = self._filed.get(path) or self._expected.get(path)
+        if told is not None or root is None:
+            return told
         return root.provider.classify(root.parts(path), list)

@@ -100,6 +100,15 @@ class Sightings:
         self._follow(stream, held.path)
         return True
 
+    def lose_held(self, stream: StreamId, path: str) -> bool:
+        """The file at `path` is missing: when it was the one of ours, there is nothing left to send."""
+        held = self._keeper.held.get(stream)
+        if held is None or held.path != path:
+            return False
+        del self._keeper.held[stream]
+        self._vanishing.add(path)
+        return True
+
     def push_ended(self, key: TrackKey) -> None:
         """A worker has let go of the stream: what had to wait for that."""
         stream, path = key.stream, self._tracks[key].path

@@ -281,7 +281,7 @@ class Daemon:
     def _run_engine(self) -> None:
         try:
             self._engine.start()
-            self._looks.put(partial(self._scanner.expect, [track.path for track in self._engine.tracks.values()]))
+            self._looks.put(partial(self._scanner.expect, self._engine.followed()))
             self.request_scan()
             while True:
                 deadline = self._engine.next_deadline_s()

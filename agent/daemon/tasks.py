@@ -45,7 +45,8 @@ class PushTask(NamedTuple):
 
 class Pushed(NamedTuple):
     """`cursor`: how far the server acknowledged. `reply`: the last answer, Accepted when all went well. `more`: whole
-    lines are left. `at_fault`: entries in the batch that was answered."""
+    lines are left. `at_fault`: entries in the batch that was answered. `tombstones`: ordinal → status of entries that
+    were refused, and for which others were sent; those up to the cursor are stored."""
 
     key: TrackKey
     cursor: Cursor
@@ -53,6 +54,7 @@ class Pushed(NamedTuple):
     more: bool
     facts: Facts
     at_fault: int = 0
+    tombstones: Mapping[int, int] = {}
 
 
 class Unreadable(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.fakes import AsgiServer, receiver_without_network
-from tests.simulation.world import Server, SimulatedAgent, entry
+from tests.simulation.wire import Server
+from tests.simulation.world import SimulatedAgent, entry
 
 
 @pytest.fixture

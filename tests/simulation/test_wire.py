@@ -13,8 +13,8 @@ from agent.core.wire import Request
 from tests.fakes import AsgiServer, StrictBaseServer, receiver_without_network
 from tests.simulation.world import SimulatedAgent, any_lines, entry
 
-SEEDS = int(os.environ.get("TRANSCRIPTD_SEEDS", "150"))
-"""How many seeds of each kind; more with TRANSCRIPTD_SEEDS=10000."""
+SEEDS = int(os.environ.get("TRANSCRIPTD_REAL_SEEDS", "150"))
+"""How many seeds of each kind; more with TRANSCRIPTD_REAL_SEEDS=1000."""
 
 STEPS = 120
 STREAMS = (("s1", ""), ("s2", ""), ("s2", "subagents/agent-a"), ("s3", ""))

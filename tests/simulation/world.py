@@ -5,12 +5,11 @@ import hashlib
 import json
 import random
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from agent.core.lifecycle import UNSENT, State
-from agent.core.wire import RawReply, Request
 from agent.daemon.engine import Engine, Observed, Vanished
 from agent.daemon.holding import find_held, hold
 from agent.daemon.pusher import Pusher
@@ -18,73 +17,13 @@ from agent.daemon.scanner import Root, Scanner
 from agent.daemon.tasks import HeldTask, PushTask, RealignTask, Task, TrackKey
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Limits, World
-from agent.errors import Unreachable
 from agent.providers import PROVIDERS
 from agent.system.keeping import KeptFiles
 from agent.system.state_db import open_state
-from tests.fakes import FakeClock, body_bytes
+from tests.fakes import FakeClock
+from tests.simulation.wire import Server, Wire
 
 DESTINATION = "there"
-
-
-class Server(Protocol):
-    def send(self, request: Request) -> RawReply: ...
-
-
-class Wire:
-    """Carries requests to a server, and with chance does what networks do. A late request arrives after the client
-    has given it up, in any order with those that follow; it may also arrive twice."""
-
-    STATUSES = (408, 429, 500, 502, 503, 504)
-
-    def __init__(self, server: Server, rng: random.Random, log: Callable[[str], None]) -> None:
-        self._server = server
-        self._rng = rng
-        self._log = log
-        self._late: list[Request] = []
-        self.trouble = 0.0
-
-    def send(self, request: Request) -> RawReply:
-        self._deliver_late()
-        if self._rng.random() >= self.trouble:
-            answer = self._server.send(request)
-            self._log(f"{request.method} {request.path} {answer.status}")
-            return answer
-        fault = self._rng.choice(("lost", "lost answer", "late", "twice", "status", "portal", "twice later"))
-        self._log(f"{request.method} {request.path} {fault}")
-        return self._break(request, fault)
-
-    def _break(self, request: Request, fault: str) -> RawReply:
-        match fault:
-            case "lost answer":
-                self._server.send(request)
-            case "late":
-                self._late.append(_frozen(request))
-            case "twice later":
-                self._late.append(_frozen(request))
-                return self._server.send(request)
-            case "twice":
-                self._server.send(request)
-                return self._server.send(request)
-            case "status":
-                headers = {"retry-after": "3"} if self._rng.random() < 0.3 else {}
-                return RawReply(self._rng.choice(self.STATUSES), headers, b"{}")
-            case "portal":
-                return RawReply(200, {"content-type": "text/html"}, b"<html>please log in</html>")
-        raise Unreachable("test: no answer")
-
-    def _deliver_late(self) -> None:
-        while self._late and self._rng.random() < 0.5:
-            self._server.send(self._late.pop(self._rng.randrange(len(self._late))))
-
-    def deliver_all_late(self) -> None:
-        while self._late:
-            self._server.send(self._late.pop())
-
-
-def _frozen(request: Request) -> Request:
-    """What was on the way, whatever becomes of the file."""
-    return Request(request.method, request.path, dict(request.headers), body_bytes(request))
 
 
 class SimulatedAgent:
@@ -121,6 +60,7 @@ class SimulatedAgent:
 
     def boot(self) -> None:
         """A new process over the same files and state; what the old one had not written is forgotten."""
+        self.wire.told_deleted.clear()
         self.in_flight, self.held_tasks = [], list[HeldTask]()
         self.store = open_state(self._state_path, "damaged.db")
         world = World(self.clock.now_s, self.clock.monotonic_s, self.rng.random, self._new_uuid)
@@ -144,7 +84,7 @@ class SimulatedAgent:
             lambda paths: self.engine.handle(Vanished(paths)),
         )
         self.engine.start()
-        self.scanner.expect([track.path for track in self.engine.tracks.values()])
+        self.scanner.expect(self.engine.followed())
         self.look()
 
     def crash(self) -> None:
