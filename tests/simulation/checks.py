@@ -1,0 +1,165 @@
+"""What must hold while a story goes on, and when its trouble is over: section 5 of the wire, and the first promises."""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from agent.core.identity import Cursor
+from agent.core.lifecycle import State
+from agent.core.session import StreamId
+from agent.core.transcript import EMPTY_CHAIN, entry_uuid, is_object, tombstone_line
+from agent.daemon.engine import DIVERGED
+from agent.daemon.tasks import TrackKey
+from tests.simulation.process import DESTINATION
+from tests.simulation.server import Generation
+from tests.simulation.transcripts import Version
+
+if TYPE_CHECKING:
+    from tests.simulation.story import Story
+
+EXPECT_GENERATIONS = True
+"""Whether the engine answers a rewritten or diverged file with a new generation; until then the stream is refused."""
+
+EXPECT_SLOW_AUDIT = True
+"""Whether a change that shows neither in size and time nor just before the cursor is found by and by."""
+
+
+_TOMBSTONE = b'{"type":"transcriptd-tombstone"'
+
+
+def is_as_sent(stored: list[bytes], local: list[bytes], refused: set[tuple[str, int]]) -> bool:
+    """Whether the stored entries are the local ones, but for tombstones of what was refused."""
+    return len(stored) == len(local) and all(
+        there == here or (there.startswith(_TOMBSTONE) and _is_tombstone(there, here, refused))
+        for there, here in zip(stored, local, strict=True)
+    )
+
+
+def _is_tombstone(there: bytes, here: bytes, refused: set[tuple[str, int]]) -> bool:
+    digest = sha256(here).hexdigest()
+    found = entry_uuid(here)
+    return any(there == tombstone_line(len(here), digest, found, status) for sha, status in refused if sha == digest)
+
+
+def check_generation(story: "Story", stream: StreamId, generation: Generation) -> None:
+    """Behind every append of the agent: what a generation holds is how some version of the file began."""
+    versions = story.transcripts.versions[stream]
+    if stream in story.transcripts.unseen or stream in story.transcripts.torn:
+        return
+    data = generation.data
+    if any(version.content.startswith(data) for version in reversed(versions)):
+        return
+    # The last line may have had no newline yet.
+    if is_object(generation.lines[-1]) and any(one.content.startswith(data[:-1]) for one in reversed(versions)):
+        return
+    if any(_begins_with(version, generation, story) for version in reversed(versions)):
+        return
+    is_base = not story.server.bulk
+    if stream in story.server.entries_put and (not is_base or stream in story.transcripts.rewritten):
+        # The base protocol has one chain: what follows another history stands behind that, and gaps are not seen.
+        last = generation.lines[-1]
+        is_known = last.startswith(_TOMBSTONE) or any(last in version.content for version in versions)
+        assert is_known, f"{stream}: sent what never stood in a file"
+        return
+    raise AssertionError(f"{stream}: generation {generation.name} mixes what no version of the file held")
+
+
+def _begins_with(version: Version, generation: Generation, story: "Story") -> bool:
+    lines = version.lines(tail=True)
+    if not story.server.bulk:
+        lines = [line for line in lines if entry_uuid(line)]
+    stored = _own(story, generation.lines)
+    return is_as_sent(stored, lines[: len(stored)], story.wire.refused)
+
+
+def _own(story: "Story", lines: Iterable[bytes]) -> list[bytes]:
+    """Without what another agent wrote; on a base server that may stand in between."""
+    if story.server.bulk:
+        return list(lines)
+    return [line for line in lines if line not in story.foreign]
+
+
+def check_cursor(story: "Story", key: TrackKey) -> None:
+    """Behind every outcome: what the agent takes for stored is stored."""
+    cursor: Cursor = story.process.engine.tracks[key].cursor
+    if story.server.has_lost or cursor.sent_count == 0:
+        return
+    if story.wire.fell_back:
+        return  # one by one, entries without a uuid are passed over; a 409 puts that right
+    if story.process.destination.bulk:
+        found = story.server.generation(key.stream, cursor.generation or "")
+        assert found is not None, f"{key.stream}: the cursor stands in a generation that the server does not know"
+        chain = found.chains[cursor.entry_count] if cursor.entry_count < len(found.chains) else EMPTY_CHAIN
+        assert chain == cursor.chain, f"{key.stream}: the cursor is ahead of the server, or elsewhere"
+        return
+    if story.server.bulk:
+        return
+    current = story.server.current(key.stream)
+    there = current.lines if current else []
+    assert cursor.sent_count <= len(there), f"{key.stream}: the cursor is ahead of the server"
+
+
+def check_end(story: "Story") -> None:
+    """When nothing stands in the way any more: each file is on the server, once and in order."""
+    for stream in story.transcripts.versions:
+        _check_stream(story, stream)
+
+
+def _check_stream(story: "Story", stream: StreamId) -> None:
+    track = story.process.engine.tracks.get(TrackKey(DESTINATION, *stream))
+    paths = [path for path, (place, _) in story.transcripts.files.items() if place.stream == stream]
+    if not paths or stream in story.wire.deleted:
+        return
+    if not story.server.bulk and stream.subpath:
+        assert track is not None
+        assert track.state in (State.REFUSED, State.SYNCED), f"{stream} is {track.state} on a base server"
+        return
+    if _may_be_refused(story, stream) and track is not None and track.state is State.REFUSED:
+        assert track.reason == DIVERGED, f"{stream} was refused: {track.reason}"
+        return
+    if stream in story.transcripts.unseen and not (EXPECT_SLOW_AUDIT and story.audits):
+        return
+    assert track is not None, f"{stream} was never seen"
+    assert track.state is State.SYNCED, f"{stream} is {track.state}: {track.reason}"
+    assert track.path in paths, f"{stream}: follows a file that is not there"
+    local = story.transcripts.files[track.path][1].lines(tail=True)
+    if local and not _is_whole(story.transcripts.files[track.path][1]) and not is_object(local[-1]):
+        local.pop()
+    if not local:
+        return  # nothing is to be sent, so nobody learns what the server has
+    current = story.server.current(stream)
+    stored = current.lines if current else []
+    if not story.server.bulk:
+        local = [line for line in local if entry_uuid(line)]
+        stored = _own(story, stored)
+    if not story.server.bulk and _is_crowded(story, stream):
+        # All that it can be told by is uuids: what stands before one that it knows counts as stored.
+        ids = {entry_uuid(line) for line in stored}
+        assert not local or entry_uuid(local[-1]) in ids, f"{stream}: the server lacks the last entry"
+        return
+    assert is_as_sent(stored, local, story.wire.refused), (
+        f"{stream}: the server holds {len(stored)} entries, {_lost(local, stored)} are missing"
+        f" and {_lost(stored, local)} too many"
+    )
+
+
+def _is_crowded(story: "Story", stream: StreamId) -> bool:
+    """A base server has one chain, whatever histories came to stand in it."""
+    return stream in story.transcripts.rewritten or stream in story.diverged
+
+
+def _is_whole(version: Version) -> bool:
+    return version.content.endswith(b"\n")
+
+
+def _may_be_refused(story: "Story", stream: StreamId) -> bool:
+    diverged = stream in story.transcripts.rewritten or stream in story.diverged
+    return diverged and (not EXPECT_GENERATIONS or not story.server.bulk)
+
+
+def _lost(wanted: list[bytes], there: list[bytes]) -> int:
+    left = list(there)
+    for line in wanted:
+        if line in left:
+            left.remove(line)
+    return len(wanted) - (len(there) - len(left))

@@ -1,0 +1,162 @@
+"""One life of the agent in virtual time: the real scanner, engine and pusher, taken step by step.
+
+What the daemon does with threads and queues is done here by whoever calls: an event waits in the inbox until it is
+taken, a task until it is run. A crash is that nobody calls any more.
+"""
+
+import random
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from agent.core.lifecycle import UNSENT, Condition
+from agent.daemon.asking import Sender
+from agent.daemon.engine import Engine, Input, Observed, Vanished
+from agent.daemon.pusher import Pusher
+from agent.daemon.scanner import Root, Scanner
+from agent.daemon.tasks import MetaTask, ProbeTask, Task, TrackKey
+from agent.daemon.tracks import DestinationState
+from agent.daemon.world import Files, Limits, World
+from agent.providers import PROVIDERS
+from tests.fakes import FakeClock
+
+DESTINATION = "there"
+
+
+class Machine(NamedTuple):
+    """What a process finds around it. `checked(key)` is called when the engine has taken an outcome for a stream."""
+
+    files: Files
+    sender: Sender
+    root: str
+    clock: FakeClock
+    rng: random.Random
+    limits: Limits
+    compress: bool
+    checked: Callable[[TrackKey], None]
+
+
+class Process:
+    """`store` is as `open_state` gives it."""
+
+    def __init__(self, machine: Machine, store: Any) -> None:
+        self.store = store
+        self.clock = clock = machine.clock
+        self.inbox: deque[Input] = deque()
+        self.tasks: list[Task] = []
+        self.is_stopping = False
+        self._running: set[TrackKey] = set()
+        self._rng = rng = machine.rng
+        self._checked = machine.checked
+        world = World(clock.now_s, clock.monotonic_s, rng.random, self._new_uuid)
+        self.destination = DestinationState(DESTINATION, "http://127.0.0.1", compress=machine.compress)
+        self.engine = Engine([self.destination], store, world, self._dispatch, machine.limits)
+        self._pusher = Pusher(
+            {DESTINATION: machine.sender}, PROVIDERS, clock.now_s, lambda: self.is_stopping, files=machine.files
+        )
+        self.scanner = Scanner(
+            [Root(PROVIDERS["claude"], machine.root)],
+            lambda seen, live: self.inbox.append(Observed(seen, live)),
+            lambda gone: self.inbox.append(Vanished(gone)),
+            machine.files,
+        )
+
+    def start(self) -> None:
+        self.engine.start()
+        self.scanner.expect(self.engine.followed())
+        self.scanner.scan()
+
+    def _new_uuid(self) -> str:
+        return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+
+    def _dispatch(self, task: Task) -> None:
+        key = _stream_of(task)
+        if key is not None:
+            taken = key in self._running or any(_stream_of(one) == key for one in self.tasks)
+            assert not taken, f"two tasks at a time for {key}"
+        self.tasks.append(task)
+
+    # --- steps ------------------------------------------------------------------------------------------------
+
+    def take_event(self) -> bool:
+        if not self.inbox:
+            return False
+        event = self.inbox.popleft()
+        self.engine.handle(event)
+        self.engine.tick()
+        key = getattr(event, "key", None)
+        if key is not None:
+            self._checked(key)
+        return True
+
+    def run_task(self) -> bool:
+        """One of the tasks that were handed out, from its beginning to its outcome."""
+        if not self.tasks:
+            return False
+        task = self.tasks.pop(self._rng.randrange(len(self.tasks)))
+        key = _stream_of(task)
+        if key is not None:
+            self._running.add(key)
+        try:
+            self.inbox.append(self._pusher.run(task))
+        finally:
+            if key is not None:
+                self._running.discard(key)
+        return True
+
+    def pass_time(self, seconds: float) -> None:
+        """The engine is called at each of its deadlines until then."""
+        until = self.clock.mono_s + seconds
+        while (deadline := self.engine.next_deadline_s()) is not None and deadline <= until:
+            self.clock.advance(max(0.0, deadline - self.clock.mono_s))
+            self.engine.tick()
+            if self.engine.next_deadline_s() == deadline:
+                break
+        self.clock.advance(max(0.0, until - self.clock.mono_s))
+        self.engine.tick()
+
+    def wait(self) -> bool:
+        """Until the next deadline; False when there is none."""
+        deadline = self.engine.next_deadline_s()
+        if deadline is None:
+            return False
+        self.clock.advance(max(0.0, deadline - self.clock.mono_s) + 0.001)
+        self.engine.tick()
+        return True
+
+    def stop(self) -> None:
+        """As the daemon does it: what runs comes to an end or is abandoned, what is known is written."""
+        self.is_stopping = True
+        while self.tasks and self._rng.random() < 0.7:
+            self.run_task()
+        while self.take_event():
+            pass
+        self.engine.journal.write()
+        self.store.close()
+
+    # --- an end -----------------------------------------------------------------------------------------------
+
+    def settle(self, most: int = 5_000) -> None:
+        """Everything that can still happen by itself, happens."""
+        self.scanner.scan()
+        for _ in range(most):
+            if self.take_event() or self.run_task():
+                continue
+            if not self._is_waiting() and not self.engine.is_busy():
+                self.engine.journal.write()
+                return
+            if not self.wait():
+                return
+        states = {f"{key.session_id}/{key.subpath}": str(track.state) for key, track in self.engine.tracks.items()}
+        raise AssertionError(f"not settled after {most} steps: {states}, {self.destination.condition}")
+
+    def _is_waiting(self) -> bool:
+        """A stream waits for a time that will come by itself, not for a person."""
+        if self.destination.condition in (Condition.NEEDS_LOGIN, Condition.MISCONFIGURED):
+            return False
+        return any(track.state in UNSENT for track in self.engine.tracks.values())
+
+
+def _stream_of(task: Task) -> TrackKey | None:
+    return None if isinstance(task, (ProbeTask, MetaTask)) else task.key

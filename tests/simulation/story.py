@@ -1,0 +1,204 @@
+"""One seed's story: an agent, its files, its state and a server in virtual time, and everything that happens to them.
+
+The same seed gives the same story, step by step. Nothing here waits, and nothing is outside: no file, no thread.
+"""
+
+import hashlib
+import random
+from typing import Any
+
+from agent.core.session import StreamId
+from agent.core.wire import BulkOffer
+from agent.daemon.engine import QUIET_S, Retry
+from agent.daemon.tasks import TrackKey
+from agent.daemon.world import Limits
+from tests.fakes import FakeClock
+from tests.simulation import operations
+from tests.simulation.badfiles import BadFiles
+from tests.simulation.checks import check_cursor, check_end, check_generation
+from tests.simulation.disk import FakeDisk
+from tests.simulation.process import Machine, Process
+from tests.simulation.server import Generation, ModelServer
+from tests.simulation.store import Medium
+from tests.simulation.transcripts import ROOT, Transcripts, Writer
+from tests.simulation.wire import Crash, Wire
+
+STEPS = 150
+PASS_S = 30.0
+SCAN_S = 300.0
+AUDIT_S = 1200.0
+
+
+class Story:
+    """What the seed decides at its beginning: which kind of server, how rough the way, and which of the operations
+    happen in this story, and how often. A story in which everything happens at once finds less than many in which a
+    few things do."""
+
+    def __init__(
+        self, seed: int, *, clock: FakeClock | None = None, disk: Any = None, root: str = ROOT, medium: Any = None
+    ) -> None:
+        self.seed = seed
+        self.rng = rng = random.Random(seed)
+        self.trace: list[str] = []
+        self.clock = clock or FakeClock()
+        is_base = rng.random() < 0.2
+        self.rewrites = rng.random() < (0.35 if not is_base else 0.1)
+        """Whether files are anything but append-only."""
+        self.foreign: set[bytes] = set()
+        """What another agent wrote."""
+        self.diverged: set[StreamId] = set()
+        self.is_led = False
+        """Whether a server got something of a file that this agent did not send."""
+        self.poison: dict[bytes, int] = {}
+        """What an entry holds that is refused, and with which status."""
+        self.session_statuses: dict[str, int] = {}
+        self.server = _make_server(self, is_base)
+        self.backups = [self.server.copy()]
+        self.wire = Wire(self.server, rng, self.log, self.between)
+        self.wire.trouble = rng.choice((0.0, 0.0, 0.1, 0.3, 0.6))
+        self.wire.harsh = rng.random() < 0.15
+        self.disk = disk or FakeDisk(self.clock.now_s)
+        self.disk.tick_ns = rng.choice((1, 1, 4_000_000, 2_000_000_000))
+        self.files = BadFiles(self.disk, rng, self.between)
+        self.hints: list[str] = []
+        self.transcripts = Transcripts(self.disk, rng, self.hints.append, root)
+        self.writer = Writer(rng, unique=is_base, long=rng.random() < 0.3)
+        self.medium = medium or Medium()
+        self._haste = rng.choice((0.0, 0.02, 0.1))
+        self._depth = 0
+        self._table = operations.draw_table(self)
+        self.audits = rng.random() < 0.5
+        """Whether everything is looked at slowly again and again."""
+        limits = Limits(workers=rng.choice((1, 2, 8)), audit_interval_s=AUDIT_S if self.audits else 0.0)
+        self._machine = Machine(
+            self.files, self.wire, root, self.clock, rng, limits, rng.random() < 0.1, self._check_cursor
+        )
+        self._next_pass_s = self._next_scan_s = 0.0
+        self.boot()
+
+    def log(self, what: str) -> None:
+        self.trace.append(what)
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
+
+    # --- from beginning to end --------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        for _ in range(STEPS):
+            self.step()
+        self.end_trouble()
+        check_end(self)
+        self.process.store.close()
+
+    def step(self) -> None:
+        operation = self._table.draw(self.rng)
+        try:
+            self.log(operation.name)
+            operation.act(self)
+            self._keep_time()
+        except Crash:
+            self.boot()
+
+    def end_trouble(self) -> None:
+        """Everything that was broken works again. What somebody has to say `retry` after, gets it."""
+        self.log("the trouble is over")
+        self._haste = 0.0
+        self.wire.trouble, self.wire.is_cut, self.wire.is_locked = 0.0, False, False
+        self.session_statuses.clear()
+        self.files.faults.clear()
+        self.files.out_of_descriptors = False
+        self.medium.is_full = False
+        self.wire.deliver_all_late()
+        if self.server.has_lost or self.diverged or self.is_led:
+            for path, (place, _) in list(self.transcripts.files.items()):
+                # That a server holds something else comes out when it is spoken to, with a line of its own.
+                self.transcripts.append(path, place, b"\n" + self.writer.entry(place.stream.session_id))
+        if self.wire.stopped or self.server.has_lost:
+            self.process.inbox.append(Retry())
+        self.process.settle()
+        self._let_quiet_pass()
+
+    def _let_quiet_pass(self) -> None:
+        """Last lines without a newline are taken as whole by and by, and the slow audit comes around."""
+        needs_audit = self.audits and bool(self.transcripts.unseen)
+        for _ in range(10 if needs_audit else 3):
+            self.process.pass_time(AUDIT_S / 4 if needs_audit else QUIET_S + 1)
+            self.process.settle()
+
+    def boot(self) -> None:
+        """A new process over the same files and state; what the old one had not written is forgotten."""
+        self.wire.told_deleted.clear()
+        for _ in range(9):
+            try:
+                self.process = Process(self._machine, self.medium.open())
+                self.process.start()
+            except Crash:
+                continue
+            break
+        self._next_pass_s, self._next_scan_s = self.clock.mono_s + PASS_S, self.clock.mono_s + SCAN_S
+        self.log(f"start {self.process.store.note}")
+
+    def _keep_time(self) -> None:
+        """The daemon's ticks."""
+        if self.clock.mono_s >= self._next_pass_s:
+            self._next_pass_s = self.clock.mono_s + PASS_S
+            self.process.scanner.look_again()
+        if self.clock.mono_s >= self._next_scan_s:
+            self._next_scan_s = self.clock.mono_s + SCAN_S
+            self.process.scanner.scan()
+
+    @property
+    def is_sudden(self) -> bool:
+        """Whether this happens in the middle of a look or a push."""
+        return self._depth > 0
+
+    def between(self) -> None:
+        """Somewhere in the middle of a look or a push: the world may go on, or end."""
+        if self._depth or not self._haste or self.rng.random() >= self._haste:
+            return
+        self._depth += 1
+        try:
+            operation = self._table.draw_sudden(self.rng)
+            self.log(f"meanwhile: {operation.name}")
+            operation.act(self)
+        finally:
+            self._depth -= 1
+
+    # --- what must hold meanwhile -----------------------------------------------------------------------------
+
+    def note_append(self, stream: StreamId, generation: Generation) -> None:
+        check_generation(self, stream, generation)
+
+    def _check_cursor(self, key: TrackKey) -> None:
+        check_cursor(self, key)
+
+    def refuse(self, session_id: str, lines: list[bytes]) -> int | None:
+        if session_id in self.session_statuses:
+            return self.session_statuses[session_id]
+        for mark, status in self.poison.items():
+            if any(mark in line for line in lines):
+                return status
+        return None
+
+
+def _make_server(story: Story, is_base: bool) -> ModelServer:
+    rng = story.rng
+    offer = BulkOffer(rng.choice((8 << 20, 8 << 20, 2000, 300)), rng.choice((10_000, 10_000, 3, 1)), ("zstd", "gzip"))
+    server = ModelServer(
+        bulk=offer,
+        max_entry_bytes=rng.choice((1 << 20, 1 << 20, 1 << 20, 1000)),
+        refuse=story.refuse,
+        changed=story.note_append,
+    )
+    if is_base:
+        server.bulk = None
+        server.tells_head = rng.random() < 0.7
+    return server
+
+
+def run_seed(seed: int) -> Story:
+    """The story of a seed, from beginning to end. Raises AssertionError, or whatever a defect raises."""
+    story = Story(seed)
+    story.run()
+    return story

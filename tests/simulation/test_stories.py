@@ -1,0 +1,225 @@
+"""Every seed's story ends well: nothing lost, nothing twice, nothing mixed. `make soak` tries a million."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.core.session import StreamId
+from agent.daemon.engine import Engine
+from agent.daemon.pusher import Pusher
+from agent.daemon.tasks import Outcome, Pushed, PushTask, Task
+from agent.receiver.bodies import Limits
+from agent.system.state_db import open_state
+from tests.fakes import FakeClock, receiver_without_network
+from tests.reliability import MakeTally
+from tests.simulation import operations
+from tests.simulation.real import RealFolder
+from tests.simulation.seeds import REPOSITORY, quiet, run_seeds, try_seed
+from tests.simulation.server import Generation
+from tests.simulation.story import Story
+from tests.simulation.twin import Twin
+
+SEEDS = int(os.environ.get("TRANSCRIPTD_SEEDS") or (10_000 if os.environ.get("TRANSCRIPTD_CI") else 1_000))
+"""How many seeds; all of them in CI, and with TRANSCRIPTD_SEEDS=10000."""
+
+SEEDS_THAT_BIT = {
+    56: "a file that moved while it was looked for was never sent: its rival did not take over",
+    187: "a synced file that moved while no agent ran was never followed to its new place",
+    298: "a flat subagent that went away while no agent ran was asked for without end",
+    393: "a tombstone was made of another entry than the one that was refused",
+    1671: "a stale tombstone took the place of a good entry of the next generation",
+    1775: "a run of single entries, handed out before the server took batches again, left out those without uuid",
+    2788: "a session deleted on the server was sent again when its file moved",
+    3168: "a session that was sent one by one for a moment lacked its entries without uuid for good",
+    5070: "a file rewritten in place between two looks of one push mixed two versions in a generation",
+    7136: "a base server that lost everything between two questions had the session refused",
+}
+"""What a seed found once, by the number that it had then. A story follows from everything that can happen in one: when that changes, a seed tells
+another story. So what was found has a test of its own in `tests/daemon/test_found.py` too."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with quiet():
+        yield
+
+
+def test_every_story_ends_well(tally: MakeTally) -> None:
+    noted = tally("nothing is lost, repeated or mixed", "whatever a seed draws, in virtual time")
+    done, failed = run_seeds(0, SEEDS, workers=2)
+    noted.note(done, lost=len(failed))
+    assert not failed, "\n".join(map(str, failed[:20]))
+    assert done == SEEDS
+
+
+@pytest.mark.parametrize("seed", SEEDS_THAT_BIT)
+def test_a_seed_that_bit_bites_no_more(seed: int) -> None:
+    assert try_seed(seed) == ""
+
+
+def test_the_same_seed_tells_the_same_story() -> None:
+    for seed in range(100):
+        stories = [Story(seed), Story(seed)]
+        for story in stories:
+            story.run()
+        assert stories[0].trace == stories[1].trace, f"seed {seed}"
+
+
+def test_no_process_tells_it_otherwise() -> None:
+    """Sets and hashes are in another order in each process, unless told."""
+    told = [
+        subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "fingerprints", "0", "60"],
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]
+    assert told[0] == told[1]
+    assert told[0].count(b"\n") == 60
+
+
+# --- the same stories on the real things ----------------------------------------------------------------------------
+
+
+class RealMedium:
+    """The database on disk, as far as a story can treat it without harming it."""
+
+    is_full = is_damaged = lies = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def open(self) -> object:
+        return open_state(self._path, "aside.db")
+
+    def cut_power(self, rng: object) -> str:
+        return "nothing lost"
+
+
+NOT_REAL = frozenset({"disk full", "lying drive", "damage state", "roll state back"})
+"""What only a store in memory can be asked to suffer."""
+
+NOT_TWIN = frozenset(
+    {"set server back", "other writer", "other is faster", "refuse session", "delete on server", "poison"}
+)
+"""What only a model can be asked to do."""
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[frozenset[str]], None]:
+    def leave_out(names: frozenset[str]) -> None:
+        assert names <= {one.name for one in operations.TABLE}
+        monkeypatch.setattr(operations, "TABLE", tuple(one for one in operations.TABLE if one.name not in names))
+
+    return leave_out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file can't be replaced there")
+@pytest.mark.parametrize("seed", range(25))
+def test_real_files_and_a_real_database_tell_the_same_story(
+    seed: int, tmp_path: Path, without: Callable[[frozenset[str]], None]
+) -> None:
+    without(NOT_REAL)
+    in_memory = Story(seed)
+    in_memory.run()
+    clock = FakeClock()
+    real = Story(
+        seed,
+        clock=clock,
+        disk=RealFolder(clock.now_s),
+        root=str(tmp_path / "projects"),
+        medium=RealMedium(tmp_path / "state" / "state.db"),
+    )
+    real.run()
+    assert real.trace == in_memory.trace
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_real_receiver_gives_the_model_s_answers(
+    seed: int, tmp_path: Path, without: Callable[[frozenset[str]], None], tally: MakeTally
+) -> None:
+    without(NOT_TWIN)
+    story = Story(seed)
+    offer = story.server.bulk
+    if offer is None:
+        pytest.skip("this story's server speaks the base protocol only")
+    story.server.max_entry_bytes = max(story.server.max_entry_bytes, offer.max_bytes)
+    limits = Limits(offer.max_bytes, offer.max_entries, story.server.max_entry_bytes)
+    with receiver_without_network(tmp_path, limits) as real:
+        twin = Twin(story.server, real)
+        story.wire.server = twin
+        story.run()
+    assert twin.asked > 3
+    tally("nothing is lost, repeated or mixed", "a seed's story against the real receiver").note()
+
+
+# --- the checks can fail --------------------------------------------------------------------------------------------
+
+
+def _garble_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    extend = Generation.extend
+
+    def garble(self: Generation, stream: StreamId, lines: list[bytes], batch: str | None) -> None:
+        extend(self, stream, lines, batch)
+        if len(self.lines) > 4:
+            self.lines[2] = b"garbled"
+
+    monkeypatch.setattr(Generation, "extend", garble)
+
+
+def _repeat_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    extend = Generation.extend
+
+    def stutter(self: Generation, stream: StreamId, lines: list[bytes], batch: str | None) -> None:
+        extend(self, stream, [*lines, *lines], batch)
+
+    monkeypatch.setattr(Generation, "extend", stutter)
+
+
+def _run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cursor moves whatever the server said."""
+    run = Pusher.run
+
+    def hasty(self: Pusher, task: Task) -> Outcome:
+        done = run(self, task)
+        if isinstance(task, PushTask) and isinstance(done, Pushed) and done.cursor == task.cursor:
+            ahead = done.cursor._replace(entry_count=done.cursor.entry_count + 1, sent_count=done.cursor.sent_count + 1)
+            return done._replace(cursor=ahead)
+        return done
+
+    monkeypatch.setattr(Pusher, "run", hasty)
+
+
+def _skip_the_marker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.daemon.pusher.marker_of", lambda before: _Anything())
+    monkeypatch.setattr("agent.daemon.reading.marker_of", lambda before: _Anything())
+
+
+class _Anything:
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def _never_scan_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = Engine.handle
+    monkeypatch.setattr(
+        Engine, "handle", lambda self, event: None if type(event).__name__ == "Observed" else handle(self, event)
+    )
+
+
+@pytest.mark.parametrize("break_it", [_garble_a_line, _repeat_a_batch, _run_ahead, _skip_the_marker, _never_scan_again])
+def test_what_breaks_a_promise_is_seen(
+    break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_it(monkeypatch)
+    assert any(try_seed(seed) for seed in range(600))
