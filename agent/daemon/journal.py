@@ -15,7 +15,7 @@ from agent.system.state_db import AuditRow, Changes, TrackRow
 log = logging.getLogger(__name__)
 
 FLUSH_S = 1.0
-FLUSH_ROWS = 512
+FLUSH_ROWS = 4096
 
 AUDIT_KEPT_S = 90 * 86_400.0
 AUDIT_ROWS = 100_000

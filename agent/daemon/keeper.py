@@ -62,6 +62,7 @@ class Keeper:
         self._asked: set[StreamId] = set()
         self._providers: dict[StreamId, str] = {}
         self.held: dict[StreamId, Held] = {}
+        self._copied_bytes = 0
         self.trouble: dict[StreamId, str] = {}
         """Streams whose file can't be held, and why."""
         self.sweep_at_s: float | None = None
@@ -74,7 +75,7 @@ class Keeper:
             if parsed is not None:
                 provider, stream = parsed
                 self._providers[stream] = provider
-                self.held[stream] = Held(stream, one.path, one.inode, one.copied_bytes)
+                self._set_held(stream, Held(stream, one.path, one.inode, one.copied_bytes))
                 self.wake()
                 yield Observation(stream, provider, one.path, one.size, one.mtime_ns, 0, one.inode)
 
@@ -100,7 +101,7 @@ class Keeper:
             return
         self._asked.add(stream)
         self._providers[stream] = track.provider
-        left = self._limit_bytes - sum(one.copied_bytes for one in self.held.values())
+        left = self._limit_bytes - self._copied_bytes
         self._dispatch(KeepTask(stream, track.path, kept_name(track.provider, stream), max(0, left)))
 
     def let_go(self, stream: StreamId) -> None:
@@ -115,14 +116,23 @@ class Keeper:
             case Held():
                 if stream not in self.held:
                     self._note(stream, AuditKind.KEPT, "a copy" if outcome.copied_bytes else "a link")
-                self.held[stream] = outcome
+                self._set_held(stream, outcome)
                 self.trouble.pop(stream, None)
             case NotHeld():
                 self.trouble[stream] = outcome.why
             case LetGo():
-                if self.held.pop(stream, None) is not None:
+                if stream in self.held:
+                    self._set_held(stream, None)
                     self._note(stream, AuditKind.LET_GO, "")
                 self.trouble.pop(stream, None)
+
+    def _set_held(self, stream: StreamId, held: Held | None) -> None:
+        """The sum is kept beside it: there may be 100,000, and each asks for what is left."""
+        before = self.held.pop(stream, None)
+        self._copied_bytes -= before.copied_bytes if before else 0
+        if held is not None:
+            self.held[stream] = held
+            self._copied_bytes += held.copied_bytes
 
     def _note(self, stream: StreamId, kind: AuditKind, detail: str) -> None:
         keys = (TrackKey(one.name, *stream) for one in self._gates)

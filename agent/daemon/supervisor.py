@@ -359,6 +359,8 @@ class Daemon:
                     self._look(look)
             for path in hints.pop(_HINTS_AT_ONCE):
                 self._look(partial(self._scanner.look, path))
+            if hints.want_full_look(self._monotonic_s()):
+                self._look(self._scan)
             self._look(self._spooling.poll)  # also while hints come faster than they are seen to
 
     def _next_looks(self, *, wait: bool) -> "Iterator[Callable[[], None] | str | None]":

@@ -1,6 +1,6 @@
 """Whose turn it is to be looked at."""
 
-from agent.daemon.hints import Hints
+from agent.daemon.hints import FLOOD, FLOOD_S, Hints
 
 
 def test_known_files_pass_any_number_of_new_ones() -> None:
@@ -21,3 +21,27 @@ def test_known_ones_are_never_kept_back_by_the_number() -> None:
     for number in range(50):
         hints.add(str(number))
     assert len(hints.pop(1)) == 50
+
+
+def test_a_flood_is_answered_by_a_full_look_when_it_is_over_and_while_it_lasts() -> None:
+    hints = Hints(lambda path: path == "known")
+    for number in range(FLOOD - 1):
+        hints.add(f"{number}")
+    assert not hints.want_full_look(0.0)
+    hints.add("known")
+    assert hints.pop(10_000) == ["known"], "the full look finds the others"
+    assert hints.want_full_look(1.0)
+    assert not hints.want_full_look(2.0)
+    for number in range(2 * FLOOD):
+        hints.add(f"{number}")
+    assert len(hints) == 0
+    assert not hints.want_full_look(3.0), "it rises still"
+    assert hints.want_full_look(3.1), "it is over"
+    for _ in range(FLOOD):
+        hints.add("known")
+    assert not hints.want_full_look(3.2), "notices of known files are as easily lost"
+    hints.add("another")
+    assert hints.want_full_look(3.1 + FLOOD_S), "it has lasted"
+    assert hints.pop(1) == ["known"]
+    hints.add("new")
+    assert hints.pop(1) == ["new"]
