@@ -80,12 +80,13 @@ class ForkServer:
     def release(self, child: Child) -> None:
         self._ask("release", pid=child.pid)
 
-    def wait(self, child: Child, *, kill_after_s: float | None = None) -> int:
-        """The exit status, negative for a signal's number. `kill_after_s`: SIGKILL it then. Without, it has to end."""
-        limit = LONGEST_S if kill_after_s is None else kill_after_s
+    def wait(self, child: Child, *, kill_after_s: float | None = None, within_s: float = LONGEST_S) -> int:
+        """The exit status, negative for a signal's number. `kill_after_s`: SIGKILL it then. Without, it has to end
+        `within_s`."""
+        limit = within_s if kill_after_s is None else kill_after_s
         status, in_time = self._ask("wait", pid=child.pid, limit_s=limit)
         if not in_time and kill_after_s is None:
-            raise Hangs(f"a child did not end within {LONGEST_S:g} s: {child.said()}")
+            raise Hangs(f"a child did not end within {limit:g} s: {child.said()}")
         return int(status)
 
     def kill(self, child: Child) -> int:

@@ -6,6 +6,8 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from agent.cli.receiver import receiver as receiver_command
 from agent.cli.running import running_daemon, set_up_log
 from agent.core.lifecycle import State
 from agent.core.settings import Destination, Push, Settings, Watch
-from agent.daemon.engine import NO_SUBAGENTS
+from agent.daemon.engine import NO_SUBAGENTS, Engine
 from agent.daemon.supervisor import Daemon
 from agent.daemon.tracks import Track
 from agent.system.paths import paths_below
@@ -25,7 +27,7 @@ from tests.faults.crash_points import Point, install
 from tests.faults.scribe import Scribe
 
 TOKEN = "tsd_" + "faults" * 6
-PATIENCE_S = 10.0
+PATIENCE_S = 15.0
 _LOOK_S = 0.002
 
 log = logging.getLogger(__name__)
@@ -74,12 +76,16 @@ def _settle(daemon: Daemon) -> int:
     while time.monotonic() < deadline:
         scans = daemon.full_scans
         daemon.request_push()
-        _wait_until(lambda scans=scans: daemon.full_scans > scans, PATIENCE_S)
+        _wait_until(partial(_has_scanned, daemon, scans), PATIENCE_S)
         if _wait_until_quiet(daemon, 0.5):
             return 0
     states = daemon.ask(lambda engine: sorted({(str(one.state), one.reason) for one in engine.tracks.values()}))
     log.error("not settled: %s", states)
     return NOT_SETTLED
+
+
+def _has_scanned(daemon: Daemon, before: int) -> bool:
+    return daemon.full_scans > before
 
 
 def _wait_until_quiet(daemon: Daemon, most_s: float) -> bool:
@@ -97,13 +103,13 @@ def _is_settled(track: Track) -> bool:
     return track.state is State.SYNCED or track.reason == NO_SUBAGENTS
 
 
-def _wait_until(condition: Any, most_s: float) -> bool:
+def _wait_until(condition: Callable[[], Any], most_s: float, *, look_s: float = _LOOK_S) -> bool:
     deadline = time.monotonic() + most_s
     never = threading.Event()
     while not condition():
         if time.monotonic() > deadline:
             return False
-        never.wait(_LOOK_S)
+        never.wait(look_s)
     return True
 
 
@@ -126,3 +132,26 @@ def command(*, home: str, arguments: list[str], file_limit_bytes: int | None = N
     sys.argv[1:] = arguments
     transcriptd()
     return 0
+
+
+def _count_tracks(engine: Engine) -> int:
+    return len(engine.tracks)
+
+
+def watch(*, home: str, projects: str, files: int, told: str, patience_s: float) -> int:
+    """A daemon whose server is away, until it knows of so many files. Writes to `told` once it watches, and at the end
+    how many it knew, how long after its start, and the most memory it took."""
+    settings = Settings((Destination("http://127.0.0.1:9"),), watch=Watch((projects,)))
+    set_up_log("warning")
+    with running_daemon(settings, paths_below(Path(home)), FixedToken(TOKEN)) as daemon:
+        _wait_until(lambda: bool(daemon.full_scans and daemon.surroundings().watching), PATIENCE_S)
+        Path(told).write_text("watching\n", encoding="ascii")
+
+        def count() -> int:
+            return daemon.ask(_count_tracks, PATIENCE_S)
+
+        in_time = _wait_until(lambda: count() >= files, patience_s, look_s=0.1)
+        known = count()
+        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        Path(told).write_text(f"{known} {time.monotonic()} {peak_kib}\n", encoding="ascii")
+    return 0 if in_time else NOT_SETTLED

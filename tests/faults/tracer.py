@@ -96,6 +96,7 @@ class attached:  # noqa: N801 - reads as what it is: `with attached(child, …):
         assert "attached" in said, said
 
     def __exit__(self, *_exc: object) -> None:
+        """Also twice."""
         assert self._process.stderr is not None
         self._process.terminate()
         self._process.wait(10)
