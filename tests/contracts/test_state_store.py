@@ -10,7 +10,7 @@ import pytest
 from agent.core.identity import Cursor
 from agent.core.session import Facts, StreamId
 from agent.errors import DiskError
-from agent.system.state_db import AuditRow, Changes, KeptRow, TrackRow, open_state
+from agent.system.state_db import AuditRow, Changes, TrackRow, open_state
 from tests.simulation.store import Medium
 
 Open = Callable[[], Any]
@@ -33,7 +33,7 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
 
 
 def all_rows(store: Any) -> list[list[Any]]:
-    tables = (store.tracks, store.tombstones, store.sessions, store.metas, store.kept, store.audit)
+    tables = (store.tracks, store.tombstones, store.sessions, store.metas, store.audit)
     return [list(rows()) for rows in tables]
 
 
@@ -48,8 +48,6 @@ def changes(rng: random.Random) -> Changes:
         [(rng.choice("abc"), Facts("/p", text(rng), text(rng))) for _ in range(rng.randrange(3))],
         [("there", rng.choice("abc"), rng.randbytes(8).hex()) for _ in range(rng.randrange(3))],
         [AuditRow(rng.random(), "there", stream(rng), "kind", text(rng), text(rng)) for _ in range(rng.randrange(3))],
-        [KeptRow(stream(rng), text(rng), text(rng), rng.randrange(99), 0) for _ in range(rng.randrange(3))],
-        [stream(rng) for _ in range(rng.randrange(2))],
     )
 
 
@@ -77,7 +75,7 @@ def text(rng: random.Random) -> str:
 @pytest.mark.parametrize("seed", range(30))
 def test_what_was_written_is_there_again_the_last_value_of_each(seed: int, reopen: Open) -> None:
     rng = random.Random(seed)
-    expected: list[dict[Any, Any]] = [{}, {}, {}, {}, {}]
+    expected: list[dict[Any, Any]] = [{}, {}, {}, {}]
     audit: list[AuditRow] = []
     store = reopen()
     for _ in range(rng.randrange(12)):
@@ -87,9 +85,6 @@ def test_what_was_written_is_there_again_the_last_value_of_each(seed: int, reope
         expected[1] |= {row[:3]: row for row in one.tombstones}
         expected[2] |= {row[0]: row for row in one.sessions}
         expected[3] |= {row[:2]: row for row in one.metas}
-        expected[4] |= {row.stream: row for row in one.kept}
-        for gone in one.let_go:
-            expected[4].pop(gone, None)
         audit += list(one.audit)
         if rng.random() < 0.3:
             store = reopen()

@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.core.session import Facts, StreamId
 from agent.errors import DiskError
-from agent.system.state_db import AuditRow, Changes, KeptRow, TrackRow
+from agent.system.state_db import AuditRow, Changes, TrackRow
 
 _DAMAGED = "state was damaged and begun anew; the old one is aside"
 _IN_MEMORY = "state is kept in memory only: it can't be written"
@@ -81,7 +81,6 @@ class FakeStore:
         self._metas: dict[tuple[str, str], str] = {}
         self._settled: dict[str, str] = {}
         self._audit: list[AuditRow] = []
-        self._kept: dict[StreamId, KeptRow] = {}
         for change in medium.commits:
             self._apply(change)
 
@@ -122,9 +121,6 @@ class FakeStore:
         self._sessions.update(change.sessions)
         self._metas.update(((destination, session), digest) for destination, session, digest in change.metas)
         self._audit.extend(change.audit)
-        self._kept.update((row.stream, row) for row in change.kept)
-        for stream in change.let_go:
-            self._kept.pop(stream, None)
 
     def tracks(self) -> Iterator[TrackRow]:
         return (self._tracks[key] for key in sorted(self._tracks))
@@ -140,6 +136,3 @@ class FakeStore:
 
     def audit(self) -> Iterator[AuditRow]:
         return iter(self._audit)
-
-    def kept(self) -> Iterator[KeptRow]:
-        return (self._kept[stream] for stream in sorted(self._kept))

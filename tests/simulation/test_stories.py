@@ -38,8 +38,8 @@ SEEDS_THAT_BIT = {
     5070: "a file rewritten in place between two looks of one push mixed two versions in a generation",
     7136: "a base server that lost everything between two questions had the session refused",
 }
-"""What a seed found once, by the number that it had then. A story follows from everything that can happen in one: when that changes, a seed tells
-another story. So what was found has a test of its own in `tests/daemon/test_found.py` too."""
+"""What a seed found once, by the number that it had then. A story follows from everything that can happen in one: when
+that changes, a seed tells another story. So what was found has a test of its own in `tests/daemon/test_found.py`."""
 
 
 @pytest.fixture(autouse=True)
