@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Each worker takes tests from the others when it has none left. PARALLEL= runs them one by one.
+PARALLEL ?= -n auto --dist worksteal
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -19,8 +21,8 @@ help: ## this list
 run: $(VENV)/.runtime ## the agent with a receiver beside it, on this machine's transcripts
 	@$(BIN)/python -m agent try $(ARGS)
 
-test: $(VENV)/.dev ## every test
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## every test, on as many processors as there are
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/.dev ## style, format and types
 	@$(BIN)/python -m ruff check
