@@ -56,17 +56,21 @@ class Scanner:
         self._filed: dict[str, StreamId] = {}
         self._recent: dict[str, None] = {}
         self.unreadable: dict[str, str] = {}
-        """Folders and files that could not be looked into at the last full scan, and why."""
+        """Folders and files that could not be looked into at the last full scan, and why. While one is under way, also
+        what it has not come to yet: whoever asks then must not be told that all is well."""
+        self._still_unreadable = set[str]()
         self.unnamed = 0
         """Files of the last full scan whose names are not UTF-8; such names fit into no request."""
 
     def scan(self) -> None:
         """A full look at every root: reports what is new or changed, and what is gone."""
-        self.unreadable = {}
+        self._still_unreadable = set[str]()
         self.unnamed = 0
         seen: set[str] = set()
         for root in self._roots:
             self._report(self._walk(root, root.path, seen), live=False)
+        for path in self.unreadable.keys() - self._still_unreadable:
+            del self.unreadable[path]
         gone = [path for path in self._known if path not in seen and self._is_gone(path)]
         self._forget(gone)
 
@@ -121,7 +125,7 @@ class Scanner:
             except FileVanished:
                 continue
             except DiskError as exc:
-                self.unreadable[current] = exc.message
+                self._note_unreadable(current, exc.message)
                 continue
             for entry in entries:
                 if entry.is_folder:
@@ -131,7 +135,7 @@ class Scanner:
                     continue
                 seen.add(entry.path)
                 if entry.size < 0:
-                    self.unreadable[entry.path] = f"{entry.path} can't be looked at"
+                    self._note_unreadable(entry.path, f"{entry.path} can't be looked at")
                     continue
                 found = self._observe(root, entry)
                 if found is not None:
@@ -175,11 +179,15 @@ class Scanner:
             self.unnamed += 1
             return None
         except DiskError as exc:
-            self.unreadable[entry.path] = exc.message
+            self._note_unreadable(entry.path, exc.message)
             return None
         if stream is not None and peeked:
             self._filed[entry.path] = stream  # what a file's lines said once holds for the file's life
         return stream
+
+    def _note_unreadable(self, path: str, why: str) -> None:
+        self.unreadable[path] = why
+        self._still_unreadable.add(path)
 
     def _is_gone(self, path: str) -> bool:
         """Absence in a listing is not enough: a folder that may not be read, or a root that is not mounted, says

@@ -5,11 +5,14 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from agent.core.session import Gone, Observation, StreamId
 from agent.daemon.scanner import Root, Scanner
+from agent.daemon.world import Files
+from agent.errors import DiskError
 from agent.providers import claude
 from agent.system import files
 from agent.system.files import Entry
@@ -566,3 +569,36 @@ def test_a_project_whose_name_is_not_utf8_keeps_nobody_from_its_sessions(root: P
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     assert told.scan() == [StreamId("s", "")]
+
+
+def test_what_could_not_be_read_is_told_until_a_full_look_has_come_to_it_again(told: Told, root: Path) -> None:
+    """Not forgotten when the next look begins: whoever asks meanwhile would be told that nothing is amiss."""
+    folder = root / "p"
+    folder.mkdir()
+    (folder / "s.jsonl").write_bytes(LINE)
+
+    class Closed:
+        """The disk, until `folder` is opened; `asked` runs in the middle of a look."""
+
+        closed = True
+
+        def list_folder(self, path: str, /) -> list[Entry]:
+            asked.append(dict(scanner.unreadable))
+            if self.closed and path == str(folder):
+                raise DiskError(f"{path} can't be read: no")
+            return list_folder_for_real(path)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(files, name)
+
+    asked: list[dict[str, str]] = []
+    disk = Closed()
+    scanner = Scanner([Root(claude, str(root))], told._observed, told._vanished, cast(Files, disk))
+    scanner.scan()
+    assert list(scanner.unreadable) == [str(folder)]
+    disk.closed = False
+    asked.clear()
+    scanner.scan()
+    assert all(list(one) == [str(folder)] for one in asked)
+    assert scanner.unreadable == {}
+    assert [one.session_id for one in told.streams()] == ["s"]
