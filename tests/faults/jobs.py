@@ -21,6 +21,7 @@ from agent.core.settings import Destination, Push, Settings, Watch
 from agent.daemon.engine import NO_SUBAGENTS, Engine
 from agent.daemon.supervisor import Daemon
 from agent.daemon.tracks import Track
+from agent.errors import NotRunning
 from agent.system.paths import paths_below
 from agent.system.tokens import FixedToken
 from tests.faults.crash_points import Point, install
@@ -148,7 +149,11 @@ def watch(*, home: str, projects: str, files: int, told: str, patience_s: float)
         Path(told).write_text("watching\n", encoding="ascii")
 
         def count() -> int:
-            return daemon.ask(_count_tracks, PATIENCE_S)
+            """None as long as the engine has more to do than to answer."""
+            try:
+                return daemon.ask(_count_tracks)
+            except NotRunning:
+                return 0
 
         in_time = _wait_until(lambda: count() >= files, patience_s, look_s=0.1)
         known = count()

@@ -89,7 +89,9 @@ PHASES = (
     Phase("loglines", False, is_loglines, realigns=True),
 )
 
-RETRIED = {408, 425, 429, *range(500, 600)} - {501}
+RETRIED = {407, 408, 425, 429, *range(500, 600)} - {501}
+"""407 is no server's word but a proxy's: the way there is closed, for everybody and for now."""
+
 NO_ENDPOINT = {404, 405, 501}
 OF_THE_ENTRY = {400, 413, 422}
 
