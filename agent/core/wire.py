@@ -276,51 +276,52 @@ def parse_digest(value: str) -> bytes | None:
 
 
 # --- replies --------------------------------------------------------------------------------------------------
+# No tuples: those are equal whatever they are called, and a test could not tell a deletion from a refusal.
 
 
-class Accepted(NamedTuple):
+class Accepted(msgspec.Struct, frozen=True):
     """Stored. `head` is what the server says it holds now; None from a base server."""
 
     head: Head | None = None
 
 
-class Conflict(NamedTuple):
+class Conflict(msgspec.Struct, frozen=True):
     """The server's head is another one. None: it did not say which."""
 
     head: Head | None
 
 
-class NeedsLogin(NamedTuple):
+class NeedsLogin(msgspec.Struct, frozen=True):
     """401: the token is missing or no good."""
 
 
-class Refused(NamedTuple):
+class Refused(msgspec.Struct, frozen=True):
     """This session is not wanted here, for good as far as anybody knows."""
 
     status: int
 
 
-class Deleted(NamedTuple):
+class Deleted(msgspec.Struct, frozen=True):
     """410: somebody deleted the session on the server."""
 
 
-class TooLarge(NamedTuple):
+class TooLarge(msgspec.Struct, frozen=True):
     """413."""
 
 
-class BadEntry(NamedTuple):
+class BadEntry(msgspec.Struct, frozen=True):
     """400 or 422: something in the body is not accepted."""
 
     status: int
 
 
-class NoEndpoint(NamedTuple):
+class NoEndpoint(msgspec.Struct, frozen=True):
     """404, 405 or 501: nothing at this address takes the request."""
 
     status: int
 
 
-class Unavailable(NamedTuple):
+class Unavailable(msgspec.Struct, frozen=True):
     """No verdict. `everybody` is true when no other session would fare better now. `retry_after_s` is the server's
     wish, None without one. `why` is for people."""
 

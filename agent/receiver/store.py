@@ -25,13 +25,14 @@ class Guard(NamedTuple):
     generation: str
 
 
-class Stored(NamedTuple):
-    """Durable. `head` is that of the generation which was written, as of now."""
+class Stored(msgspec.Struct, frozen=True):
+    """Durable. `head` is that of the generation which was written, as of now. No tuple: it would be equal to what was
+    `Moved` to the same head."""
 
     head: Head
 
 
-class Moved(NamedTuple):
+class Moved(msgspec.Struct, frozen=True):
     """Nothing was stored: the writer believed something else. `head` is that of the generation it named, where there
     is one of that name, else the current one's."""
 

@@ -83,6 +83,7 @@ class StoreSuite:
     def test_repeating_the_last_batch_is_harmless(self, store: Store) -> None:
         guard, batch = Guard(None, 0, name()), name()
         first = store.append("o", MAIN, guard, batch, io.BytesIO(b"x\n"))
+        assert isinstance(first, Stored)
         assert store.append("o", MAIN, guard, batch, io.BytesIO(b"x\n")) == first
         assert store.head("o", MAIN).entry_count == 1
         append(store, b"y\n")
@@ -100,10 +101,11 @@ class StoreSuite:
                 raise OSError("gone")
 
         before = append(store, b"first\n")
-        long = b"x" * (3 << 20) + b"\n"
+        run, long = b"ok" * 511 + b"\n\n", b"x" * (3 << 20) + b"\n"
         with pytest.raises(Exception, match="database"):
-            store.append("o", MAIN, guard_of(before), name(), Breaking(b"ok\n" + long))
+            store.append("o", MAIN, guard_of(before), name(), Breaking(run * 1024 + long))  # the first MiB is whole
         assert store.head("o", MAIN) == before
+        assert content(store.read("o", MAIN)) == b"first\n"
         assert append(store, b"second\n").entry_count == 2
 
     def test_entries_by_pages(self, store: Store) -> None:

@@ -147,6 +147,21 @@ def test_every_status_has_a_verdict(status: int) -> None:
         assert append == Refused(status)
 
 
+def test_verdicts_of_different_kinds_are_not_equal() -> None:
+    kinds = [
+        Accepted(),
+        Conflict(None),
+        NeedsLogin(),
+        Deleted(),
+        TooLarge(),
+        Refused(404),
+        BadEntry(404),
+        NoEndpoint(404),
+    ]
+    for one in kinds:
+        assert [other for other in kinds if other == one] == [one]
+
+
 def test_a_batch_is_stored_only_where_a_head_says_so() -> None:
     body = msgspec.json.encode(HEAD)
     assert wire.decide_append_reply(reply(200, body), NOW_S) == Accepted(HEAD)
