@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from agent.core.lifecycle import Condition, State
+from agent.core.pressure import Window
 from agent.core.transcript import tombstone_line
 from agent.core.wire import RawReply, Request
 from agent.daemon.engine import NO_HEAD, NO_SUBAGENTS, Retry
@@ -120,12 +121,13 @@ def test_a_conflict_that_nothing_explains_stops_the_session_alone(make_agent: Ma
     assert agent.state("s") is State.SYNCED
 
 
-def test_a_repeated_uuid_is_told_apart_by_how_much_the_server_holds(make_agent: Make, lines: Lines) -> None:
+@pytest.mark.parametrize("held", [3, 7])
+def test_a_repeated_uuid_is_told_apart_by_how_much_the_server_holds(held: int, make_agent: Make, lines: Lines) -> None:
     server = StrictBaseServer()
     agent = make_agent(server)
     history = lines(3)
     agent.append("s", history + lines(1) + history + lines(2))
-    server.sessions["s"] = agent.whole_lines("s")[:3]  # its head is the third entry, which is also the seventh
+    server.sessions["s"] = agent.whole_lines("s")[:held]  # its head is the third entry, which is also the seventh
     agent.settle()
     assert server.sessions["s"] == agent.whole_lines("s")
 
@@ -302,13 +304,44 @@ def test_a_tombstone_survives_the_loss_of_an_answer(make_agent: Make, lines: Lin
     assert stored(receiver, "s").count(b"\n") == 3
 
 
+def test_a_tombstone_is_known_after_a_restart(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+    """Where the server stands is told by a chain hash, and that covers what travelled."""
+    bad = b'{"uuid":"bad-one"}'
+    server = ScriptedServer(
+        receiver, lambda request: reply(422) if is_append(request) and bad in body_bytes(request) else None
+    )
+    agent = make_agent(server)
+    agent.append("s", lines(2) + bad + b"\n" + lines(1))
+    agent.settle()
+    agent.append("s", lines(1))
+    agent.look()
+    while agent.run_one():
+        pass
+    (remembered,) = agent.store.tracks()
+    assert remembered.cursor.entry_count == 4
+    assert agent.track("s").cursor.entry_count == 5, "progress that is not written yet, which the crash forgets"
+    agent.crash()
+    server.requests.clear()
+    agent.append("s", lines(1))
+    agent.settle()
+    assert not any(bad in body_bytes(request) for request in server.requests)
+    assert sum(map(is_append, server.requests)) == 2
+    assert troubles(agent) == ["tombstoned", "realigned"]
+    assert stored(receiver, "s").count(b"\n") == 6
+
+
 def test_a_server_that_refuses_tombstones_too_stops_the_session(make_agent: Make, lines: Lines) -> None:
-    server = ScriptedServer(StrictBaseServer(), lambda request: reply(422) if is_put_entry(request) else None)
+    base = StrictBaseServer()
+    server = ScriptedServer(base, lambda request: reply(422) if is_put_entry(request) else None)
     agent = make_agent(server)
     agent.append("s", lines(2))
     agent.settle()
     assert agent.state("s") is State.REFUSED
     assert "entry 1" in agent.track("s").reason
+    server.script = lambda _: None
+    agent.engine.handle(Retry())
+    agent.settle()
+    assert base.sessions["s"] == agent.whole_lines("s"), "the entry itself: its tombstone was never stored"
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 425, 429, 507, 599])
@@ -345,6 +378,24 @@ def test_a_dead_network_costs_one_question_at_a_time(make_agent: Make, lines: Li
     assert set(agent.states().values()) == {State.SYNCED}
 
 
+def test_after_an_outage_one_stream_goes_ahead(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+    down = True
+    server = ScriptedServer(receiver, lambda request: no_answer() if down else None)
+    agent = make_agent(server)
+    for number in range(10):
+        agent.append(f"s{number}", lines(1))
+    agent.look()
+    agent.live_for(60)
+    agent.destination.window, down = Window(8.0), False
+    most = 0
+    while State.SYNCED not in agent.states().values():
+        most = max(most, list(agent.states().values()).count(State.PUSHING))
+        assert agent.run_one() or agent.wait()
+    assert most == 1
+    agent.settle()
+    assert set(agent.states().values()) == {State.SYNCED}
+
+
 def test_a_poisoned_session_does_not_hold_up_the_others(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
     server = ScriptedServer(
         receiver, lambda request: reply(502) if is_append(request) and "/poison/" in request.path else None
@@ -360,22 +411,26 @@ def test_a_poisoned_session_does_not_hold_up_the_others(make_agent: Make, lines:
     assert set(states.values()) == {State.SYNCED}
 
 
-def test_retry_after_wins_over_our_own_patience(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
-    first = True
+@pytest.mark.parametrize(("status", "for_everybody"), [(408, False), (500, False), (429, True), (503, True)])
+def test_retry_after_wins_over_our_own_patience(
+    status: int, for_everybody: bool, make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    times: list[float] = []
 
     def script(request: Request) -> RawReply | None:
-        nonlocal first
-        if first and is_append(request):
-            first = False
-            return reply(503, headers={"retry-after": "77"})
-        return None
+        if "/meta" in request.path or not (for_everybody or is_append(request)):
+            return None
+        times.append(agent.clock.now_s())
+        return reply(status, headers={"retry-after": "77"}) if len(times) == 1 else None
 
-    agent = make_agent(ScriptedServer(receiver, script))
-    agent.append("s", lines(1))
-    agent.look()
-    began = agent.clock.now_s()
+    server = ScriptedServer(receiver, lambda _: None)
+    agent = make_agent(server)
     agent.settle()
-    assert 77 <= agent.clock.now_s() - began < 90
+    server.script = script
+    agent.append("s", lines(1))
+    agent.settle()
+    assert agent.state("s") is State.SYNCED
+    assert 77 <= times[1] - times[0] < 90
 
 
 @pytest.mark.parametrize(

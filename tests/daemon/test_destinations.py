@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 
 from agent.core.lifecycle import Condition, State
+from agent.core.pressure import Window
 from agent.core.wire import Request
 from agent.daemon.engine import OUTSIDE
 from agent.daemon.outbox import BATCH_BYTES
@@ -64,6 +65,8 @@ def test_destinations_take_turns_and_none_gets_all_of_the_memory(make_agent: Mak
     agent = make_agent(StrictBaseServer(), beside=servers, limits=Limits(workers=8))
     while agent.run_one():
         pass
+    for destination in agent.destinations.values():
+        destination.window = Window(8.0)  # all went well for a while
     big = b"".join(entry(rng, filler="x" * 20_000) for _ in range(60))
     for session in "abcdefgh":
         agent.append(session, big)
@@ -90,6 +93,24 @@ def test_a_destination_gets_its_projects_and_no_others(make_agent: Make, lines: 
         asked = receiver.send(Request("GET", f"/v1/session_ingress/session/{session}/entries"))
         assert asked.status == 404
         assert everything.sessions[session] == agent.whole_lines(session)
+
+
+def test_nothing_of_a_session_that_stays_here_is_told(make_agent: Make, receiver: AsgiServer) -> None:
+    """Neither its facts nor its side files, nor that there is one; also after restarts."""
+    server = ScriptedServer(receiver, lambda _: None)
+    agent = make_agent(server, projects=("/home/dev/work",))
+    agent.append("hidden", entry(random.Random(1), cwd="/home/dev/hidden"))
+    for session in ("hidden", "without-transcript"):
+        result = agent.root / "p" / session / "tool-results" / "one.txt"
+        result.parent.mkdir(parents=True)
+        result.write_bytes(b"hidden too")
+    for _ in range(3):
+        agent.settle()
+        agent.live_for(60)
+        agent.crash()
+        agent.append("hidden", entry(random.Random(2), cwd="/home/dev/work"))
+    assert agent.engine.facts.of("hidden").project == "/home/dev/hidden"
+    assert {request.path.rpartition("/")[2] for request in server.requests} == {"capabilities"}
 
 
 def test_a_session_that_names_its_project_late_is_sent_then(

@@ -248,6 +248,22 @@ def test_progress_that_was_not_written_costs_one_conflict(make_agent: Make, line
     assert stored(receiver, "s") == agent.path("s").read_bytes()
 
 
+def test_whoever_waited_for_another_try_is_tried_after_a_restart(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    server = ScriptedServer(receiver, lambda request: reply(500) if is_append(request) else None)
+    agent = make_agent(server)
+    agent.append("s", lines(2))
+    agent.look()
+    agent.live_for(60)
+    (remembered,) = agent.store.tracks()
+    assert (remembered.state, remembered.attempts > 0) == (State.WAITING, True)
+    server.script = lambda _: None
+    agent.crash()
+    agent.settle()
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
+
+
 class FullDisk:
     """A store whose writes fail until there is room again."""
 

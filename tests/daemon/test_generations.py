@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from agent.core.lifecycle import State
@@ -38,6 +39,14 @@ def contents(server: AsgiServer, session: str) -> list[bytes]:
 def sent_bytes(server: ScriptedServer) -> int:
     bodies = (request.body for request in server.requests if "/entries" in request.path)
     return sum(len(body) for body in bodies if isinstance(body, bytes))
+
+
+def is_begin(request: Request) -> bool:
+    return request.method == "POST" and request.path.partition("?")[0].endswith("/generations")
+
+
+def begun_by(server: ScriptedServer) -> list[Request]:
+    return [request for request in server.requests if is_begin(request)]
 
 
 def test_a_rewritten_file_begins_a_new_generation_and_the_old_one_stays(
@@ -164,11 +173,74 @@ def test_two_machines_that_went_different_ways_do_not_fight(
         ours.append("s", lines(2))
         ours.settle()
     assert sorted(contents(receiver, "s")) == sorted([theirs.path("s").read_bytes(), ours.path("s").read_bytes()])
-    begun = [request for request in counting.requests if request.path.startswith("POST /generations")]
-    assert len(begun) <= 1
+    assert len(begun_by(counting)) == 1
     for agent in (theirs, ours):
         kinds = [row.kind for row in agent.store.audit()]
         assert kinds.count("new_generation") <= 1
+
+
+def test_a_new_generation_parts_from_the_history_that_it_was_sent_to(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    """Not from the one that somebody else began meanwhile, with which it has less in common."""
+    server = ScriptedServer(receiver, lambda _: None)
+    ours, theirs = make_agent(server), make_agent(receiver)
+    ours.append("s", lines(3))
+    ours.settle()
+    theirs.append("s", ours.path("s").read_bytes() + lines(2))
+    ours.append("s", lines(5))
+    ours.settle()
+    theirs.settle()
+    rest = lines(1)
+    kept = b"".join(line + b"\n" for line in ours.whole_lines("s")[:7])
+    ours.path("s").write_bytes(kept + rest)
+    server.requests.clear()
+    ours.settle()
+    assert contents(receiver, "s")[1:] == [theirs.path("s").read_bytes(), kept + rest]
+    assert sent_bytes(server) == len(rest)
+
+
+def test_a_new_generation_that_is_not_the_asked_one_moves_no_cursor(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    wrong = True
+
+    def answer(request: Request) -> RawReply | None:
+        if not wrong or not is_begin(request):
+            return None
+        (row,) = parse_streams(receiver.send(streams_request("s"))) or []
+        return RawReply(201, {}, msgspec.json.encode(row.head))
+
+    server = ScriptedServer(receiver, answer)
+    agent = make_agent(server)
+    first, second = lines(3), lines(4)
+    agent.append("s", first)
+    agent.settle()
+    cursor = agent.track("s").cursor
+    agent.path("s").write_bytes(second)
+    server.requests.clear()
+    agent.look()
+    agent.live_for(60)
+    assert agent.track("s").cursor == cursor
+    assert begun_by(server)
+    assert sent_bytes(server) == 0
+    wrong = False
+    agent.settle()
+    assert contents(receiver, "s") == [first, second]
+
+
+def test_a_rewrite_that_leaves_every_length_as_it_is_is_noticed(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    """The same file under the same name, with a line's end exactly where the cursor stands."""
+    agent = make_agent(receiver)
+    first = lines(4)
+    agent.append("s", first)
+    agent.settle()
+    second = first.replace(b'"user"', b'"USER"') + lines(2)
+    agent.path("s").write_bytes(second)
+    agent.settle()
+    assert contents(receiver, "s") == [first, second]
 
 
 def test_foreign_content_under_our_id_is_neither_overwritten_nor_mixed(

@@ -75,6 +75,18 @@ def test_what_could_not_be_sent_is_held_and_delivered_after_its_deletion(
     )
 
 
+def test_it_is_held_for_as_long_as_it_is_not_sent(make_agent: Make, lines: Lines, line: Line) -> None:
+    agent = make_agent(line.server)
+    agent.append("s", lines(5))
+    agent.look()
+    agent.live_for(SWEEP_S + 1)
+    for _ in range(5):
+        assert held_names(agent) == ["claude/s/=main.jsonl"]
+        agent.live_for(SWEEP_S)
+    come_back(agent, line)
+    assert held_names(agent) == []
+
+
 def test_a_link_follows_what_is_appended_after_it_was_made(
     make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line
 ) -> None:

@@ -55,6 +55,24 @@ def test_side_files_arrive_after_the_entries_of_their_session(
     assert set(agent.states().values()) == {State.SYNCED}
 
 
+def test_side_files_wait_while_the_entries_of_their_session_do(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    server = ScriptedServer(receiver, lambda request: reply(500) if "/s/entries" in request.path else None)
+    agent = make_agent(server)
+    for session in "st":
+        write(agent, session, "tool-results/toolu_1.txt", b"result")
+        agent.append(session, lines(2))
+    agent.look()
+    agent.live_for(600)
+    assert agent.state("s") is State.WAITING
+    assert on_server(receiver, "t", "tool-results/toolu_1.txt") == b"result"
+    assert not any("/s/files" in request.path for request in server.requests)
+    server.script = lambda _: None
+    agent.settle()
+    assert on_server(receiver, "s", "tool-results/toolu_1.txt") == b"result"
+
+
 def test_a_file_that_changed_is_sent_again_and_one_that_did_not_is_not(
     make_agent: Make, lines: Lines, receiver: AsgiServer
 ) -> None:

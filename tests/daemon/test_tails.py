@@ -8,7 +8,8 @@ import pytest
 from agent.core.lifecycle import State
 from agent.daemon.engine import QUIET_S
 from agent.daemon.world import Limits
-from tests.fakes import StrictBaseServer
+from tests.daemon.test_delivery import stored
+from tests.fakes import AsgiServer, StrictBaseServer
 from tests.simulation.world import SimulatedAgent
 
 Make = Callable[..., SimulatedAgent]
@@ -55,14 +56,21 @@ def test_the_quiet_is_waited_for_again_after_a_restart(make_agent: Make, lines: 
 
 
 @pytest.mark.parametrize("tail", [b'{"torn":', b"\x00" * 50, b'{"a":1}{"b":2}', b"[1]", b"\xff"])
-def test_what_does_not_read_as_an_entry_waits_for_its_newline(tail: bytes, make_agent: Make, lines: Lines) -> None:
-    server = StrictBaseServer()
-    agent = make_agent(server)
-    agent.append("s", lines(2) + tail)
+def test_what_does_not_read_as_an_entry_waits_for_its_newline(
+    tail: bytes, make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    base, whole = StrictBaseServer(), lines(2)
+    agent = make_agent(receiver, beside={"base": base})
+    agent.append("s", whole + tail)
     agent.settle()
     agent.live_for(3 * QUIET_S)
-    assert len(server.sessions["s"]) == 2
-    assert agent.state("s") is State.SYNCED
+    assert stored(receiver, "s") == whole
+    assert len(base.sessions["s"]) == 2
+    assert {track.cursor.offset for track in agent.engine.tracks.values()} == {len(whole)}
+    assert set(agent.states().values()) == {State.SYNCED}
+    agent.append("s", b"\n")
+    agent.settle()
+    assert stored(receiver, "s") == whole + tail + b"\n"
 
 
 def test_a_newline_that_comes_later_is_no_new_entry(make_agent: Make, lines: Lines) -> None:

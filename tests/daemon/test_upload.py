@@ -3,6 +3,7 @@
 import email.parser
 import email.policy
 import gzip
+import random
 from collections.abc import Callable
 
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from agent.core.lifecycle import Condition, State
 from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
-from agent.daemon.engine import Retry
+from agent.daemon.engine import OUTSIDE, Retry
 from agent.daemon.filesender import upload_name
 from tests.fakes import body_bytes, no_answer, reply
-from tests.simulation.world import SimulatedAgent
+from tests.simulation.world import SimulatedAgent, entry
 
 Make = Callable[..., SimulatedAgent]
 Lines = Callable[[int], bytes]
@@ -165,6 +166,16 @@ def test_401_waits_for_a_token_and_a_portal_counts_as_away(make_agent: Make, lin
     shelf.script = lambda _: None
     agent.settle()
     assert shelf.files["s.jsonl"] == agent.path("s").read_bytes()
+
+
+def test_a_transcript_of_another_project_stays_here(make_agent: Make, lines: Lines) -> None:
+    shelf = Shelf()
+    agent = make_agent(shelf, protocol="upload", projects=("/home/dev/work",))
+    agent.append("hidden", lines(2))
+    agent.append("shown", entry(random.Random(1), cwd="/home/dev/work"))
+    agent.settle()
+    assert list(shelf.files) == ["shown.jsonl"]
+    assert (agent.state("hidden"), agent.track("hidden").reason) == (State.PRIVATE, OUTSIDE)
 
 
 def test_names_have_nothing_that_leads_elsewhere(make_agent: Make, lines: Lines) -> None:

@@ -145,7 +145,7 @@ class SimulatedAgent:
             if deadline is None or deadline > until or not self.wait():
                 self.clock.advance(max(0.0, until - self.clock.mono_s))
 
-    def settle(self, most: int = 20_000) -> None:
+    def settle(self, most: int = 2_000) -> None:
         """Everything that can still happen by itself, happens."""
         self.look()
         for _ in range(most):

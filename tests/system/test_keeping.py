@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +237,28 @@ def test_on_another_device_a_copy_is_made(kept: KeptFiles, elsewhere: Path, size
     assert content(kept, "p/s.jsonl") == data
     seen = os.stat(done.path)
     assert (stat.S_IMODE(seen.st_mode), seen.st_mtime_ns, seen.st_ino) == (0o600, 2_000, done.inode)
+
+
+def test_a_copy_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, kept: KeptFiles, no_links: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def noting(what: str, real: Callable[..., None]) -> Callable[..., None]:
+        def note(*arguments: Any, **named: Any) -> None:
+            done.append(what)
+            real(*arguments, **named)
+
+        return note
+
+    for what in ("fsync", "replace"):
+        monkeypatch.setattr(os, what, noting(what, getattr(os, what)))
+    source = write(tmp_path / "s.jsonl", b"one\n")
+    keep(kept, source)
+    assert done == ["fsync", "replace", "fsync"], "the bytes, their name, and the folder that has it"
+    write(tmp_path / "s.jsonl", b"one\ntwo\n")
+    keep(kept, source)
+    assert done[3:] == ["fsync"]
 
 
 def test_a_copy_gets_what_was_added_and_no_more(kept: KeptFiles, elsewhere: Path) -> None:
