@@ -13,7 +13,7 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all: -r
 SOURCES = $(shell find agent -name __pycache__ -prune -o -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench reliability soak e2e wheel lock clean
+.PHONY: help run test lint types bench reliability mutants soak e2e wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ reliability: $(VENV)/.dev ## the attacks on the promises, and docs/reliability.m
 
 soak: $(VENV)/.dev ## a million stories in virtual time; stops at the first that ends badly. ARGS="COUNT FIRST"
 	@$(BIN)/python -m tests.simulation soak $(ARGS)
+
+mutants: $(VENV)/.dev ## whether the tests notice when a promise is taken out of the code
+	@$(BIN)/python -m pytest tests/mutants $(ARGS)
 
 e2e: wheel ## the built wheel and real processes
 	@$(BIN)/python -m pytest -m e2e $(ARGS)

@@ -1,0 +1,654 @@
+"""The mutants: promises of delivery, each taken out of the code on purpose, and the tests that must notice.
+
+`docs/architecture.md` tells how to add one. Keep `text` to a line or two, so that it goes on fitting.
+"""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """`text` stands in `file` exactly once and is replaced by `becomes`. `caught_by`: pytest node ids, each of which
+    has to fail; without parameters, one of a test's cases has to."""
+
+    name: str
+    file: str
+    text: str
+    becomes: str
+    caught_by: tuple[str, ...]
+
+
+BACKOFF = "agent/core/backoff.py"
+IDENTITY = "agent/core/identity.py"
+LIFECYCLE = "agent/core/lifecycle.py"
+TRANSCRIPT = "agent/core/transcript.py"
+WIRE = "agent/core/wire.py"
+ENGINE = "agent/daemon/engine.py"
+FILESENDER = "agent/daemon/filesender.py"
+GATES = "agent/daemon/gates.py"
+JOURNAL = "agent/daemon/journal.py"
+KEEPER = "agent/daemon/keeper.py"
+OUTBOX = "agent/daemon/outbox.py"
+PUSHER = "agent/daemon/pusher.py"
+READING = "agent/daemon/reading.py"
+REALIGNER = "agent/daemon/realigner.py"
+SCANNER = "agent/daemon/scanner.py"
+SIGHTINGS = "agent/daemon/sightings.py"
+SPOOLING = "agent/daemon/spooling.py"
+TRACKS = "agent/daemon/tracks.py"
+SYSTEM_FILES = "agent/system/files.py"
+KEEPING = "agent/system/keeping.py"
+REMOTE = "agent/system/remote.py"
+SPOOL = "agent/system/spool.py"
+STATE_OPENING = "agent/system/state_db/opening.py"
+STATE_SCHEMA = "agent/system/state_db/schema.py"
+RECEIVER_BLOBS = "agent/receiver/blobs.py"
+RECEIVER_FILES = "agent/receiver/files.py"
+RECEIVER_SCHEMA = "agent/receiver/schema.py"
+RECEIVER_STORE = "agent/receiver/sqlite.py"
+
+TEST_BACKOFF = "tests/core/test_backoff.py::test_"
+TEST_IDENTITY = "tests/core/test_identity.py::test_"
+TEST_LIFECYCLE = "tests/core/test_lifecycle.py::test_"
+TEST_TRANSCRIPT = "tests/core/test_transcript.py::test_"
+TEST_WIRE = "tests/core/test_wire.py::test_"
+TEST_DELIVERY = "tests/daemon/test_delivery.py::test_"
+TEST_DESTINATIONS = "tests/daemon/test_destinations.py::test_"
+TEST_ENGINE = "tests/daemon/test_engine.py::test_"
+TEST_GENERATIONS = "tests/daemon/test_generations.py::test_"
+TEST_HELD = "tests/daemon/test_held.py::test_"
+TEST_SIDE_FILES = "tests/daemon/test_side_files.py::test_"
+TEST_SPOOLING = "tests/daemon/test_spooling.py::test_"
+TEST_TAILS = "tests/daemon/test_tails.py::test_"
+TEST_UPLOAD = "tests/daemon/test_upload.py::test_"
+TEST_SCANNER = "tests/scanner/test_scanner.py::test_"
+TEST_SYSTEM_FILES = "tests/system/test_files.py::test_"
+TEST_KEEPING = "tests/system/test_keeping.py::test_"
+TEST_REMOTE = "tests/system/test_remote.py::test_"
+TEST_SPOOL = "tests/system/test_spool.py::test_"
+TEST_STATE_DB = "tests/system/test_state_db.py::test_"
+TEST_BLOBS = "tests/receiver/test_blobs.py::test_"
+TEST_FILES = "tests/receiver/test_files.py::test_"
+TEST_STORE = "tests/contracts/test_sqlite_store.py::TestSqliteStore::test_"
+TEST_SQLITE = "tests/contracts/test_sqlite_store.py::test_"
+
+CURSOR = (
+    Mutant(
+        "advance the cursor before the answer",
+        PUSHER,
+        "return _Sent(task.cursor, reply, batch.entries, task.facts)",
+        "return _Sent(task.cursor._replace(offset=batch.end, marker=batch.marker), reply, batch.entries, task.facts)",
+        (f"{TEST_DELIVERY}an_outage_is_waited_for_and_never_given_up",),
+    ),
+    Mutant(
+        "believe a success without comparing heads",
+        PUSHER,
+        "if head.entry_count != cursor.entry_count or head.chain_hash not in (None, cursor.chain.hex()):",
+        "if False:",
+        (f"{TEST_DELIVERY}a_success_that_does_not_match_what_was_sent_moves_no_cursor",),
+    ),
+    Mutant(
+        "skip the marker check",
+        PUSHER,
+        "if size < task.cursor.offset or marker_of(before) != task.cursor.marker:",
+        "if size < task.cursor.offset:",
+        (f"{TEST_GENERATIONS}a_rewrite_that_leaves_every_length_as_it_is_is_noticed",),
+    ),
+    Mutant(
+        "never look at what stands before the marker",
+        PUSHER,
+        "if task.check and not self._is_as_sent(task):",
+        "if False:",
+        (
+            f"{TEST_TAILS}another_file_with_another_beginning_is_noticed_at_once",
+            f"{TEST_TAILS}a_rewrite_to_the_same_size_and_time_is_found_by_the_slow_audit",
+        ),
+    ),
+    Mutant(
+        "another inode is the same file",
+        ENGINE,
+        "if track.inode not in (0, seen.inode) and track.cursor.entry_count:",
+        "if False:",
+        (f"{TEST_TAILS}another_file_with_another_beginning_is_noticed_at_once",),
+    ),
+    Mutant(
+        "a marker of the last batch only",
+        READING,
+        "return marker_of(sent if len(sent) >= MARKER_WINDOW_BYTES else before + sent)",
+        "return marker_of(sent)",
+        (f"{TEST_DELIVERY}an_entry_that_is_not_accepted_becomes_a_tombstone_and_the_rest_goes_on",),
+    ),
+    Mutant(
+        "a base server's entry counts before its answer",
+        PUSHER,
+        "                if not isinstance(answer, Accepted):\n                    break",
+        "                if not isinstance(answer, Accepted):\n                    pass",
+        (f"{TEST_DELIVERY}401_in_the_middle_of_a_run_keeps_what_was_acknowledged",),
+    ),
+)
+
+LINES = (
+    Mutant(
+        "cut at EOF instead of the last newline",
+        TRANSCRIPT,
+        'return data.rfind(b"\\n") + 1',
+        "return len(data)",
+        (f"{TEST_ENGINE}a_line_without_an_end_waits_for_it",),
+    ),
+    Mutant(
+        "a torn line is an entry",
+        PUSHER,
+        "if whole == 0 and not (task.tail and is_object(data)):",
+        "if whole == 0 and not task.tail:",
+        (f"{TEST_TAILS}what_does_not_read_as_an_entry_waits_for_its_newline",),
+    ),
+    Mutant(
+        "a last line is sent at once",
+        PUSHER,
+        "if whole == 0 and not (task.tail and is_object(data)):",
+        "if whole == 0 and not is_object(data):",
+        (f"{TEST_TAILS}whoever_goes_on_writing_starts_the_quiet_anew",),
+    ),
+    Mutant(
+        "count the tail twice",
+        PUSHER,
+        "return cursor._replace(offset=cursor.offset + len(newline), marker=marker_behind(before, newline))",
+        "return cursor._replace(marker=marker_behind(before, newline))",
+        (f"{TEST_TAILS}a_newline_that_comes_later_is_no_new_entry",),
+    ),
+    Mutant(
+        "what is glued to a sent last line is an entry",
+        PUSHER,
+        'if newline not in (b"", b"\\n"):',
+        "if False:",
+        (f"{TEST_TAILS}what_is_glued_to_a_sent_last_line_is_noticed",),
+    ),
+    Mutant(
+        "a file that shrinks while it is read ends there",
+        SYSTEM_FILES,
+        'raise DiskError(f"{self._path} became shorter while it was read")',
+        "return",
+        (f"{TEST_SYSTEM_FILES}a_file_that_shrinks_while_it_is_read_is_an_error_and_not_a_shorter_answer",),
+    ),
+)
+
+REALIGNING = (
+    Mutant(
+        "no chain comparison on realign",
+        IDENTITY,
+        "return mark.chain.hex() == head.chain_hash",
+        "return True",
+        (
+            f"{TEST_IDENTITY}equal_count_and_uuid_with_another_chain_is_no_agreement",
+            f"{TEST_GENERATIONS}foreign_content_under_our_id_is_neither_overwritten_nor_mixed",
+        ),
+    ),
+    Mutant(
+        "START instead of the found place",
+        REALIGNER,
+        "count, marker = place.entry_count, self._marker_at(task, place.offset)",
+        "place = BEGINNING; count, marker = 0, b''",
+        (f"{TEST_DELIVERY}a_lost_state_is_found_again_with_one_conflict_a_stream",),
+    ),
+    Mutant(
+        "START instead of the place behind a base server's head",
+        REALIGNER,
+        "return self._stand_base(task, Place(mark.ordinal, mark.end, mark.chain), rank, mark.entry_id, How.REALIGNED)",
+        "return self._stand_base(task, BEGINNING, rank, mark.entry_id, How.REALIGNED)",
+        (f"{TEST_DELIVERY}an_entry_that_is_stored_already_counts_as_sent",),
+    ),
+    Mutant(
+        "adopt blindly",
+        REALIGNER,
+        "if not stored and self._is_unchanged(task):",
+        "if True:",
+        (f"{TEST_DELIVERY}a_rewritten_file_follows_what_a_base_server_holds",),
+    ),
+    Mutant(
+        "a repeated uuid is its first place",
+        IDENTITY,
+        "if len(self.places) > 1 and stored_count is not None:",
+        "if False:",
+        (f"{TEST_DELIVERY}a_repeated_uuid_is_told_apart_by_how_much_the_server_holds",),
+    ),
+    Mutant(
+        "contradictory answers for ever",
+        ENGINE,
+        "if track.adoptions > ADOPTIONS:",
+        "if False:",
+        (f"{TEST_DELIVERY}contradictory_conflicts_end_in_a_cool_down",),
+    ),
+    Mutant(
+        "a new generation shares one entry too many",
+        REALIGNER,
+        "        return places[low]",
+        "        return places[min(low + 1, len(places) - 1)]",
+        (f"{TEST_GENERATIONS}what_both_have_in_common_is_shared_and_not_sent_again",),
+    ),
+    Mutant(
+        "a new generation shares nothing",
+        REALIGNER,
+        "                low = middle\n",
+        "                high = middle\n",
+        (f"{TEST_GENERATIONS}what_both_have_in_common_is_shared_and_not_sent_again",),
+    ),
+    Mutant(
+        "believe whatever a new generation is said to hold",
+        REALIGNER,
+        "if (head.generation, head.entry_count, head.chain_hash) != (task.spare, *_proof(shared)):",
+        "if False:",
+        (f"{TEST_GENERATIONS}a_new_generation_that_is_not_the_asked_one_moves_no_cursor",),
+    ),
+    Mutant(
+        "a new generation parts from the current one",
+        REALIGNER,
+        "parent = next((row.head for row in rows if row.head.generation == task.cursor.generation), None)",
+        "parent = None",
+        (f"{TEST_GENERATIONS}a_new_generation_parts_from_the_history_that_it_was_sent_to",),
+    ),
+    Mutant(
+        "a batch has another id each time",
+        WIRE,
+        '"Batch-Id": str(uuid.uuid5(_BATCH_NAMESPACE, name)),',
+        '"Batch-Id": str(uuid.uuid4()),',
+        (f"{TEST_WIRE}a_batch_id_names_place_and_content",),
+    ),
+)
+
+ANSWERS = (
+    Mutant(
+        "401 refuses the session",
+        ENGINE,
+        "            case NeedsLogin():\n                self.apply(key, track, Event.HELD)",
+        "            case NeedsLogin():\n                self.apply(key, track, Event.REFUSED)",
+        (f"{TEST_DELIVERY}401_in_the_middle_of_a_run_keeps_what_was_acknowledged",),
+    ),
+    Mutant(
+        "410 is tried again",
+        ENGINE,
+        "self.apply(key, track, Event.DELETED)",
+        "self.apply(key, track, Event.FAILED)",
+        (f"{TEST_DELIVERY}410_is_never_sent_again",),
+    ),
+    Mutant(
+        "forget a session's Retry-After",
+        ENGINE,
+        "delay = track.wished_s if track.wished_s is not None else delay",
+        "pass",
+        (f"{TEST_DELIVERY}retry_after_wins_over_our_own_patience",),
+    ),
+    Mutant(
+        "forget a destination's Retry-After",
+        GATES,
+        "delay = own if one.wished_s is None else one.wished_s",
+        "delay = own",
+        (f"{TEST_DELIVERY}retry_after_wins_over_our_own_patience",),
+    ),
+    Mutant(
+        "reset the backoff at its cap",
+        BACKOFF,
+        "min(attempts - TRIES - 1, 16)",
+        "(attempts - TRIES - 1) % 6",
+        (f"{TEST_BACKOFF}cool_downs_grow_to_the_cap_and_stay_there",),
+    ),
+    Mutant(
+        "give up after some tries",
+        ENGINE,
+        "                track.attempts += 1\n",
+        "                track.attempts += 1\n                if track.attempts > 20: return\n",
+        (f"{TEST_DELIVERY}an_outage_is_waited_for_and_never_given_up",),
+    ),
+    Mutant(
+        "everybody asks while a server is away",
+        OUTBOX,
+        "most = 1 if one.attempts else min(self._most, int(one.window.size))",
+        "most = min(self._most, int(one.window.size))",
+        (f"{TEST_DELIVERY}after_an_outage_one_stream_goes_ahead",),
+    ),
+    Mutant(
+        "tombstone without bisecting",
+        ENGINE,
+        "        if at_fault > 1:",
+        "        if False:",
+        (f"{TEST_DELIVERY}an_entry_that_is_not_accepted_becomes_a_tombstone_and_the_rest_goes_on",),
+    ),
+    Mutant(
+        "a restart forgets tombstones",
+        ENGINE,
+        "self._tombstones.setdefault(TrackKey(name, *stream), {})[ordinal] = status",
+        "pass",
+        (f"{TEST_DELIVERY}a_tombstone_is_known_after_a_restart",),
+    ),
+    Mutant(
+        "the chain leaves out that an entry travelled as a tombstone",
+        TRANSCRIPT,
+        "        chain = extend_chain(before.chain, [stone])",
+        "        pass",
+        (f"{TEST_DELIVERY}a_tombstone_is_known_after_a_restart",),
+    ),
+    Mutant(
+        "a tombstone stays that nobody stored",
+        ENGINE,
+        "            del stones[ordinal]\n",
+        "            continue\n",
+        (f"{TEST_DELIVERY}a_server_that_refuses_tombstones_too_stops_the_session",),
+    ),
+    Mutant(
+        "a conflict of a bulk server is a success",
+        WIRE,
+        "return Accepted(head) if raw.status == 200 else Conflict(head)",
+        "return Accepted(head)",
+        (f"{TEST_WIRE}a_batch_is_stored_only_where_a_head_says_so",),
+    ),
+    Mutant(
+        "a page of a captive portal is a stored entry",
+        WIRE,
+        'return raw.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml"))',
+        "return False",
+        (f"{TEST_WIRE}a_page_is_no_stored_entry",),
+    ),
+    Mutant(
+        "a redirect takes the token along",
+        REMOTE,
+        "redirect=False,\n                retries=False,",
+        "redirect=True,\n                retries=3,",
+        (f"{TEST_REMOTE}redirects_are_answers_and_not_followed",),
+    ),
+)
+
+TURNS = (
+    Mutant(
+        "two requests in flight for a stream",
+        LIFECYCLE,
+        "    State.PUSHING: {\n        Event.GREW: (State.PUSHING_STALE, ()),",
+        "    State.PUSHING: {\n        Event.GREW: (State.DUE, (Action.QUEUE,)),",
+        (f"{TEST_LIFECYCLE}outcomes_come_from_workers_and_only_they_end_a_push",),
+    ),
+    Mutant(
+        "what grows while it is sent counts as sent",
+        LIFECYCLE,
+        "Event.SENT_ALL: (State.SETTLING, (Action.FORGIVE, Action.REST)),",
+        "Event.SENT_ALL: (State.SYNCED, (Action.FORGIVE,)),",
+        (f"{TEST_ENGINE}what_grows_while_it_is_sent_rests_a_moment_and_travels_together",),
+    ),
+    Mutant(
+        "live behind backlog",
+        TRACKS,
+        "        if self._live:\n",
+        "        if self._live and not self._backlog:\n",
+        (f"{TEST_ENGINE}a_live_session_goes_before_the_backlog",),
+    ),
+    Mutant(
+        "one destination gets all of the memory",
+        OUTBOX,
+        "if one.in_flight >= most or (self.in_flight >= _MOST_IN_FLIGHT and one.in_flight):",
+        "if one.in_flight >= most:",
+        (f"{TEST_DESTINATIONS}destinations_take_turns_and_none_gets_all_of_the_memory",),
+    ),
+    Mutant(
+        "a restart forgets who waited",
+        ENGINE,
+        "        if state in UNSENT:\n",
+        "        if state is State.DUE:\n",
+        (f"{TEST_ENGINE}whoever_waited_for_another_try_is_tried_after_a_restart",),
+    ),
+    Mutant(
+        "journal drops rows after a failed write",
+        JOURNAL,
+        "            self._wait_s = COOL_DOWN_FIRST_S\n",
+        "            self._wait_s = COOL_DOWN_FIRST_S; self._changed.clear()\n",
+        (f"{TEST_ENGINE}a_full_disk_stops_no_delivery_and_is_told",),
+    ),
+)
+
+PRIVACY = (
+    Mutant(
+        "unlisted project sent",
+        PUSHER,
+        "if not matches_project(facts.project, task.projects):",
+        "if False:",
+        (f"{TEST_DESTINATIONS}a_destination_gets_its_projects_and_no_others",),
+    ),
+    Mutant(
+        "unlisted project uploaded",
+        FILESENDER,
+        "if task.projects and not matches_project(facts.project, task.projects):",
+        "if False:",
+        (f"{TEST_UPLOAD}a_transcript_of_another_project_stays_here",),
+    ),
+    Mutant(
+        "side files of a withheld session sent",
+        ENGINE,
+        "is_outside = destination.projects and not matches_project(project, destination.projects)",
+        "is_outside = False",
+        (f"{TEST_DESTINATIONS}nothing_of_a_session_that_stays_here_is_told",),
+    ),
+    Mutant(
+        "facts of a withheld session told",
+        ENGINE,
+        "if track.cursor.sent_count and not",
+        "if not",
+        (f"{TEST_DESTINATIONS}nothing_of_a_session_that_stays_here_is_told",),
+    ),
+    Mutant(
+        "history sent although it is to stay",
+        SIGHTINGS,
+        "        if is_old:\n            return\n",
+        "",
+        (f"{TEST_DELIVERY}history_stays_here_when_the_settings_say_so_until_it_grows",),
+    ),
+)
+
+FILES = (
+    Mutant(
+        "let go of a held file before it is sent",
+        KEEPER,
+        "for stream in [one for one in self.held if one not in wanted]:",
+        "for stream in list(self.held):",
+        (f"{TEST_HELD}it_is_held_for_as_long_as_it_is_not_sent",),
+    ),
+    Mutant(
+        "hold nothing of a refused transcript",
+        KEEPER,
+        "return track.state in UNSENT or (track.state is State.REFUSED and track.status != 0)",
+        "return track.state in UNSENT",
+        (f"{TEST_HELD}a_refused_transcript_is_held_for_the_day_somebody_says_retry",),
+    ),
+    Mutant(
+        "forget what an earlier life held",
+        ENGINE,
+        "            self.sightings.find_orphan(orphan)",
+        "            pass",
+        (f"{TEST_HELD}without_any_state_what_is_held_is_still_delivered",),
+    ),
+    Mutant(
+        "a file that takes another's place hides what was unsent",
+        SIGHTINGS,
+        "elif followed == seen.path and self._replaces_unsent(seen):",
+        "elif False:",
+        (f"{TEST_HELD}a_file_that_takes_the_place_of_an_unsent_one_waits_until_that_is_sent",),
+    ),
+    Mutant(
+        "mix two files with one id",
+        SIGHTINGS,
+        "elif followed is not None and followed != seen.path:",
+        "elif False:",
+        (f"{TEST_ENGINE}two_files_with_one_id_are_not_mixed",),
+    ),
+    Mutant(
+        "what may not be seen is gone",
+        SYSTEM_FILES,
+        "    except (FileNotFoundError, NotADirectoryError):\n        return True",
+        "    except OSError:\n        return True",
+        (f"{TEST_SCANNER}a_second_look_at_a_file_that_may_not_be_seen_is_no_deletion",),
+    ),
+    Mutant(
+        "a root that is away takes its files along",
+        SCANNER,
+        "one.holds(path) and not self._files.is_missing(one.path) for one in self._roots",
+        "one.holds(path) for one in self._roots",
+        (f"{TEST_SCANNER}a_root_that_goes_away_does_not_take_its_files_along",),
+    ),
+    Mutant(
+        "side file before its entries",
+        ENGINE,
+        "if is_outside or (main is not None and main.state not in (State.SYNCED, State.GONE)):",
+        "if is_outside:",
+        (f"{TEST_SIDE_FILES}side_files_wait_while_the_entries_of_their_session_do",),
+    ),
+    Mutant(
+        "an upload that broke off begins anew",
+        FILESENDER,
+        "offset, left = state.offset, size - state.offset",
+        "offset, left = 0, size",
+        (f"{TEST_SIDE_FILES}an_upload_that_broke_off_goes_on_where_it_was",),
+    ),
+)
+
+DISK = (
+    Mutant(
+        "state committed without FULL",
+        STATE_OPENING,
+        "pragma synchronous=full",
+        "pragma synchronous=normal",
+        (f"{TEST_STATE_DB}every_commit_is_on_disk_before_it_counts",),
+    ),
+    Mutant(
+        "damaged database overwritten instead of renamed",
+        STATE_OPENING,
+        "path.with_name(path.name + ending).replace(path.with_name(name + ending))",
+        "path.with_name(path.name + ending).unlink()",
+        (f"{TEST_STATE_DB}a_damaged_state_is_set_aside_whole_and_begun_anew",),
+    ),
+    Mutant(
+        "half a commit stays",
+        STATE_SCHEMA,
+        'db.execute("rollback")',
+        'db.execute("commit")',
+        (f"{TEST_STATE_DB}a_commit_is_all_or_nothing",),
+    ),
+    Mutant(
+        "spool snapshot dropped before it is handled",
+        SPOOLING,
+        "            back = self._handle(self._spool.read(snapshot), still_missing, now_s)\n",
+        "            hints = self._spool.read(snapshot); self._spool.drop(snapshot)\n"
+        "            back = self._handle(hints, still_missing, now_s)\n",
+        (f"{TEST_SPOOLING}a_defect_while_lines_are_handled_keeps_them",),
+    ),
+    Mutant(
+        "snapshots of a crash are left alone",
+        SPOOL,
+        "        return [*left, taken]",
+        "        return [taken]",
+        (f"{TEST_SPOOL}a_snapshot_that_a_crash_left_comes_first",),
+    ),
+    Mutant(
+        "a torn line of the spool takes the next one along",
+        SPOOL,
+        'data = b"\\n" + data',
+        "pass",
+        (f"{TEST_SPOOL}a_torn_end_takes_no_line_along",),
+    ),
+    Mutant(
+        "hooks do not wait for the spool's lock",
+        SPOOL,
+        "while not _try_lock(self._file):",
+        "while False:",
+        (f"{TEST_SPOOL}nobody_waits_long_for_the_lock_and_a_dead_holder_holds_nothing",),
+    ),
+    Mutant(
+        "drop the fsync of the folder of a kept copy",
+        KEEPING,
+        "                _sync_folder(target.parent)\n",
+        "",
+        (f"{TEST_KEEPING}a_copy_is_on_disk_before_it_has_its_name",),
+    ),
+    Mutant(
+        "drop the fsync of a kept copy",
+        KEEPING,
+        "    os.fsync(writer.fileno())",
+        "    pass",
+        (f"{TEST_KEEPING}a_copy_is_on_disk_before_it_has_its_name",),
+    ),
+    Mutant(
+        "what was rewritten takes the place of what is kept",
+        KEEPING,
+        "            if not _begins_with(reader, made.st_size, target, held.st_size):",
+        "            if False:",
+        (f"{TEST_KEEPING}what_was_rewritten_does_not_take_the_place_of_what_is_kept",),
+    ),
+)
+
+RECEIVER = (
+    Mutant(
+        "generation guard ignored by the receiver",
+        RECEIVER_STORE,
+        "at = find_named(db, owner, stream, guard.generation)",
+        "at = find_current(db, owner, stream)",
+        (f"{TEST_STORE}a_guard_is_held_against_the_generation_that_it_names",),
+    ),
+    Mutant(
+        "entry count guard ignored by the receiver",
+        RECEIVER_STORE,
+        "elif (guard.last_uuid, guard.entry_count) != (at.last_uuid, at.entry_count):",
+        "elif guard.last_uuid != at.last_uuid:",
+        (f"{TEST_STORE}a_repeated_uuid_is_no_position",),
+    ),
+    Mutant(
+        "a repeated batch is a conflict",
+        RECEIVER_STORE,
+        "return Stored(at.head()) if at.last_batch == batch_id else Moved(at.head())",
+        "return Moved(at.head())",
+        (f"{TEST_STORE}repeating_the_last_batch_is_harmless",),
+    ),
+    Mutant(
+        "a repeated generation is a conflict",
+        RECEIVER_STORE,
+        "return Stored(known.head()) if same and (parent is None) == (new.parent is None) else Moved(known.head())",
+        "return Moved(known.head())",
+        (f"{TEST_STORE}repeating_is_harmless",),
+    ),
+    Mutant(
+        "receiver keeps a body that broke off",
+        RECEIVER_STORE,
+        'db.execute("ROLLBACK")',
+        'db.execute("COMMIT")',
+        (f"{TEST_STORE}a_body_that_breaks_off_leaves_nothing",),
+    ),
+    Mutant(
+        "receiver answers before the commit",
+        RECEIVER_STORE,
+        '                yield db\n                db.execute("COMMIT")',
+        '                yield db\n                threading.Timer(0.2, db.execute, ["COMMIT"]).start()',
+        (f"{TEST_STORE}a_batch_is_kept_as_it_arrived",),
+    ),
+    Mutant(
+        "receiver answers before the disk has it",
+        RECEIVER_SCHEMA,
+        '"synchronous = FULL",',
+        '"synchronous = NORMAL",',
+        (f"{TEST_SQLITE}a_commit_waits_for_the_disk",),
+    ),
+    Mutant(
+        "wrong file digest accepted",
+        RECEIVER_FILES,
+        "if digest is not None and digest != place.sha256:",
+        "if False:",
+        (f"{TEST_FILES}a_wrong_digest_keeps_nothing",),
+    ),
+    Mutant(
+        "drop the fsync of a side file",
+        RECEIVER_FILES,
+        "        upload.sync()\n",
+        "",
+        (f"{TEST_BLOBS}the_bytes_are_synced_before_they_are_named",),
+    ),
+    Mutant(
+        "a content goes while another path names it",
+        RECEIVER_STORE,
+        'if db.execute("SELECT 1 FROM files WHERE sha256 = ?", (sha256,)).fetchone() is None:',
+        "if True:",
+        (f"{TEST_FILES}a_content_is_kept_once_and_as_long_as_it_is_named",),
+    ),
+)
+
+MUTANTS = (*CURSOR, *LINES, *REALIGNING, *ANSWERS, *TURNS, *PRIVACY, *FILES, *DISK, *RECEIVER)
