@@ -44,7 +44,7 @@ soak: $(VENV)/.dev ## a million stories in virtual time; stops at the first that
 	@$(BIN)/python -m tests.simulation soak $(ARGS)
 
 mutants: $(VENV)/.dev ## whether the tests notice when a promise is taken out of the code
-	@$(BIN)/python -m pytest tests/mutants $(ARGS)
+	@$(BIN)/python -m pytest tests/mutants $(PARALLEL) $(ARGS)
 
 e2e: wheel ## the built wheel and real processes
 	@$(BIN)/python -m pytest -m e2e $(ARGS)

@@ -110,7 +110,7 @@ def test_a_value_is_settled_once(reopen: Open) -> None:
 
 
 def test_a_new_store_is_empty(reopen: Open) -> None:
-    assert all_rows(reopen()) == [[], [], [], [], [], []]
+    assert all_rows(reopen()) == [[], [], [], [], []]
 
 
 # --- what only the medium in memory can be asked to do ---------------------------------------------------------------

@@ -120,8 +120,8 @@ CURSOR = (
     Mutant(
         "a base server's entry counts before its answer",
         PUSHER,
-        "                if not isinstance(answer, Accepted):\n                    break",
-        "                if not isinstance(answer, Accepted):\n                    pass",
+        "                if not isinstance(sent.reply, Accepted):\n                    break",
+        "                if not isinstance(sent.reply, Accepted):\n                    pass",
         (f"{TEST_DELIVERY}401_in_the_middle_of_a_run_keeps_what_was_acknowledged",),
     ),
 )

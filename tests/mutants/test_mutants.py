@@ -1,11 +1,7 @@
-"""Each mutant of the table is caught by the tests that it names. Failures of the code itself are told first, as those
-of the fixture `unchanged`."""
+"""Each mutant of the table is caught by the tests that it names, which pass without it."""
 
 import shutil
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -16,31 +12,29 @@ from tests.mutants.workshop import Run, Workshop, complaint, mutated
 LEAST = 30
 
 
-class Ordered(NamedTuple):
-    unchanged: Future[Run]
-    runs: Mapping[str, Future[Run]]
+FILES = sorted({one.file for one in MUTANTS})
 
 
 @pytest.fixture(scope="module")
-def ordered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordered]:
-    """The runs of all mutants that were chosen, under way."""
-    here = [one for one in request.session.items if isinstance(one, pytest.Function) and one.module is request.module]
-    mutants = [one.callspec.params.get("mutant") for one in here if hasattr(one, "callspec")]
-    chosen = [one for one in mutants if isinstance(one, Mutant)]
-    with Workshop(REPOSITORY, tmp_path_factory.mktemp("mutants")) as workshop:
-        yield Ordered(workshop.order_unchanged(chosen), {one.name: workshop.order(one) for one in chosen})
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(REPOSITORY, tmp_path_factory.mktemp("mutants") / "copy")
 
 
 @pytest.mark.mutants
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[one.name.replace(" ", "-") for one in MUTANTS])
-def test_it_is_caught(mutant: Mutant, ordered: Ordered) -> None:
-    unchanged = ordered.unchanged.result()
-    assert unchanged.status == 0, f"without any mutant:\n{unchanged.output}"
-    run = ordered.runs[mutant.name].result()
+def test_it_is_caught(mutant: Mutant, workshop: Workshop) -> None:
+    run = workshop.run(mutant)
     assert complaint(mutant, run) == "", run.output
 
 
-@pytest.mark.parametrize("file", sorted({one.file for one in MUTANTS}))
+@pytest.mark.mutants
+@pytest.mark.parametrize("file", FILES)
+def test_without_a_mutant_the_same_tests_pass(file: str, workshop: Workshop) -> None:
+    run = workshop.run_unchanged(one for one in MUTANTS if one.file == file)
+    assert run.status == 0, run.output
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_the_table_fits_the_code(file: str) -> None:
     source = (REPOSITORY / file).read_text(encoding="utf-8")
     for mutant in MUTANTS:
@@ -102,12 +96,12 @@ def test_a_mutant_is_made_in_a_copy_and_leaves_nothing_behind(tmp_path: Path) ->
         "from agent.double import double\n\ndef test_it():\n    assert double(3) == 6\n", encoding="utf-8"
     )
     mutant = MUTANT._replace(file="agent/double.py")
-    with Workshop(repository, tmp_path / "copies") as workshop:
-        run = workshop.order(mutant).result()
-        assert complaint(mutant, run) == "", run.output
-        assert workshop.order_unchanged([mutant]).result().status == 0
-        missing = mutant._replace(caught_by=("tests/test_double.py::test_that",))
-        assert "exit status 4" in complaint(missing, workshop.order(missing).result())
-        with pytest.raises(ValueError, match="0 times"):
-            workshop.order(mutant._replace(text="number * 3")).result()
+    workshop = Workshop(repository, tmp_path / "copy")
+    run = workshop.run(mutant)
+    assert complaint(mutant, run) == "", run.output
+    assert workshop.run_unchanged([mutant]).status == 0
+    missing = mutant._replace(caught_by=("tests/test_double.py::test_that",))
+    assert "exit status 4" in complaint(missing, workshop.run(missing))
+    with pytest.raises(ValueError, match="0 times"):
+        workshop.run(mutant._replace(text="number * 3"))
     assert (repository / "agent" / "double.py").read_text(encoding="utf-8") == SOURCE

@@ -1,24 +1,22 @@
-"""Copies of the repository, one for each worker, in which mutants are made and the tests that know them are run."""
+"""A copy of the repository, in which mutants are made and the tests that know them are run."""
 
 import compileall
 import os
 import py_compile
-import queue
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from tests.mutants.table import Mutant
 
-WORKERS = 2
 TIMEOUT_S = 90.0
 """Tests of a mutant take seconds. One that makes a test run without end is no use: choose another test, or mutant."""
 
 _COPIED = ("agent", "tests", "pyproject.toml")
+_OUTSIDE = ("PYTEST_", "TRANSCRIPTD_RELIABILITY")
 _FAILED = 1
 """The exit status of pytest for tests that failed; 2 and above are errors of collection, of use, or no tests."""
 
@@ -62,48 +60,32 @@ def _is_of(failed: str, test: str) -> bool:
 
 
 class Workshop:
-    """Runs are made in the background from the first `order` on, `WORKERS` at a time."""
+    """One run at a time; the copy is made for the first one."""
 
-    def __init__(self, repository: Path, folder: Path) -> None:
+    def __init__(self, repository: Path, copy: Path) -> None:
         self._repository = repository
-        self._folder = folder
-        self._pool = ThreadPoolExecutor(WORKERS, "mutant")
-        self._copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        for number in range(WORKERS):
-            self._copies.put(folder / f"copy{number}")
+        self._copy = copy
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def order(self, mutant: Mutant) -> Future[Run]:
-        return self._pool.submit(self._run, mutant, mutant.caught_by)
-
-    def order_unchanged(self, mutants: Iterable[Mutant]) -> Future[Run]:
-        """All tests that are to catch one of `mutants`, each once, on the code as it is."""
-        tests = sorted({test for one in mutants for test in one.caught_by})
-        return self._pool.submit(self._run, None, tests)
-
-    def _run(self, mutant: Mutant | None, tests: Sequence[str]) -> Run:
-        copy = self._copies.get()
+    def run(self, mutant: Mutant) -> Run:
+        """The tests that are to catch it, with the mutant in the code."""
+        self._make_once()
+        path = self._copy / mutant.file
+        source = path.read_text(encoding="utf-8")
+        path.write_text(mutated(source, mutant), encoding="utf-8")
         try:
-            if not copy.exists():
-                self._make(copy)
-            if mutant is None:
-                return _run_tests(copy, tests)
-            path = copy / mutant.file
-            source = path.read_text(encoding="utf-8")
-            path.write_text(mutated(source, mutant), encoding="utf-8")
-            try:
-                return _run_tests(copy, tests)
-            finally:
-                path.write_text(source, encoding="utf-8")
+            return _run_tests(self._copy, mutant.caught_by)
         finally:
-            self._copies.put(copy)
+            path.write_text(source, encoding="utf-8")
 
-    def _make(self, copy: Path) -> None:
+    def run_unchanged(self, mutants: Iterable[Mutant]) -> Run:
+        """All tests that are to catch one of `mutants`, each once, on the code as it is."""
+        self._make_once()
+        return _run_tests(self._copy, sorted({test for one in mutants for test in one.caught_by}))
+
+    def _make_once(self) -> None:
+        copy = self._copy
+        if copy.exists():
+            return
         copy.mkdir(parents=True)
         for name in _COPIED:
             if (source := self._repository / name).is_dir():
@@ -118,8 +100,9 @@ class Workshop:
 def _run_tests(copy: Path, tests: Sequence[str]) -> Run:
     command = [sys.executable, "-m", "tests.mutants.inside", str(copy), *tests]
     # Without plugins a run takes half of its time, and its order is always the same.
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    environment.pop("TRANSCRIPTD_RELIABILITY", None)  # a mutant's losses are none of the agent's
+    # A mutant's losses are none of the agent's, and the run outside is none of its business.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(_OUTSIDE)}
+    environment = {**ours, "PYTHONPATH": str(copy), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     try:
         done = subprocess.run(
             command, cwd=copy, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
