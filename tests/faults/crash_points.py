@@ -53,13 +53,6 @@ POINTS: tuple[tuple[str, int], ...] = (
     ("agent.system.remote.Remote.send", 8),
     ("agent.system.remote.Remote._make_way", 1),
     ("agent.system.remote.Remote._read", 8),
-    # what is held against deletion, and what goes beside the entries
-    ("agent.daemon.keeper.Keeper.sweep", 2),
-    ("agent.daemon.supervisor.hold", 2),
-    ("agent.system.keeping.KeptFiles.keep", 2),
-    ("agent.system.keeping.KeptFiles.let_go", 2),
-    ("agent.daemon.filesender.file_request", 2),
-    ("agent.daemon.filesender.decide_file_reply", 2),
     # what is remembered
     ("agent.daemon.journal.Journal.note_change", 6),
     ("agent.daemon.journal.Journal.write", 4),

@@ -149,13 +149,6 @@ LINES = (
         (f"{TEST_TAILS}whoever_goes_on_writing_starts_the_quiet_anew",),
     ),
     Mutant(
-        "count the tail twice",
-        PUSHER,
-        "return cursor._replace(offset=cursor.offset + len(newline), marker=marker_behind(before, newline))",
-        "return cursor._replace(marker=marker_behind(before, newline))",
-        (f"{TEST_TAILS}a_newline_that_comes_later_is_no_new_entry",),
-    ),
-    Mutant(
         "what is glued to a sent last line is an entry",
         PUSHER,
         'if newline not in (b"", b"\\n"):',
@@ -324,13 +317,6 @@ ANSWERS = (
         "        chain = extend_chain(before.chain, [stone])",
         "        pass",
         (f"{TEST_DELIVERY}a_tombstone_is_known_after_a_restart",),
-    ),
-    Mutant(
-        "a tombstone stays that nobody stored",
-        ENGINE,
-        "            del stones[ordinal]\n",
-        "            continue\n",
-        (f"{TEST_DELIVERY}a_server_that_refuses_tombstones_too_stops_the_session",),
     ),
     Mutant(
         "a conflict of a bulk server is a success",
