@@ -48,7 +48,7 @@ pytestmark = linux
 
 
 def wait_until_there(path: Path) -> None:
-    deadline, never = time.monotonic() + 30, threading.Event()
+    deadline, never = time.monotonic() + 120, threading.Event()  # a machine may be busy
     while not path.exists():
         assert time.monotonic() < deadline, f"{path.name} does not come"
         never.wait(0.01)
@@ -131,7 +131,7 @@ class Running:
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    deadline, never = time.monotonic() + 30, threading.Event()
+    deadline, never = time.monotonic() + 120, threading.Event()  # a machine may be busy
     while not condition():
         assert time.monotonic() < deadline, what
         never.wait(0.05)
