@@ -56,7 +56,6 @@ class Survey:
     """One walk over a file: which of some heads stand in it, and places to compare it with another history.
 
     `best`: the head with the most entries on which both ends agree, and where it stands; None when there is none.
-    `end`: behind the last entry.
     """
 
     MOST_PLACES = 1 << 16
@@ -66,15 +65,14 @@ class Survey:
         for head in heads:
             wanted.setdefault(head.entry_count, []).append(head)
         self.best: tuple[Head, Place] | None = next(((head, BEGINNING) for head in wanted.get(0, ())), None)
-        self.end = BEGINNING
         self._places: list[Place] = []
         self._stride = 1
         for mark in marks:
-            self.end = Place(mark.ordinal, mark.end, mark.chain)
+            place = Place(mark.ordinal, mark.end, mark.chain)
             for head in wanted.get(mark.ordinal, ()):
                 if _agrees(mark, head):
-                    self.best = (head, self.end)
-            self._keep(self.end)
+                    self.best = (head, place)
+            self._keep(place)
 
     def _keep(self, place: Place) -> None:
         if place.entry_count % self._stride:
@@ -87,12 +85,6 @@ class Survey:
     def places_up_to(self, entry_count: int) -> list[Place]:
         """Places in order, none behind `entry_count`: each of a short file, evenly spread ones of a long file."""
         return [place for place in self._places if place.entry_count <= entry_count]
-
-    def place_at(self, entry_count: int) -> Place | None:
-        """The kept place behind that many entries."""
-        if entry_count == 0:
-            return BEGINNING
-        return next((place for place in self._places if place.entry_count == entry_count), None)
 
 
 def _agrees(mark: EntryMark, head: Head) -> bool:

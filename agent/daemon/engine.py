@@ -237,7 +237,7 @@ class Engine:
             case Held() | NotHeld() | LetGo():
                 self.keeper.came_back(event)
                 if isinstance(event, NotHeld) and event.differs:
-                    self.sightings.fall_back(event.stream)
+                    self.sightings.find_older(event.stream)
             case _:
                 self.outbox.came_back(event)
                 self._outcome(event)

@@ -100,6 +100,15 @@ class Sightings:
         self._follow(stream, held.path)
         return True
 
+    def find_older(self, stream: StreamId) -> None:
+        """What is held is not how the file begins that stands there now: the older one goes first."""
+        track = next((track for _, track in self._of(stream)), None)
+        if track is None:
+            return
+        newer = Observation(stream, track.provider, track.path, track.size, track.mtime_ns, 0, track.inode)
+        if self.fall_back(stream) and newer.path != track.path:
+            self.rivals.setdefault(stream, {})[newer.path] = newer
+
     def lose_held(self, stream: StreamId, path: str) -> bool:
         """The file at `path` is missing: when it was the one of ours, there is nothing left to send."""
         held = self._keeper.held.get(stream)

@@ -11,6 +11,7 @@ from agent.core.wire import RawReply, Request
 from agent.daemon.engine import Retry
 from agent.daemon.keeper import SWEEP_S, kept_name, parse_kept_name
 from agent.daemon.world import Limits
+from tests.daemon.test_generations import contents
 from tests.fakes import AsgiServer, ScriptedServer, no_answer, reply
 from tests.reliability import MakeTally
 from tests.simulation.world import SimulatedAgent
@@ -211,6 +212,27 @@ def test_where_no_link_can_be_made_copies_stay_within_their_limit(
     come_back(agent, line)
     assert stored(receiver, "small") == small
     assert stored(receiver, "large") == large
+
+
+def test_a_copy_of_an_older_file_is_sent_first_and_the_file_that_stands_there_now_after_it(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_link(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_link)
+    agent = make_agent(line.server)
+    older, newer = lines(3), lines(9)
+    agent.append("s", older)
+    agent.look()
+    agent.live_for(SWEEP_S + 1)
+    agent.path("s").write_bytes(newer)
+    agent.look()
+    agent.live_for(SWEEP_S + 1)
+    come_back(agent, line)
+    assert contents(receiver, "s") == [older, newer]
+    assert agent.state("s") is State.SYNCED
+    assert held_names(agent) == []
 
 
 @pytest.mark.parametrize(
