@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,7 +13,15 @@ from agent.core.transcript import tombstone_line
 from agent.core.wire import RawReply, Request
 from agent.daemon.engine import NO_HEAD, NO_SUBAGENTS, Retry
 from agent.daemon.world import Limits
-from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, body_bytes, no_answer, reply
+from tests.fakes import (
+    AsgiServer,
+    ScriptedServer,
+    StrictBaseServer,
+    body_bytes,
+    no_answer,
+    receiver_without_network,
+    reply,
+)
 from tests.simulation.world import SimulatedAgent
 
 Make = Callable[..., SimulatedAgent]
@@ -281,6 +290,31 @@ def test_an_entry_that_is_not_accepted_becomes_a_tombstone_and_the_rest_goes_on(
     agent.settle()
     assert agent.state("s") is State.SYNCED
     assert stored(receiver, "s").startswith(got)
+
+
+def test_a_tombstone_that_the_server_lost_is_no_longer_part_of_what_was_sent(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, tmp_path: Path
+) -> None:
+    """It begins anew and takes the entry now. A look at all of the file must find it as it was sent then."""
+    bad = json.dumps({"uuid": "bad-one"}).encode()
+    server = ScriptedServer(
+        receiver, lambda request: reply(422) if is_append(request) and bad in body_bytes(request) else None
+    )
+    agent = make_agent(server)
+    agent.append("s", lines(2) + bad + b"\n" + lines(2))
+    agent.settle()
+    assert troubles(agent) == ["tombstoned"]
+    (tmp_path / "empty").mkdir()
+    with receiver_without_network(tmp_path / "empty") as empty:
+        server.behind, server.script = empty, lambda _: None
+        agent.append("s", lines(1))
+        agent.settle()
+        copy = agent.path("s").with_suffix(".new")
+        copy.write_bytes(agent.path("s").read_bytes())
+        copy.replace(agent.path("s"))
+        agent.settle()
+        assert stored(empty, "s") == agent.path("s").read_bytes()
+    assert troubles(agent) == ["tombstoned", "realigned"]
 
 
 def test_a_tombstone_survives_the_loss_of_an_answer(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:

@@ -149,6 +149,13 @@ LINES = (
         (f"{TEST_TAILS}whoever_goes_on_writing_starts_the_quiet_anew",),
     ),
     Mutant(
+        "count the tail twice",
+        PUSHER,
+        'if before and not before.endswith(b"\\n"):',
+        "if False:",
+        (f"{TEST_TAILS}a_newline_that_comes_later_is_no_new_entry",),
+    ),
+    Mutant(
         "what is glued to a sent last line is an entry",
         PUSHER,
         'if newline not in (b"", b"\\n"):',
@@ -317,6 +324,13 @@ ANSWERS = (
         "        chain = extend_chain(before.chain, [stone])",
         "        pass",
         (f"{TEST_DELIVERY}a_tombstone_is_known_after_a_restart",),
+    ),
+    Mutant(
+        "a tombstone stays that no server holds",
+        ENGINE,
+        "            del stones[ordinal]\n",
+        "            continue\n",
+        (f"{TEST_DELIVERY}a_tombstone_that_the_server_lost_is_no_longer_part_of_what_was_sent",),
     ),
     Mutant(
         "a conflict of a bulk server is a success",
