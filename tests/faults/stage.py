@@ -96,6 +96,8 @@ def compare(stage: Stage, projects: Path, tally: Tally, *, base: bool = False, t
     with stage.client() as client:
         for stream, path in find_streams(projects).items():
             expected = _expected(stream, path, base=base)
+            if not expected and not base:
+                continue  # a rewrite killed half-way leaves nothing to send, so nobody asks what the server has
             answer = client.ask("GET", session_path(stream.session_id, "/entries", subpath=stream.subpath))
             stored = split_lines(answer.body) if answer.status == 200 else []
             chain = answer.headers.get("chain-hash", EMPTY_CHAIN.hex())

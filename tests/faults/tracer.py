@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,17 +89,19 @@ class attached:  # noqa: N801 - reads as what it is: `with attached(child, …):
         if fault is not None:
             command += ["-e", fault.option()]
         self._command = [*command, "-p", str(child.pid)]
-        self._output = output
+        self._told = output.with_suffix(".told")
 
     def __enter__(self) -> None:
-        self._process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
-        assert self._process.stderr is not None
-        said = self._process.stderr.readline()
-        assert "attached" in said, said
+        with self._told.open("wb") as told:  # not a pipe: nobody reads on, and a line for each new thread would fill it
+            self._process = subprocess.Popen(self._command, stderr=told)
+        deadline, never = time.monotonic() + 30, threading.Event()
+        while "attached" not in (said := self._told.read_text(errors="replace")):
+            assert self._process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            never.wait(0.001)
 
     def __exit__(self, *_exc: object) -> None:
         """Also twice."""
-        assert self._process.stderr is not None
         self._process.terminate()
         self._process.wait(10)
-        self._process.stderr.close()
+        self._told.unlink(missing_ok=True)
