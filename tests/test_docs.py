@@ -34,7 +34,7 @@ def _default(field: Field) -> str:
 
 def _allowed(field: Field) -> str:
     if field.allowed is None:
-        return {str: "text", bool: "true, false", list: "list of folders"}[field.kind]
+        return {str: "text", bool: "true, false", list: "list of text"}[field.kind]
     if field.kind is str:
         return ", ".join(f"`{word}`" for word in field.allowed)
     low, high = field.allowed

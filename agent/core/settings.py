@@ -45,6 +45,17 @@ SECTION_FIELDS: Mapping[str, Mapping[str, Field]] = {
         "poll_interval_s": Field(float, 5.0, (0.2, 3600), "the same where the system gives no change notices"),
         "audit_interval_s": Field(float, 86_400.0, (0, 31_536_000), "seconds in which all is read again; 0: never"),
     },
+    "privacy": {
+        "share": Field(str, "all", ("all", "listed"), "all but what is private, or only the shared_projects"),
+        "shared_projects": Field(
+            list, [], None, 'with share = "listed": folders whose sessions are sent, with * and ?'
+        ),
+        "hold_s": Field(float, 0.0, (0, 604_800), "seconds before anything of a new session is sent"),
+        "patterns": Field(list, [], None, 'further secrets, each written "kind: regular expression"'),
+        "allow": Field(list, [], None, "regular expressions; what one matches as a whole is no secret"),
+        "emails": Field(bool, False, None, "replace e-mail addresses too"),
+        "home_folders": Field(bool, False, None, "replace the names of home folders too"),
+    },
     "limits": {
         "files_bytes_per_s": Field(int, 8_000_000, (1000, 10**12), "bytes a second of side files (tool results)"),
         "kept_bytes": Field(int, 1 << 30, (0, 1 << 50), "copies of unsent transcripts, where no links can be made"),
@@ -81,6 +92,17 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Privacy:
+    share: str = "all"
+    shared_projects: tuple[str, ...] = ()
+    hold_s: float = 0.0
+    patterns: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    emails: bool = False
+    home_folders: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class FileLimits:
     files_bytes_per_s: int = 8_000_000
     kept_bytes: int = 1 << 30
@@ -96,6 +118,7 @@ class Settings:
     destinations: tuple[Destination, ...] = ()
     push: Push = Push()
     watch: Watch = Watch()
+    privacy: Privacy = Privacy()
     limits: FileLimits = FileLimits()
     log: Log = Log()
 
@@ -130,7 +153,7 @@ def parse_settings(text: str, source: str = "config.toml") -> Settings:
     for name in names:
         if names.count(name) > 1:
             raise _wrong(source, "destination.name", name, "a name that no other destination has")
-    kinds = {"push": Push, "watch": Watch, "limits": FileLimits, "log": Log}
+    kinds = {"push": Push, "watch": Watch, "privacy": Privacy, "limits": FileLimits, "log": Log}
     return Settings(destinations, **{name: kinds[name](**values) for name, values in sections.items()})
 
 
@@ -216,7 +239,7 @@ def _checked_value(value: Any, field: Field, where: str, source: str) -> Any:
     if isinstance(value, list):
         for item in value:
             if not isinstance(item, str):
-                raise _wrong(source, where, item, "a list of folder names")
+                raise _wrong(source, where, item, "text in quotes")
         value = tuple(value)
     _reject_forbidden(value, field, where, source)
     return value

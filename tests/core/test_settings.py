@@ -17,6 +17,7 @@ from agent.core.settings import (
     Field,
     FileLimits,
     Log,
+    Privacy,
     Push,
     Settings,
     Watch,
@@ -27,7 +28,7 @@ from agent.core.settings import (
 )
 from agent.errors import SettingsError
 
-SECTIONS = {"push": Push, "watch": Watch, "limits": FileLimits, "log": Log}
+SECTIONS = {"push": Push, "watch": Watch, "privacy": Privacy, "limits": FileLimits, "log": Log}
 URL = "https://transcripts.example.com"
 ALL_FIELDS = [
     pytest.param(section, key, field, id=f"{section}.{key}")
@@ -128,8 +129,8 @@ DESTINATIONS = st.lists(
     unique_by=lambda one: one.name,
 ).map(tuple)
 ANY_SETTINGS = st.builds(
-    lambda destinations, push, watch, limits, log: Settings(
-        destinations, Push(**push), Watch(**watch), FileLimits(**limits), Log(**log)
+    lambda destinations, push, watch, privacy, limits, log: Settings(
+        destinations, Push(**push), Watch(**watch), Privacy(**privacy), FileLimits(**limits), Log(**log)
     ),
     DESTINATIONS,
     *(any_of(section, table) for section, table in SECTION_FIELDS.items()),
@@ -158,8 +159,9 @@ def test_a_key_alone_changes_itself_alone(section: str, key: str, field: Field) 
         float: (7.25, "7.25"),
         list: (("/a", "/b"), '["/a", "/b"]'),
     }[field.kind]
-    if key == "protocol":
-        value, words = "ingress", '"ingress"'
+    if key in ("protocol", "share"):
+        value = str(field.allowed[1]) if field.allowed else ""
+        words = f'"{value}"'
     if key == "url":
         value, words = f"{URL}/x", f'"{URL}/x"'
     settings = parse_settings(toml_of(section, key, words))
