@@ -9,6 +9,7 @@ AgentError            message, hint, code, retry; exit status 1
 │ │ └ DiskFull        there is no room for it
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
+├ NotShared           it is private, or can't be shown not to be
 ├ RemoteError         could not learn what the server thinks; exit 69
 │ ├ Unreachable       no answer of this protocol came back
 │ └ Unauthorized      the token is missing or no good; exit 4
@@ -76,6 +77,19 @@ class NotRunning(MachineError):
     code = "not_running"
     retry = True
     exit_status = 3
+
+
+class NotShared(AgentError):
+    """`certain` False: nothing could tell. `blind`: nothing can tell of any session. `used`: something was asked of the
+    server before that came out."""
+
+    code = "not_shared"
+
+    def __init__(self, message: str, *, certain: bool = True, blind: bool = False, used: bool = False) -> None:
+        super().__init__(message, hint="transcriptd private list")
+        self.certain = certain
+        self.blind = blind
+        self.used = used
 
 
 class RemoteError(AgentError):

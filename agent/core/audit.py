@@ -23,6 +23,8 @@ class AuditKind(StrEnum):
     """Put back to be tried again: somebody asked for it, or a hook named a transcript whose file is not there."""
     RECOVERED = "recovered"
     """What a failure had kept back went through in the end."""
+    DELETED = "deleted"
+    """A private session was deleted on the server."""
     DELETED_ON_SERVER = "deleted_on_server"
     KEPT = "kept"
     """A file is held in the state folder, so that it can be delivered even when it is deleted."""

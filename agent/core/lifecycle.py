@@ -48,7 +48,9 @@ class Event(StrEnum):
     STAYS_DELETED = "stays_deleted"
     """The file is back, or elsewhere; what was deleted on the server is not sent again for that."""
     WITHHELD = "withheld"
-    """It is not for this destination; nothing was sent."""
+    """It is not for this destination, or private."""
+    POSTPONED = "postponed"
+    """Its session is new, and nothing of it is sent for a while."""
     VANISHED = "vanished"
     MARKED_PRIVATE = "marked_private"
     MARKED_SHARED = "marked_shared"
@@ -64,13 +66,17 @@ class Action(StrEnum):
     REALIGN = "realign"
     FORGIVE = "forgive"
     """Progress was made: failures so far no longer count."""
+    HOLD = "hold"
+    """Rest until the session's grace time is over."""
+    DELETE = "delete"
+    """What the server has of a private session is to go."""
 
 
 Row = Mapping[Event, tuple[State, tuple[Action, ...]]]
 
 _LEAVES: Row = {
     Event.VANISHED: (State.GONE, ()),
-    Event.MARKED_PRIVATE: (State.PRIVATE, ()),
+    Event.MARKED_PRIVATE: (State.PRIVATE, (Action.DELETE,)),
 }
 _ANSWERS: Row = {
     Event.VANISHED: (State.GONE, ()),
@@ -80,7 +86,7 @@ _ANSWERS: Row = {
     Event.FAILED: (State.WAITING, (Action.BACK_OFF,)),
     Event.REFUSED: (State.REFUSED, ()),
     Event.DELETED: (State.DELETED_ON_SERVER, ()),
-    Event.WITHHELD: (State.PRIVATE, ()),
+    Event.WITHHELD: (State.PRIVATE, (Action.DELETE,)),
 }
 """What ends a push. A stream that is with a worker leaves only by its outcome: never two requests in flight."""
 
@@ -94,6 +100,7 @@ TRANSITIONS: Mapping[State, Row] = {
     State.DUE: {
         Event.GREW: (State.DUE, ()),
         Event.TAKEN: (State.PUSHING, ()),
+        Event.POSTPONED: (State.SETTLING, (Action.HOLD,)),
         Event.REFUSED: (State.REFUSED, ()),
         Event.RETRY: (State.DUE, ()),
         **_LEAVES,
@@ -126,9 +133,11 @@ TRANSITIONS: Mapping[State, Row] = {
     },
     State.PRIVATE: {
         Event.GREW: (State.PRIVATE, ()),
-        Event.RETRY: (State.PRIVATE, ()),
-        Event.VANISHED: (State.GONE, ()),
-        Event.MARKED_PRIVATE: (State.PRIVATE, ()),
+        Event.RETRY: (State.PRIVATE, (Action.DELETE,)),
+        Event.TIME_CAME: (State.PRIVATE, (Action.DELETE,)),
+        Event.VANISHED: (State.GONE, (Action.DELETE,)),
+        Event.MARKED_PRIVATE: (State.PRIVATE, (Action.DELETE,)),
+        Event.STAYS_DELETED: (State.DELETED_ON_SERVER, ()),
         Event.MARKED_SHARED: (State.DUE, (Action.QUEUE,)),
     },
     State.REFUSED: {
@@ -140,15 +149,16 @@ TRANSITIONS: Mapping[State, Row] = {
     State.DELETED_ON_SERVER: {
         Event.GREW: (State.DELETED_ON_SERVER, ()),
         Event.RETRY: (State.DELETED_ON_SERVER, ()),
-        Event.RESTORED: (State.DUE, (Action.FORGIVE, Action.QUEUE)),
+        Event.RESTORED: (State.DUE, (Action.QUEUE,)),
         **_LEAVES,
     },
     State.GONE: {
         Event.GREW: (State.DUE, (Action.QUEUE,)),
         Event.STAYS_DELETED: (State.DELETED_ON_SERVER, ()),
-        Event.RETRY: (State.GONE, ()),
+        Event.RETRY: (State.GONE, (Action.DELETE,)),
+        Event.TIME_CAME: (State.GONE, (Action.DELETE,)),
         Event.VANISHED: (State.GONE, ()),
-        Event.MARKED_PRIVATE: (State.PRIVATE, ()),
+        Event.MARKED_PRIVATE: (State.GONE, (Action.DELETE,)),
     },
 }
 

@@ -1,11 +1,13 @@
 """One question to a server, and what its answer means."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from agent.core.session import Head
 from agent.core.wire import (
     Accepted,
+    LongBody,
     NeedsLogin,
     RawReply,
     Reply,
@@ -14,7 +16,8 @@ from agent.core.wire import (
     decide_append_reply,
     parse_head,
 )
-from agent.errors import Unauthorized, Unreachable
+from agent.daemon.permits import Permit
+from agent.errors import LocalProtocolError, Unauthorized, Unreachable
 
 _T = TypeVar("_T")
 
@@ -32,7 +35,18 @@ class Asker:
         self._senders = senders
         self._now_s = now_s
 
-    def ask(self, destination: str, request: Request, decide: Callable[[RawReply, float], Reply]) -> Reply:
+    def ask(
+        self,
+        destination: str,
+        request: Request,
+        decide: Callable[[RawReply, float], Reply],
+        permit: Permit | None,
+    ) -> Reply:
+        """`permit` None: for what concerns no session. Raises NotShared."""
+        if permit is not None:
+            request = _under(permit, request)
+        elif request.body is not None:
+            raise LocalProtocolError("something would leave without a permit")
         try:
             return decide(self._senders[destination].send(request), self._now_s())
         except Unauthorized:
@@ -40,7 +54,13 @@ class Asker:
         except Unreachable as exc:
             return Unavailable(exc.message, everybody=True)
 
-    def fetch(self, destination: str, request: Request, parse: Callable[[RawReply], _T | None]) -> _T | Reply:
+    def fetch(
+        self,
+        destination: str,
+        request: Request,
+        parse: Callable[[RawReply], _T | None],
+        permit: Permit | None,
+    ) -> _T | Reply:
         """What `parse` finds in the answer; where it finds nothing, what the answer means."""
         found: list[_T] = []
 
@@ -51,8 +71,18 @@ class Asker:
             found.append(value)
             return Accepted()
 
-        reply = self.ask(destination, request, decide)
+        reply = self.ask(destination, request, decide, permit)
         return found[0] if found else reply
+
+
+def _under(permit: Permit, request: Request) -> Request:
+    """`request`, if it may leave now; a long one goes on only as long as it may."""
+    permit.check()
+    permit.used = True
+    body = request.body
+    if not isinstance(body, LongBody):
+        return request
+    return replace(request, body=LongBody(body.size, lambda: permit.passing(body.pieces())))
 
 
 def read_head(raw: RawReply) -> Head | None:

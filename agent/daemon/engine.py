@@ -36,13 +36,18 @@ from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal, Store
 from agent.daemon.keeper import Keeper
 from agent.daemon.outbox import BATCH_BYTES, Outbox
+from agent.daemon.permits import Guard
+from agent.daemon.private import DELETED_HERE, DELETED_THERE, REVIEWED, Private, RulesChanged
 from agent.daemon.sightings import Sightings
 from agent.daemon.tasks import (
+    DiskOutcome,
+    DiskTask,
     FileTask,
     FoundHeld,
     Held,
-    HeldTask,
     How,
+    KeptBack,
+    Leave,
     LetGo,
     MetaSent,
     MetaTask,
@@ -55,7 +60,12 @@ from agent.daemon.tasks import (
     Realigned,
     RealignFailed,
     RealignTask,
+    Restored,
+    RestoreTask,
+    Reviewed,
     Rewritten,
+    SessionDeleted,
+    StreamOutcome,
     Task,
     TrackKey,
     Unreadable,
@@ -129,12 +139,24 @@ class Requeued(NamedTuple):
     session_id: str
 
 
-Input = Observed | Vanished | Woken | Retry | Requeued | Outcome | Held | NotHeld | LetGo
+class Restore(NamedTuple):
+    """Somebody wants sessions that were deleted on a server to be there again."""
+
+    sessions: frozenset[str]
+
+
+class ScanEnded(NamedTuple):
+    """All files that are there have been told of."""
+
+
+Asked = Retry | Restore | Requeued | RulesChanged
+Seen = Observed | Vanished | ScanEnded | Woken
+Input = Seen | Asked | Outcome | DiskOutcome
 
 
 class Engine:
-    """`dispatch` takes tasks of destinations, `dispatch_held` those that hold files; `found_held`: what an earlier life
-    held."""
+    """`dispatch` takes tasks of destinations, `dispatch_disk` those that concern none; `found_held`: files that an
+    earlier life held."""
 
     def __init__(
         self,
@@ -144,7 +166,8 @@ class Engine:
         dispatch: Callable[[Task], None],
         limits: Limits,
         *,
-        dispatch_held: Callable[[HeldTask], None] = lambda _: None,
+        guard: Guard,
+        dispatch_disk: Callable[[DiskTask], None] = lambda _: None,
         found_held: Iterable[FoundHeld] = (),
         host: str = "",
         version: str = "",
@@ -155,6 +178,11 @@ class Engine:
         self._found_held = list(found_held)
         self.tracks: dict[TrackKey, Track] = {}
         self._tombstones: dict[TrackKey, dict[int, int]] = {}
+        self._subpaths: dict[str, list[str]] = {}
+        """Session → those of its streams and side files beside the main transcript."""
+        self._first_seen_s: dict[str, float] = {}
+        """New sessions that are held for a while → wall time."""
+        self._awaits_scan = False
         self._moved: set[TrackKey] = set()
         """Streams of which something was sent since the audit log last told of it."""
         self._timers: Timers[TrackKey | str] = Timers()
@@ -164,7 +192,18 @@ class Engine:
         self.facts = SessionFacts(self.journal, host, version)
         self.outbox = Outbox(self.gates, limits.workers, dispatch, monotonic_s, take=self._take, tell=self._meta_task)
         self.keeper = Keeper(
-            self.tracks, self.gates, self.journal, dispatch_held, monotonic_s=monotonic_s, limit_bytes=limits.kept_bytes
+            self.tracks, self.gates, self.journal, dispatch_disk, monotonic_s=monotonic_s, limit_bytes=limits.kept_bytes
+        )
+        self._guard = guard
+        self.private = Private(
+            self.tracks,
+            self._subpaths,
+            self.gates,
+            self.journal,
+            self,
+            guard=guard,
+            dispatch=dispatch_disk,
+            facts=self.facts.of,
         )
         self._beginning = Beginning(self.journal, world, backlog=limits.backlog)
         self.sightings = Sightings(
@@ -183,6 +222,9 @@ class Engine:
         self._beginning.find(track.mtime_ns for track in self.tracks.values())
         for orphan in self.keeper.load(self._found_held):
             self.sightings.find_orphan(orphan)
+        rules = self._guard.rules()
+        self._awaits_scan = rules.asks_content
+        self.private.rules_changed(rules)
         self.gates.open()
         self.tick()
 
@@ -192,23 +234,26 @@ class Engine:
         for name, stream, ordinal, status in self._store.tombstones():
             if status != TAKEN_BACK:
                 self._tombstones.setdefault(TrackKey(name, *stream), {})[ordinal] = status
+        judged = self._store.settled(REVIEWED)
         for row in self._store.tracks():
             if row.destination in self.gates:
                 session_id, subpath = row.stream
                 key = TrackKey(self.gates[row.destination].name, shared.setdefault(session_id, session_id), subpath)
-                self._remember(key, row)
+                self._remember(key, row, judged)
 
     def followed(self) -> dict[str, StreamId]:
         """The files that stand for streams, for a scanner that begins: it is to say which of them are gone."""
         return {track.path: key.stream for key, track in self.tracks.items() if track.state is not State.GONE}
 
-    def _remember(self, key: TrackKey, row: TrackRow) -> None:
+    def _remember(self, key: TrackKey, row: TrackRow, judged: str) -> None:
         state, cursor = State(row.state), row.cursor
         size = cursor.offset if row.size == cursor.offset else row.size  # mostly one number
         track = Track(intern(row.provider), row.path, size, row.mtime_ns, state, cursor)
         track.reason, track.attempts = intern(row.reason), row.attempts
         track.inode, track.status, track.generations = row.inode, row.status, row.generations
-        self.tracks[key] = track
+        track.judged, track.touched = judged, state in UNSENT
+        self._add(key, track)
+        self.private.take_up(key, track)
         self._tell_meta(key)
         if state in UNSENT:
             track.state = State.DUE
@@ -218,9 +263,33 @@ class Engine:
         elif track.reason == WITHOUT_SESSION:
             self.gates[key.destination].park(key)
 
+    def _add(self, key: TrackKey, track: Track) -> None:
+        if self._limits.hold_s and key._replace(subpath="") not in self.tracks and not track.cursor.sent_count:
+            self._first_seen_s.setdefault(key.session_id, min(self._world.now_s(), track.mtime_ns / 1e9))
+        self.tracks[key] = track
+        if key.subpath and key.subpath not in (known := self._subpaths.setdefault(key.session_id, [])):
+            known.append(key.subpath)
+
     # --- events -----------------------------------------------------------------------------------------------
 
     def handle(self, event: Input) -> None:
+        match event:
+            case Observed() | Vanished() | ScanEnded() | Woken():
+                self._see(event)
+            case Retry() | Restore() | Requeued() | RulesChanged():
+                self._do_as_asked(event)
+            case Held() | NotHeld() | LetGo() | Reviewed():
+                self._looked(event)
+            case Probed() | MetaSent() | SessionDeleted():
+                self.outbox.came_back(event)
+                self._answered_for_all(event)
+            case _:
+                self.outbox.came_back(event)
+                self._outcome(event)
+                self.private.settle(event.key, self.tracks[event.key])
+                self.sightings.push_ended(event.key)
+
+    def _see(self, event: Seen) -> None:
         match event:
             case Observed():
                 for observation in event.observations:
@@ -228,21 +297,38 @@ class Engine:
             case Vanished():
                 for gone in event.gone:
                     self.sightings.lose(gone)
+            case ScanEnded():
+                self._awaits_scan = False
             case Woken():
                 self._wake()
+
+    def _do_as_asked(self, event: Asked) -> None:
+        match event:
             case Retry():
                 self._retry(event.sessions)
+            case Restore():
+                self._restore(event.sessions)
             case Requeued():
                 self._note_requeued(event.session_id)
-            case Held() | NotHeld() | LetGo():
-                self.keeper.came_back(event)
-                if isinstance(event, NotHeld) and event.differs:
-                    self.sightings.find_older(event.stream)
-            case _:
-                self.outbox.came_back(event)
-                self._outcome(event)
-                if not isinstance(event, (Probed, MetaSent)):
-                    self.sightings.push_ended(event.key)
+            case RulesChanged():
+                self.private.rules_changed(event.rules)
+
+    def _looked(self, event: DiskOutcome) -> None:
+        if isinstance(event, Reviewed):
+            self.private.reviewed(event)
+            return
+        self.keeper.came_back(event)
+        if isinstance(event, NotHeld) and event.differs:
+            self.sightings.find_older(event.stream)
+
+    def _answered_for_all(self, event: Probed | MetaSent | SessionDeleted) -> None:
+        match event:
+            case Probed():
+                self._probed(event)
+            case MetaSent():
+                self._meta_sent(event)
+            case SessionDeleted():
+                self.private.deleted(event)
 
     def tick(self) -> None:
         """Fires the timers whose time has come, hands out tasks, writes what is due to be written."""
@@ -254,7 +340,9 @@ class Engine:
         for key in self.audits.due(quiet=self.outbox.in_flight == 0):
             self.tracks[key].check = True
             self.apply(key, self.tracks[key], Event.GREW)
-        self.outbox.hand_out()
+        self.private.tick()
+        if not self._is_shut():
+            self.outbox.hand_out()
         write_at_s = self.journal.next_write_s()
         if write_at_s is not None and write_at_s <= now:
             self.journal.write()
@@ -266,9 +354,13 @@ class Engine:
 
     def is_busy(self) -> bool:
         """Something is under way, or will be without a new event and without waiting for a failure to pass."""
-        if self.outbox.in_flight or any(one.is_busy() for one in self.gates):
+        if self.outbox.in_flight or (not self.private.blind and any(one.is_busy() for one in self.gates)):
             return True
         return any(track.state is State.SETTLING for track in self.tracks.values())
+
+    def _is_shut(self) -> bool:
+        """Nothing is handed out: nobody could say what is private, or of what."""
+        return bool(self.private.blind) or self._awaits_scan
 
     # --- what the disk says -----------------------------------------------------------------------------------
 
@@ -276,8 +368,10 @@ class Engine:
         """A look at the file that stands for a stream."""
         track = self.tracks.get(key)
         if track is None:
-            track = Track(seen.provider, seen.path, -1, 0, State.SYNCED, START)
-            self.tracks[key] = track
+            why = self.private.see_new(key, seen.path)
+            state = State.PRIVATE if why else State.SYNCED
+            track = Track(seen.provider, seen.path, -1, seen.mtime_ns, state, START, why)
+            self._add(key, track)
         changed = (seen.size, seen.mtime_ns, seen.path) != (track.size, track.mtime_ns, track.path)
         if track.inode not in (0, seen.inode) and track.cursor.entry_count:
             changed = track.check = True  # another file under the same name; what it holds has to be seen
@@ -291,16 +385,23 @@ class Engine:
             track.live = True
             if track.state is State.DUE:
                 self._queue(key, track)
-        if track.state is State.GONE and track.status == 410:
+        if track.state is State.GONE and track.status == DELETED_THERE:
             self.apply(key, track, Event.STAYS_DELETED)
             return
         is_whole = is_side_file(key.subpath) or self.gates[key.destination].takes_files_only
         if changed and is_whole and track.state is State.REFUSED and track.reason not in _UNFIT:
             self.apply(key, track, Event.OUTGREW)
-        elif track.state is State.PRIVATE and track.reason == OUTSIDE and not self.facts.of(key.session_id).project:
-            self.apply(key, track, Event.MARKED_SHARED)  # it had not named its project; it may have by now
+        elif track.state is State.PRIVATE and self._may_be_told_now(key, track):
+            self.apply(key, track, Event.MARKED_SHARED)
         else:
             self.apply(key, track, Event.GREW)
+            self.private.settle(key, track)
+
+    def _may_be_told_now(self, key: TrackKey, track: Track) -> bool:
+        """Whether it stays here because it had not said enough of itself; it may have by now."""
+        if key.session_id in self.private.why:
+            return False
+        return track.reason != OUTSIDE or not self.facts.of(key.session_id).project
 
     def _is_at_work(self, track: Track) -> bool:
         """Whether somebody seems to write there just now. Change notices also come of archives that are unpacked and
@@ -321,7 +422,9 @@ class Engine:
 
     # --- what a pusher brought back ---------------------------------------------------------------------------
 
-    def _outcome(self, outcome: Outcome) -> None:
+    def _outcome(self, outcome: StreamOutcome) -> None:
+        if not isinstance(outcome, (Withheld, KeptBack)):
+            self.tracks[outcome.key].touched = True
         match outcome:
             case Pushed():
                 self._pushed(outcome)
@@ -340,10 +443,10 @@ class Engine:
                 self.tracks[outcome.key].reason = OUTSIDE
                 self.journal.note_audit(outcome.key, AuditKind.PRIVATE_SKIPPED, "")
                 self.apply(outcome.key, self.tracks[outcome.key], Event.WITHHELD)
-            case Probed():
-                self._probed(outcome)
-            case MetaSent():
-                self._meta_sent(outcome)
+            case KeptBack():
+                self.private.kept_back(outcome)
+            case Restored():
+                self._restored(outcome)
 
     def _pushed(self, done: Pushed) -> None:
         key, track = done.key, self.tracks[done.key]
@@ -357,6 +460,7 @@ class Engine:
             if track.size == done.cursor.offset:
                 track.size = done.cursor.offset  # one number in memory instead of two equal ones
             self.journal.note_change(key)
+        track.judged = done.judged or track.judged
         self.facts.learn(key.stream, done.facts)
         if not isinstance(done.reply, Accepted):
             self._answered(key, done.reply, done.at_fault)
@@ -404,6 +508,12 @@ class Engine:
             return
         self.apply(key, track, Event.REALIGNED)
 
+    def _restored(self, done: Restored) -> None:
+        """What was deleted there is unknown there; it travels from its beginning."""
+        if isinstance(done.reply, Accepted):
+            self.tracks[done.key].status = 0
+        self._answered(done.key, done.reply, at_fault=0)
+
     def _unreadable(self, done: Unreadable) -> None:
         """That a file of somebody else is gone is for the scanner to say: it alone notices when the same file comes
         back, or stands elsewhere. One of ours is nobody's but ours."""
@@ -440,7 +550,7 @@ class Engine:
                 self._shrink(key, track, 413 if isinstance(reply, TooLarge) else reply.status, at_fault)
             case Deleted():
                 self.journal.note_audit(key, AuditKind.DELETED_ON_SERVER, "410")
-                track.reason, track.status = "somebody deleted it on the server", 410
+                track.reason, track.status = "somebody deleted it on the server", DELETED_THERE
                 self.apply(key, track, Event.DELETED)
             case Refused():
                 self._refuse(key, track, f"the server answers {reply.status}", reply.status)
@@ -522,11 +632,16 @@ class Engine:
                 destination = self.gates[key.destination]
                 stones = self._tombstones.get(key, {})
                 spare = self._world.new_uuid() if destination.generations else ""
+                leave = self._leave(key, track)
                 self.outbox.send(
-                    RealignTask(key, track.path, track.cursor, destination.bulk, track.conflict, stones, spare)
+                    RealignTask(key, track.path, track.cursor, destination.bulk, track.conflict, stones, leave, spare)
                 )
             case Action.FORGIVE:
                 track.attempts, track.reason, track.retry_at_s, track.status = 0, "", 0.0, 0
+            case Action.HOLD:
+                self._set_timer(key, track.timer, self._hold_left_s(key.session_id))
+            case Action.DELETE:
+                self.private.delete(key)
 
     def _queue(self, key: TrackKey, track: Track) -> None:
         self.keeper.wake()
@@ -555,12 +670,21 @@ class Engine:
         track = self.tracks[key]
         if track.state is not State.DUE:
             return None
+        if key.session_id in self.private.why:
+            self.private.settle(key, track)
+            return None
+        if self._hold_left_s(key.session_id) > 0:
+            self.apply(key, track, Event.POSTPONED)
+            return None
+        if track.status == DELETED_HERE:
+            self.apply(key, track, Event.TAKEN)
+            return RestoreTask(key, track.path, self._leave(key, track))
         if is_side_file(key.subpath):
             return self._take_file(key, track, destination)
         if destination.takes_files_only:
             self.apply(key, track, Event.TAKEN)
-            facts, projects = self.facts.of(key.session_id), destination.projects
-            return UploadTask(key, track.provider, track.path, track.cursor, destination.gzip, facts, projects)
+            leave, projects = self._leave(key, track), destination.projects
+            return UploadTask(key, track.provider, track.path, track.cursor, destination.gzip, leave, projects)
         if key.subpath and not destination.bulk:
             self._refuse(key, track, NO_SUBAGENTS)
             return None
@@ -578,7 +702,7 @@ class Engine:
             min(track.limit or destination.max_entries, destination.max_entries),
             destination.encoding,
             dict(self._tombstones.get(key, {})),
-            self.facts.of(key.session_id),
+            self._leave(key, track),
             track.check,
             track.tail,
             destination.projects,
@@ -598,7 +722,22 @@ class Engine:
                 self._refuse(key, track, WITHOUT_SESSION)
             return None
         self.apply(key, track, Event.TAKEN)
-        return FileTask(key, track.path, self._limits.files_bytes_per_s)
+        return FileTask(key, track.path, self._limits.files_bytes_per_s, self._leave(key, track))
+
+    def _leave(self, key: TrackKey, track: Track) -> Leave:
+        main = self.tracks.get(key._replace(subpath="")) if key.subpath else track
+        judged = main.judged if main is not None and is_side_file(key.subpath) else track.judged
+        return Leave(self.facts.of(key.session_id), main.path if main is not None else "", judged)
+
+    def _hold_left_s(self, session_id: str) -> float:
+        """Until the grace time of a new session is over."""
+        since_s = self._first_seen_s.get(session_id)
+        if since_s is None:
+            return 0.0
+        left_s = since_s + self._limits.hold_s - self._world.now_s()
+        if left_s <= 0:
+            del self._first_seen_s[session_id]
+        return min(left_s, self._limits.hold_s)
 
     def _unpark(self, key: TrackKey) -> None:
         """The side files of a session whose transcript is sent, or is not going to be, get their turn."""
@@ -617,10 +756,13 @@ class Engine:
             destination.metas[key.session_id] = track.provider
 
     def _meta_task(self, destination: DestinationState, session_id: str, provider: str) -> Task | None:
-        if self.facts.is_told(destination.name, session_id, provider):
+        main = TrackKey(destination.name, session_id, "")
+        track = self.tracks.get(main)
+        if session_id in self.private.why or self.facts.is_told(destination.name, session_id, provider):
             return None
         meta, digest = self.facts.meta(session_id, provider)
-        return MetaTask(destination.name, session_id, provider, meta, digest)
+        leave = self._leave(main, track) if track is not None else Leave(self.facts.of(session_id))
+        return MetaTask(destination.name, session_id, provider, meta, digest, leave)
 
     def _meta_sent(self, done: MetaSent) -> None:
         match done.reply:
@@ -645,6 +787,14 @@ class Engine:
             and (not beginnings or key.session_id.startswith(tuple(beginnings)))
         }
 
+    def deleted_there(self, beginnings: Sequence[str]) -> set[str]:
+        """Sessions that somebody deleted on a server, among those whose ids begin so."""
+        return {
+            key.session_id
+            for key, track in self.tracks.items()
+            if track.state is State.DELETED_ON_SERVER and key.session_id.startswith(tuple(beginnings))
+        }
+
     def _retry(self, sessions: frozenset[str]) -> None:
         self.gates.ask_again()
         for key, track in self.tracks.items():
@@ -653,6 +803,25 @@ class Engine:
             if track.state is State.REFUSED:
                 self.journal.note_audit(key, AuditKind.REQUEUED, track.reason)
             self.apply(key, track, Event.RETRY)
+
+    def _restore(self, sessions: frozenset[str]) -> None:
+        for key, track in self.tracks.items():
+            if track.state is State.DELETED_ON_SERVER and key.session_id in sessions:
+                self.forget_sent(key, track)
+                track.status = DELETED_HERE
+                self.journal.note_audit(key, AuditKind.REQUEUED, "to be restored on the server")
+                self.apply(key, track, Event.RESTORED)
+
+    def forget_sent(self, key: TrackKey, track: Track) -> None:
+        """The server has nothing of it."""
+        track.cursor, track.judged, track.check = START, "", False
+        self._take_stones_back(key, track)
+        self.facts.forget_told(key.destination, key.session_id)
+        self.journal.note_change(key)
+
+    def retry_later(self, key: TrackKey, track: Track) -> None:
+        track.attempts += 1
+        self._wait(key, track, retry_delay_s(track.attempts, self._world.chance))
 
     def _wake(self) -> None:
         """Nothing that was refused is revived: sleep is no reason for a server to think otherwise."""

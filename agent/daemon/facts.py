@@ -49,6 +49,11 @@ class SessionFacts:
     def is_told(self, destination: str, session_id: str, provider: str) -> bool:
         return self._told.get(destination, {}).get(session_id) == self.meta(session_id, provider)[1]
 
+    def forget_told(self, destination: str, session_id: str) -> None:
+        """Nothing is known of the session there any more."""
+        if self._told.get(destination, {}).pop(session_id, ""):
+            self._journal.note_meta(destination, session_id, "")
+
     def note_told(self, destination: str, session_id: str, digest: str) -> None:
         self._told.setdefault(destination, {})[session_id] = digest
         self._journal.note_meta(destination, session_id, digest)

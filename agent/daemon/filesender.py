@@ -60,11 +60,13 @@ class FileSender:
         return Pushed(task.key, cursor, reply, more=False, facts=Facts())
 
     def _send_file(self, task: FileTask, file: OpenFile, size: int, sha256: bytes) -> Reply:
-        session, path = task.key.session_id, task.key.subpath.removeprefix(FILES)
+        session, path, permit = task.key.session_id, task.key.subpath.removeprefix(FILES), task.leave.permit
         state: FileState | Reply = FileState(there=False, offset=0)
         if size > _SMALL_BYTES:
             asked = file_head_request(session, path, sha256)
-            state = self._asker.fetch(task.key.destination, asked, lambda raw: parse_file_state(raw, sha256, size))
+            state = self._asker.fetch(
+                task.key.destination, asked, lambda raw: parse_file_state(raw, sha256, size), permit
+            )
         if not isinstance(state, FileState):
             return state
         if state.there:
@@ -72,7 +74,7 @@ class FileSender:
         offset, left = state.offset, size - state.offset
         body = LongBody(left, lambda: self._slowly(file.pieces(offset, left), task.bytes_per_s))
         return self._asker.ask(
-            task.key.destination, file_request(session, path, sha256, offset, body), decide_file_reply
+            task.key.destination, file_request(session, path, sha256, offset, body), decide_file_reply, permit
         )
 
     def _slowly(self, pieces: Iterator[bytes], bytes_per_s: float) -> Iterator[bytes]:
@@ -85,12 +87,14 @@ class FileSender:
     def upload(self, task: UploadTask) -> Pushed | Withheld:
         """Raises DiskError."""
         with self._files.open_file(task.path) as file:
-            facts = first_facts(self._providers[task.provider], file, task.facts)
+            facts = first_facts(self._providers[task.provider], file, task.leave.facts)
             if task.projects and not matches_project(facts.project, task.projects):
                 return Withheld(task.key, facts)
             cursor = self._measure(task, file)
             if cursor.entry_count == 0 or cursor.chain == task.cursor.chain:
                 return Pushed(task.key, cursor, Accepted(), more=False, facts=facts)
+            if task.leave.permit is not None:
+                task.leave.permit.look(task.path, 0, cursor.offset)
             reply = self._upload(task, file, cursor)
         return Pushed(task.key, cursor if isinstance(reply, Accepted) else task.cursor, reply, more=False, facts=facts)
 
@@ -109,7 +113,7 @@ class FileSender:
             size = sum(map(len, _compressed(file.pieces(0, cursor.offset))))
             name, body = name + ".gz", LongBody(size, lambda: _compressed(file.pieces(0, cursor.offset)))
         request = upload_request(name, f"transcriptd-{cursor.chain.hex()}", body)
-        return self._asker.ask(task.key.destination, request, decide_upload_reply)
+        return self._asker.ask(task.key.destination, request, decide_upload_reply, task.leave.permit)
 
 
 def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -31,6 +31,7 @@ class Store(Protocol):
     def sessions(self) -> Iterator[tuple[str, Facts]]: ...
     def metas(self) -> Iterator[tuple[str, str, str]]: ...
     def settle(self, key: str, value: str) -> str: ...
+    def settled(self, key: str) -> str: ...
     def prune_audit(self, before_s: float, most: int) -> None: ...
     def mend(self) -> bool: ...
 
@@ -59,6 +60,7 @@ class Journal:
         self._sessions: dict[str, Facts] = {}
         self._metas: list[tuple[str, str, str]] = []
         self._audit: list[AuditRow] = []
+        self._settled: dict[str, str] = {}
         self._written_at_s = monotonic_s()
         self._wait_s = FLUSH_S
         self._has_begun = False
@@ -79,6 +81,9 @@ class Journal:
 
     def note_meta(self, destination: str, session_id: str, digest: str) -> None:
         self._metas.append((destination, session_id, digest))
+
+    def note_settled(self, key: str, value: str) -> None:
+        self._settled[key] = value
 
     def note_audit(self, key: TrackKey, kind: AuditKind, detail: str, path: str | None = None) -> None:
         """`path` None: that of the file which stands for the stream."""
@@ -124,7 +129,8 @@ class Journal:
     def _commit(self) -> None:
         rows = [self._row(key) for key in self._changed]
         sessions = list(self._sessions.items())
-        self._store.commit(Changes(rows, self._tombstones, sessions, self._metas, self._audit))
+        settled = list(self._settled.items())
+        self._store.commit(Changes(rows, self._tombstones, sessions, self._metas, self._audit, settled))
         for gathered in self._gathered():
             gathered.clear()
 
@@ -136,7 +142,7 @@ class Journal:
         self._mend_at_s = self._written_at_s + self._mend_wait_s
 
     def _gathered(self) -> "tuple[_Gathered, ...]":
-        return (self._changed, self._tombstones, self._metas, self._audit, self._sessions)
+        return (self._changed, self._tombstones, self._metas, self._audit, self._sessions, self._settled)
 
     def note_trouble(self, exc: DiskError) -> None:
         if not self.trouble:

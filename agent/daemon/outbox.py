@@ -6,6 +6,7 @@ from agent.core.lifecycle import Condition
 from agent.core.session import is_side_file
 from agent.daemon.gates import Gates
 from agent.daemon.tasks import (
+    DeleteTask,
     FileTask,
     MetaSent,
     MetaTask,
@@ -15,6 +16,7 @@ from agent.daemon.tasks import (
     Pushed,
     PushTask,
     RealignTask,
+    SessionDeleted,
     Task,
     TrackKey,
     UploadTask,
@@ -64,7 +66,7 @@ class Outbox:
     def came_back(self, outcome: Outcome) -> None:
         """Counts it, and lets the destination have more or less at once, as it went."""
         self._count(destination_of(outcome), _is_file(outcome), -1)
-        if isinstance(outcome, (Probed, MetaSent)):
+        if isinstance(outcome, (Probed, MetaSent, SessionDeleted)):
             return
         began = self._began.pop(outcome.key, None)
         if began is not None and isinstance(outcome, Pushed):
@@ -90,6 +92,9 @@ class Outbox:
         most = 1 if one.attempts else min(self._most, int(one.window.size))
         if one.in_flight >= most or (self.in_flight >= _MOST_IN_FLIGHT and one.in_flight):
             return False
+        if one.deletes and one.deletions:
+            self.send(DeleteTask(one.name, one.deletions.popitem()[0]))
+            return True
         free_for_live = one.in_flight == most - 1 > 0
         key = one.next_key(live_only=free_for_live)
         task = self._take(key, one) if key is not None else None
@@ -120,6 +125,8 @@ class Outbox:
 
 
 def _is_file(what: Task | Outcome) -> bool:
-    if isinstance(what, (ProbeTask, Probed, MetaTask, MetaSent, PushTask, RealignTask, UploadTask)):
+    if isinstance(what, (ProbeTask, Probed, MetaTask, MetaSent, DeleteTask, SessionDeleted)):
+        return False
+    if isinstance(what, (PushTask, RealignTask, UploadTask)):
         return False
     return isinstance(what, FileTask) or is_side_file(what.key.subpath)

@@ -1,5 +1,6 @@
 """Does one thing: a task in, an outcome out. Knows files and the network; decides no state and keeps none."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -33,20 +34,28 @@ from agent.core.wire import (
     append_request,
     capabilities_request,
     decide_append_reply,
+    decide_delete_reply,
     decide_put_reply,
+    decide_restore_reply,
     decide_upload_reply,
+    delete_request,
     health_request,
     meta_request,
     parse_capabilities,
     parse_health,
     put_entry_request,
+    restore_request,
 )
 from agent.daemon.asking import Asker, Sender
 from agent.daemon.filesender import FileSender
+from agent.daemon.permits import WHOLE, Guard, NoRules
 from agent.daemon.reading import first_facts, marker_at, marker_behind, window_at
 from agent.daemon.realigner import Realigner
 from agent.daemon.tasks import (
+    DeleteTask,
     FileTask,
+    KeptBack,
+    Leave,
     MetaSent,
     MetaTask,
     Outcome,
@@ -55,14 +64,18 @@ from agent.daemon.tasks import (
     Pushed,
     PushTask,
     RealignTask,
+    Restored,
+    RestoreTask,
     Rewritten,
+    SessionDeleted,
+    StreamTask,
     Task,
     Unreadable,
     UploadTask,
     Withheld,
 )
 from agent.daemon.world import Files, OpenFile
-from agent.errors import DiskError, FileVanished
+from agent.errors import DiskError, FileVanished, NotShared
 from agent.system import files as real_files
 
 
@@ -106,8 +119,10 @@ class Pusher:
         *,
         files: Files = real_files,
         pause: Callable[[float], None] = lambda _: None,
+        guard: Guard | None = None,
     ) -> None:
         self._files = files
+        self._guard = guard or Guard(NoRules(), files)
         self._asker = Asker(senders, now_s)
         self._realigner = Realigner(self._asker, files)
         self._file_sender = FileSender(self._asker, providers, files, pause)
@@ -118,22 +133,59 @@ class Pusher:
         if isinstance(task, ProbeTask):
             return self._probe(task)
         if isinstance(task, MetaTask):
-            reply = self._asker.ask(task.destination, meta_request(task.session_id, task.meta), _decide_meta_reply)
-            return MetaSent(task.destination, task.session_id, task.provider, task.digest, reply)
+            return MetaSent(task.destination, task.session_id, task.provider, task.digest, self._tell(task))
+        if isinstance(task, DeleteTask):
+            # Of what is private nothing leaves, but the wish that it be forgotten.
+            reply = self._asker.ask(task.destination, delete_request(task.session_id), decide_delete_reply, None)
+            return SessionDeleted(task.destination, task.session_id, reply)
         try:
-            match task:
-                case PushTask():
-                    return self._push(task)
-                case RealignTask():
-                    return self._realigner.realign(task)
-                case FileTask():
-                    return self._file_sender.send_file(task)
-                case UploadTask():
-                    return self._file_sender.upload(task)
+            return self._run_stream(task)
+        except NotShared as exc:
+            return KeptBack(task.key, exc.message, exc.certain, exc.blind, exc.used)
         except FileVanished as exc:
             return Unreadable(task.key, exc.message, vanished=True)
         except DiskError as exc:
             return Unreadable(task.key, exc.message, vanished=False)
+
+    def _run_stream(self, task: StreamTask) -> Outcome:
+        match task:
+            case PushTask():
+                return self._push(task._replace(leave=self._permit(task, task.cursor.offset)))
+            case RealignTask():
+                return self._realigner.realign(task._replace(leave=self._permit(task, WHOLE)))
+            case FileTask():
+                return self._file_sender.send_file(task._replace(leave=self._permit(task, 0)))
+            case UploadTask():
+                return self._file_sender.upload(task._replace(leave=self._permit(task, 0)))
+            case RestoreTask():
+                return self._restore(task._replace(leave=self._permit(task, WHOLE)))
+
+    def _permit(self, task: StreamTask, end: int) -> Leave:
+        """A permit that has seen what left of the session before, and of the file up to `end`."""
+        leave = task.leave
+        permit = self._guard.permit(task.key.session_id, leave.facts)
+        if leave.main_path and leave.main_path != task.path:
+            with contextlib.suppress(FileVanished):  # what is known of the session has to do
+                permit.review(leave.main_path, WHOLE, leave.judged)
+        permit.review(task.path, end, leave.judged)
+        return leave._replace(permit=permit)
+
+    def _restore(self, task: RestoreTask) -> Restored:
+        request = restore_request(task.key.session_id)
+        return Restored(
+            task.key, self._asker.ask(task.key.destination, request, decide_restore_reply, task.leave.permit)
+        )
+
+    def _tell(self, task: MetaTask) -> Reply:
+        try:
+            permit = self._guard.permit(task.session_id, task.leave.facts)
+            if task.leave.main_path:
+                permit.review(task.leave.main_path, WHOLE, task.leave.judged)
+            return self._asker.ask(
+                task.destination, meta_request(task.session_id, task.meta), _decide_meta_reply, permit
+            )
+        except (NotShared, DiskError) as exc:
+            return Unavailable(exc.message)
 
     def _probe(self, task: ProbeTask) -> Probed:
         if task.upload:
@@ -145,9 +197,9 @@ class Pusher:
                 reply = decide_upload_reply(raw, now_s)
                 return reply if isinstance(reply, (NeedsLogin, Unavailable)) else Accepted()
 
-            reply = self._asker.ask(task.destination, health_request(), decide)
+            reply = self._asker.ask(task.destination, health_request(), decide, None)
             return Probed(task.destination, Capabilities(), reply, gzip=any(gzip))
-        answer = self._asker.fetch(task.destination, capabilities_request(), parse_capabilities)
+        answer = self._asker.fetch(task.destination, capabilities_request(), parse_capabilities, None)
         if isinstance(answer, Capabilities):
             return Probed(task.destination, answer, Accepted())
         return Probed(task.destination, None, answer)
@@ -160,7 +212,7 @@ class Pusher:
             if size < task.cursor.offset or marker_of(before) != task.cursor.marker:
                 return Rewritten(task.key)
             if task.projects:
-                facts = first_facts(self._providers[task.provider], file, task.facts)
+                facts = first_facts(self._providers[task.provider], file, task.leave.facts)
                 if not matches_project(facts.project, task.projects):
                     return Withheld(task.key, facts)
             if task.check and not self._is_as_sent(task):
@@ -178,8 +230,9 @@ class Pusher:
             if whole == 0 and len(data) >= task.max_bytes:
                 return self._push_long(task, file, size)
             if whole == 0 and not (task.tail and is_object(data)):
-                return Pushed(task.key, task.cursor, Accepted(), more=False, facts=task.facts)
+                return Pushed(task.key, task.cursor, Accepted(), more=False, facts=task.leave.facts)
             lines = _Lines(before, data if whole else data + b"\n", tail=whole == 0)
+            _see(task, lines.data)
             sent = self._send_batch(task, lines) if task.bulk else self._send_run(task, lines)
             more = sent.cursor.offset < task.cursor.offset + whole or len(data) >= task.max_bytes
             return _pushed(task, sent, more)
@@ -203,7 +256,7 @@ class Pusher:
         sent = self._append(task, batch)
         if (status := _refusal(sent)) is not None:
             sent = self._append_stone(task, batch, [body[:-1]], status)
-        return sent._replace(facts=provider.read_facts(body, run.marked, task.facts))
+        return sent._replace(facts=provider.read_facts(body, run.marked, task.leave.facts))
 
     def _append_stone(self, task: PushTask, batch: _Batch, line: Iterable[bytes], status: int) -> _Sent:
         """The one entry of `batch` was refused: another travels in its place, made of what was refused and of nothing
@@ -217,9 +270,9 @@ class Pusher:
         request = append_request(
             task.key.stream, task.cursor.head(), batch.body, chain_after=batch.chain, encoding=task.encoding
         )
-        reply = self._asker.ask(task.key.destination, request, decide_append_reply)
+        reply = self._asker.ask(task.key.destination, request, decide_append_reply, task.leave.permit)
         if not isinstance(reply, Accepted):
-            return _Sent(task.cursor, reply, batch.entries, task.facts)
+            return _Sent(task.cursor, reply, batch.entries, task.leave.facts)
         head = reply.head or Head()
         cursor = Cursor(
             batch.end,
@@ -231,16 +284,18 @@ class Pusher:
             task.cursor.sent_count + batch.entries,
         )
         if head.entry_count != cursor.entry_count or head.chain_hash not in (None, cursor.chain.hex()):
-            return _Sent(task.cursor, Conflict(head), batch.entries, task.facts)
-        return _Sent(cursor, reply, batch.entries, task.facts)
+            return _Sent(task.cursor, Conflict(head), batch.entries, task.leave.facts)
+        return _Sent(cursor, reply, batch.entries, task.leave.facts)
 
     def _push_long(self, task: PushTask, file: OpenFile, size: int) -> Outcome:
         """A line above `max_bytes`, streamed: read once to hash it, and once to send it."""
         start = task.cursor.offset
         newline = file.find_newline(start)
         if newline < 0:
-            return Pushed(task.key, task.cursor, Accepted(), more=False, facts=task.facts)
+            return Pushed(task.key, task.cursor, Accepted(), more=False, facts=task.leave.facts)
         length = newline - start
+        if task.leave.permit is not None:
+            task.leave.permit.look(task.path, start, newline)
         sent = (self._append_long if task.bulk else self._put_long)(task, file, length)
         return _pushed(task, sent, more=newline + 1 < size)
 
@@ -261,7 +316,7 @@ class Pusher:
         end, ordinal = start + length + 1, cursor.entry_count + 1
         passed = cursor._replace(offset=end, entry_count=ordinal, chain=chain, marker=marker_at(file, end))
         if found is None:
-            return _Sent(passed, Accepted(), 1, task.facts)
+            return _Sent(passed, Accepted(), 1, task.leave.facts)
         sent = self._put(task, cursor.last_uuid, LongBody(length, lambda: file.pieces(start, length)))
         stones: dict[int, int] = {}
         if (status := _refusal(sent)) is not None:
@@ -275,7 +330,7 @@ class Pusher:
     def _send_run(self, task: PushTask, lines: _Lines) -> _Sent:
         """One entry a request, as far as it goes. Entries without a uuid have no place on a base server."""
         at, cursor = 0, task.cursor
-        sent, stones = _Sent(cursor, Accepted(), 1, task.facts), dict[int, int]()
+        sent, stones = _Sent(cursor, Accepted(), 1, task.leave.facts), dict[int, int]()
         for line in split_lines(lines.data[: whole_lines_bytes(lines.data)]):
             body, found = line, entry_uuid(line)
             if found is not None:
@@ -295,17 +350,23 @@ class Pusher:
         read = lines.data[: at - lines.tail]
         cursor = cursor._replace(offset=cursor.offset + len(read), marker=marker_behind(lines.before, read))
         # Facts of a session are not told to a base server; `sessions list` shows them all the same.
-        facts = self._providers[task.provider].read_facts(lines.data, (), task.facts)
+        facts = self._providers[task.provider].read_facts(lines.data, (), task.leave.facts)
         return sent._replace(cursor=cursor, facts=facts, tombstones=stones)
 
     def _put(self, task: PushTask, last: str | None, body: bytes | LongBody) -> _Sent:
         request = put_entry_request(task.key.session_id, last, body)
-        reply = self._asker.ask(task.key.destination, request, decide_put_reply)
-        return _Sent(task.cursor, reply, 1, task.facts)
+        reply = self._asker.ask(task.key.destination, request, decide_put_reply, task.leave.permit)
+        return _Sent(task.cursor, reply, 1, task.leave.facts)
+
+
+def _see(task: PushTask, data: bytes) -> None:
+    if task.leave.permit is not None:
+        task.leave.permit.see(data)
 
 
 def _pushed(task: PushTask, sent: _Sent, more: bool) -> Pushed:
-    return Pushed(task.key, sent.cursor, sent.reply, more, sent.facts, sent.at_fault, sent.tombstones)
+    judged = task.leave.permit.epoch if task.leave.permit is not None else ""
+    return Pushed(task.key, sent.cursor, sent.reply, more, sent.facts, sent.at_fault, sent.tombstones, judged)
 
 
 def _refusal(sent: _Sent) -> int | None:

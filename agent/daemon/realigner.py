@@ -55,7 +55,8 @@ class Realigner:
             survey = self._survey(task, [task.head])
             if survey.best is not None:
                 return self._stand_at(task, *survey.best)
-        streams = self._asker.fetch(task.key.destination, streams_request(task.key.session_id), parse_streams)
+        asked = streams_request(task.key.session_id)
+        streams = self._asker.fetch(task.key.destination, asked, parse_streams, task.leave.permit)
         if not isinstance(streams, list):
             return streams
         rows = [row for row in streams if row.subpath == task.key.subpath]
@@ -86,7 +87,7 @@ class Realigner:
             return shared
         stream = task.key.stream
         request = generation_request(stream, task.spare, parent.generation, shared.entry_count)
-        reply = self._asker.ask(task.key.destination, request, decide_generation_reply)
+        reply = self._asker.ask(task.key.destination, request, decide_generation_reply, task.leave.permit)
         if not isinstance(reply, Accepted):
             return reply
         head = reply.head or Head()
@@ -102,7 +103,7 @@ class Realigner:
         while high - low > 1:
             middle = (low + high) // 2
             asked = head_request(task.key.stream, parent.generation, places[middle].entry_count)
-            head = self._asker.fetch(task.key.destination, asked, read_head)
+            head = self._asker.fetch(task.key.destination, asked, read_head, task.leave.permit)
             if not isinstance(head, Head):
                 return head
             if (head.entry_count, head.chain_hash) == _proof(places[middle]):
@@ -119,7 +120,7 @@ class Realigner:
         if len(places.places) == 1:
             return self._go_on(task, places, None)
         asked = loglines_request(task.key.session_id, max_reply_bytes=LOGLINES_LIMIT_BYTES)
-        answer = self._asker.fetch(task.key.destination, asked, parse_loglines)
+        answer = self._asker.fetch(task.key.destination, asked, parse_loglines, task.leave.permit)
         if not isinstance(answer, list) and (last is None or isinstance(answer, (Unavailable, NeedsLogin))):
             return answer
         lines = answer if isinstance(answer, list) else []

@@ -28,22 +28,30 @@ from agent import __version__
 from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, is_loopback
 from agent.core.wire import Unavailable
-from agent.daemon.engine import Engine, Input, Observed, Requeued, Retry, Vanished, Woken
+from agent.daemon.engine import Engine, Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
 from agent.daemon.hints import Hints
 from agent.daemon.holding import find_held, hold
+from agent.daemon.permits import Guard
+from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
 from agent.daemon.report import Surroundings
+from agent.daemon.reviewing import review
+from agent.daemon.rulebook import ListedRules
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.spooling import Spooling
 from agent.daemon.tasks import (
-    HeldOutcome,
-    HeldTask,
+    DeleteTask,
+    DiskOutcome,
+    DiskTask,
     MetaSent,
     MetaTask,
     NotHeld,
     Outcome,
     Probed,
     ProbeTask,
+    Reviewed,
+    ReviewTask,
+    SessionDeleted,
     Task,
     Unreadable,
     destination_of,
@@ -53,6 +61,7 @@ from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Limits, World
 from agent.errors import DiskError, MachineError, NotRunning
 from agent.providers import PROVIDERS
+from agent.system import files
 from agent.system.clock import Clock, SystemClock
 from agent.system.files import read_text
 from agent.system.keeping import KeptFiles
@@ -67,6 +76,9 @@ from agent.system.watcher import Watcher
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_HAS_LIST = "private_list"
+"""Settled in the store once there is one: from then on a missing list makes everything private."""
 
 STOP_S = 5.0
 """A request in flight has this long to end when we are asked to stop; service managers wait 90 s, people do not."""
@@ -132,12 +144,17 @@ class Daemon:
             one.name: queue.SimpleQueue() for one in settings.destinations
         }
         """One for each destination, with workers of its own: a black hole swallows no others."""
-        self._held_tasks: queue.SimpleQueue[HeldTask | None] = queue.SimpleQueue()
+        self._disk_tasks: queue.SimpleQueue[DiskTask | None] = queue.SimpleQueue()
         self._kept = KeptFiles(paths.kept)
         self._looks: queue.SimpleQueue[Callable[[], None] | str | None] = queue.SimpleQueue()
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
         self._remotes = {one.name: _remote(one, tokens) for one in settings.destinations}
-        self._pusher = Pusher(self._remotes, PROVIDERS, clock.now_s, self._stopping.is_set, pause=self._pause)
+        had_list = self._store.settled(_HAS_LIST) != ""
+        self._guard = Guard(ListedRules(paths, settings.privacy, environment, had_list=had_list), files)
+        self._rules_told = self._guard.rules()
+        self._pusher = Pusher(
+            self._remotes, PROVIDERS, clock.now_s, self._stopping.is_set, pause=self._pause, guard=self._guard
+        )
         self._engine = Engine(
             [_destination(one) for one in settings.destinations],
             self._store,
@@ -150,8 +167,10 @@ class Daemon:
                 settings.watch.audit_interval_s,
                 settings.limits.kept_bytes,
                 settings.limits.files_bytes_per_s,
+                settings.privacy.hold_s,
             ),
-            dispatch_held=self._held_tasks.put,
+            guard=self._guard,
+            dispatch_disk=self._disk_tasks.put,
             found_held=find_held(self._kept),
             host=platform.node(),
             version=__version__,
@@ -208,7 +227,7 @@ class Daemon:
         self._ticks.stop()
         self._watcher.stop()
         self._looks.put(None)
-        self._held_tasks.put(None)
+        self._disk_tasks.put(None)
         for tasks in self._tasks.values():
             for _ in range(self._settings.push.workers):
                 tasks.put(None)
@@ -243,6 +262,20 @@ class Daemon:
         """A pass now: a full look, and another try for whatever waits."""
         self._inbox.put(Retry())
         self.request_scan()
+
+    def look_at_rules(self) -> None:
+        """Tells the engine when they are others than before."""
+        rules = self._guard.rules()
+        if rules != self._rules_told:
+            self._rules_told = rules
+            self._inbox.put(RulesChanged(rules))
+
+    def request_restore(self, beginnings: Sequence[str]) -> int:
+        """Sessions that were deleted on a server, whose ids begin so, are sent there again. How many they are."""
+        sessions = self.ask(lambda engine: engine.deleted_there(beginnings))
+        if sessions:
+            self._inbox.put(Restore(frozenset(sessions)))
+        return len(sessions)
 
     def request_retry(self, beginnings: Sequence[str]) -> int:
         """Another try for what was given up: of the sessions whose ids begin so, or of all. How many they are."""
@@ -303,6 +336,7 @@ class Daemon:
     def _handle(self, event: "Input | _Scanned | _Question") -> None:
         if isinstance(event, _Scanned):
             self.full_scans += 1
+            self._engine.handle(ScanEnded())
         elif isinstance(event, _Question):
             try:
                 event.answer.set_result(event.ask(self._engine))
@@ -328,6 +362,8 @@ class Daemon:
                 return Probed(task.destination, None, why)
             case MetaTask():
                 return MetaSent(task.destination, task.session_id, task.provider, task.digest, why)
+            case DeleteTask():
+                return SessionDeleted(task.destination, task.session_id, why)
             case _:
                 return Unreadable(task.key, why.why, vanished=False)
 
@@ -335,17 +371,20 @@ class Daemon:
         self._stopping.wait(seconds)
 
     def _run_keeper(self) -> None:
-        while (task := self._held_tasks.get()) is not None:
+        while (task := self._disk_tasks.get()) is not None:
             if self._stopping.is_set():
                 return
-            self._inbox.put(self._hold(task))
+            self._inbox.put(self._look_after(task))
 
-    def _hold(self, task: HeldTask) -> HeldOutcome:
+    def _look_after(self, task: DiskTask) -> DiskOutcome:
+        why = "a defect in transcriptd, see its log"
         try:
-            return hold(self._kept, task)
+            return review(self._guard, task) if isinstance(task, ReviewTask) else hold(self._kept, task)
         except Exception as exc:  # noqa: BLE001 - a defect must cost one file its second name, not all
             log.error("a defect in keeping files: %s", _where(exc))  # noqa: TRY400 - a traceback may quote a transcript
-            return NotHeld(task.stream, "a defect in transcriptd, see its log")
+            if isinstance(task, ReviewTask):
+                return Reviewed(task.session_id, why, certain=False, epoch="")
+            return NotHeld(task.stream, why)
 
     def _run_scanner(self) -> None:
         hints = Hints(self._scanner.knows)
@@ -362,6 +401,7 @@ class Daemon:
             if hints.want_full_look(self._monotonic_s()):
                 self._look(self._scan)
             self._look(self._spooling.poll)  # also while hints come faster than they are seen to
+            self._look(self.look_at_rules)
 
     def _next_looks(self, *, wait: bool) -> "Iterator[Callable[[], None] | str | None]":
         """Everything that was asked for; waits for the first of it, not longer than the spool may."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from agent.core.identity import Cursor
 from agent.core.session import Facts, Head, StreamId
 from agent.core.wire import Capabilities, Meta, Reply
+from agent.daemon.permits import Permit
 
 
 class TrackKey(NamedTuple):
@@ -19,6 +20,17 @@ class TrackKey(NamedTuple):
     @property
     def stream(self) -> StreamId:
         return StreamId(self.session_id, self.subpath)
+
+
+class Leave(NamedTuple):
+    """What it takes to decide whether something of a session may leave. `facts`: what is known of the session.
+    `main_path`: of its main transcript, whose folders are those of the session; empty when that is not known.
+    `judged`: under which rules that was decided of all before the cursor. `permit`: what the pusher made of it."""
+
+    facts: Facts = Facts()
+    main_path: str = ""
+    judged: str = ""
+    permit: Permit | None = None
 
 
 class PushTask(NamedTuple):
@@ -37,7 +49,7 @@ class PushTask(NamedTuple):
     max_entries: int
     encoding: str | None
     tombstones: Mapping[int, int]
-    facts: Facts
+    leave: Leave
     check: bool = False
     tail: bool = False
     projects: tuple[str, ...] = ()
@@ -55,6 +67,8 @@ class Pushed(NamedTuple):
     facts: Facts
     at_fault: int = 0
     tombstones: Mapping[int, int] = {}
+    judged: str = ""
+    """Under which rules it was decided that all up to the cursor may leave."""
 
 
 class Unreadable(NamedTuple):
@@ -81,6 +95,7 @@ class RealignTask(NamedTuple):
     bulk: bool
     head: Head | None
     tombstones: Mapping[int, int]
+    leave: Leave
     spare: str = ""
 
 
@@ -126,6 +141,7 @@ class MetaTask(NamedTuple):
     provider: str
     meta: Meta
     digest: str
+    leave: Leave = Leave()
 
 
 class MetaSent(NamedTuple):
@@ -142,6 +158,7 @@ class FileTask(NamedTuple):
     key: TrackKey
     path: str
     bytes_per_s: float
+    leave: Leave = Leave()
 
 
 class UploadTask(NamedTuple):
@@ -152,7 +169,7 @@ class UploadTask(NamedTuple):
     path: str
     cursor: Cursor
     gzip: bool
-    facts: Facts
+    leave: Leave
     projects: tuple[str, ...] = ()
 
 
@@ -161,6 +178,60 @@ class Withheld(NamedTuple):
 
     key: TrackKey
     facts: Facts
+
+
+class KeptBack(NamedTuple):
+    """Something of a session may not leave. `certain`: it is private, and what the server has of it is to go. `blind`:
+    nothing can tell of any session. `used`: something was asked of the server before that came out."""
+
+    key: TrackKey
+    why: str
+    certain: bool
+    blind: bool
+    used: bool
+
+
+class DeleteTask(NamedTuple):
+    """Nothing of the session is to be on the server any more."""
+
+    destination: str
+    session_id: str
+
+
+class SessionDeleted(NamedTuple):
+    destination: str
+    session_id: str
+    reply: Reply
+
+
+class RestoreTask(NamedTuple):
+    """The session was deleted on the server, and is to be sent again."""
+
+    key: TrackKey
+    path: str
+    leave: Leave
+
+
+class Restored(NamedTuple):
+    key: TrackKey
+    reply: Reply
+
+
+class ReviewTask(NamedTuple):
+    """May what was sent of a session still be there? `paths`: its transcripts, the main one first."""
+
+    session_id: str
+    paths: tuple[str, ...]
+    facts: Facts
+
+
+class Reviewed(NamedTuple):
+    """`why` is empty for what may. `epoch`: under which rules."""
+
+    session_id: str
+    why: str
+    certain: bool
+    epoch: str
 
 
 class FoundHeld(NamedTuple):
@@ -211,14 +282,18 @@ class LetGo(NamedTuple):
 
 HeldTask = KeepTask | LetGoTask
 HeldOutcome = Held | NotHeld | LetGo
+DiskTask = HeldTask | ReviewTask
+DiskOutcome = HeldOutcome | Reviewed
 """These concern no destination."""
 
 
 def destination_of(what: "Task | Outcome") -> str:
-    if isinstance(what, (ProbeTask, Probed, MetaTask, MetaSent)):
+    if isinstance(what, (ProbeTask, Probed, MetaTask, MetaSent, DeleteTask, SessionDeleted)):
         return what.destination
     return what.key.destination
 
 
-Task = PushTask | FileTask | UploadTask | RealignTask | ProbeTask | MetaTask
-Outcome = Pushed | Unreadable | Rewritten | Withheld | Realigned | RealignFailed | Probed | MetaSent
+StreamTask = PushTask | FileTask | UploadTask | RealignTask | RestoreTask
+StreamOutcome = Pushed | Unreadable | Rewritten | Withheld | KeptBack | Realigned | RealignFailed | Restored
+Task = StreamTask | ProbeTask | MetaTask | DeleteTask
+Outcome = StreamOutcome | Probed | MetaSent | SessionDeleted

@@ -19,7 +19,9 @@ ENCODINGS = ("zstd", "gzip")
 class Track:
     """`limit`: entries in the next batch, 0 for no limit of its own. `timer`: number of the one timer that counts.
     `conflict`: the server's head as a 409 told it. `status`: the HTTP status that refused it for good, else 0. `check`
-    and `tail`: see `PushTask`. `generations`: how often a new one was begun. Times are wall seconds; kept small, there
+    and `tail`: see `PushTask`. `generations`: how often a new one was begun. `judged`:
+    under which rules of privacy all before the cursor was judged. `touched`: a server may have more of it than the
+    cursor says. Times are wall seconds; kept small, there
     may be 100,000."""
 
     provider: str
@@ -42,13 +44,16 @@ class Track:
     check: bool = False
     tail: bool = False
     generations: int = 0
+    judged: str = ""
+    touched: bool = False
 
 
 @dataclass(slots=True)
 class DestinationState:
     """`compress`: worth it when the way is longer than this machine. `projects`: patterns of those it takes, none for
     all. `bulk` follows from settings and offer. `metas`: sessions whose facts are to be told, with their provider.
-    `parked`: side files that wait for their session's entries."""
+    `parked`: side files that wait for their session's entries. `deletes`: whether it offers that; `deletions`: private
+    sessions that are to go there."""
 
     name: str
     url: str
@@ -74,6 +79,8 @@ class DestinationState:
     files_in_flight: int = 0
     metas: dict[str, str] = field(default_factory=dict)
     parked: dict[str, set[TrackKey]] = field(default_factory=dict)
+    deletes: bool = False
+    deletions: dict[str, None] = field(default_factory=dict)
     _live: list[tuple[bool, int, TrackKey]] = field(default_factory=list)
     _arrivals: int = 0
     _backlog: list[tuple[int, TrackKey]] = field(default_factory=list)
@@ -88,6 +95,7 @@ class DestinationState:
         self.bulk = offer is not None
         self.generations = self.bulk and capabilities.generations
         self.files = self.bulk and capabilities.files
+        self.deletes = capabilities.delete and not self.takes_files_only
         if offer is not None:
             self.max_bytes, self.max_entries = max(1, offer.max_bytes), max(1, offer.max_entries)
             known = [one for one in ENCODINGS if one in offer.encodings]
@@ -108,7 +116,8 @@ class DestinationState:
 
     def is_busy(self) -> bool:
         if self.condition is Condition.RUNNING:
-            return bool(self._live or self._backlog or self._files or (self.bulk and self.metas))
+            to_delete = self.deletes and self.deletions
+            return bool(self._live or self._backlog or self._files or (self.bulk and self.metas) or to_delete)
         return self.condition is Condition.PROBING
 
     def next_key(self, *, live_only: bool) -> TrackKey | None:

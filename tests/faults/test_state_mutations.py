@@ -21,12 +21,14 @@ from agent.core.lifecycle import UNSENT
 from agent.core.transcript import extend_chain
 from agent.core.wire import INGRESS, Request
 from agent.daemon.engine import Engine, Observed, Vanished
+from agent.daemon.permits import Guard, NoRules
 from agent.daemon.pusher import Pusher
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.tasks import Task
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Limits, World
 from agent.providers import PROVIDERS
+from agent.system import files as real_files
 from agent.system.state_db import StateDb, open_state
 from tests.fakes import AsgiServer, FakeClock, receiver_without_network
 from tests.reliability import MakeTally, Tally
@@ -63,7 +65,8 @@ class Agent:
     def _deliver(self, store: StateDb) -> None:
         tasks: list[Task] = []
         world = World(self._clock.now_s, self._clock.monotonic_s, self._rng.random, self._new_uuid)
-        engine = Engine([DestinationState("there", "http://127.0.0.1")], store, world, tasks.append, Limits())
+        there = DestinationState("there", "http://127.0.0.1")
+        engine = Engine([there], store, world, tasks.append, Limits(), guard=Guard(NoRules(), real_files))
         pusher = Pusher({"there": self._server}, PROVIDERS, self._clock.now_s)
         scanner = Scanner(
             [Root(PROVIDERS["claude"], str(self.projects))],

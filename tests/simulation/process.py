@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from agent.core.lifecycle import UNSENT, Condition
 from agent.daemon.asking import Sender
 from agent.daemon.engine import Engine, Input, Observed, Vanished
+from agent.daemon.permits import Guard, NoRules
 from agent.daemon.pusher import Pusher
 from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import MetaTask, ProbeTask, Task, TrackKey
+from agent.daemon.tasks import DeleteTask, MetaTask, ProbeTask, Task, TrackKey
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Files, Limits, World
 from agent.providers import PROVIDERS
@@ -51,7 +52,9 @@ class Process:
         self._checked = machine.checked
         world = World(clock.now_s, clock.monotonic_s, rng.random, self._new_uuid)
         self.destination = DestinationState(DESTINATION, "http://127.0.0.1", compress=machine.compress)
-        self.engine = Engine([self.destination], store, world, self._dispatch, machine.limits)
+        self.engine = Engine(
+            [self.destination], store, world, self._dispatch, machine.limits, guard=Guard(NoRules(), machine.files)
+        )
         self._pusher = Pusher(
             {DESTINATION: machine.sender}, PROVIDERS, clock.now_s, lambda: self.is_stopping, files=machine.files
         )
@@ -159,4 +162,4 @@ class Process:
 
 
 def _stream_of(task: Task) -> TrackKey | None:
-    return None if isinstance(task, (ProbeTask, MetaTask)) else task.key
+    return None if isinstance(task, (ProbeTask, MetaTask, DeleteTask)) else task.key

@@ -98,6 +98,9 @@ class FakeStore:
             self._settled[key] = value
         return self._settled[key]
 
+    def settled(self, key: str) -> str:
+        return self._settled.get(key, "")
+
     def prune_audit(self, before_s: float, most: int) -> None:
         if self._medium.is_full:
             raise DiskError(_FULL)

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.lifecycle import UNSENT, State
-from agent.daemon.engine import Engine, Observed, Vanished
+from agent.daemon.engine import Engine, Observed, ScanEnded, Vanished
 from agent.daemon.holding import find_held, hold
+from agent.daemon.permits import Guard, NoRules, Rulebook
 from agent.daemon.pusher import Pusher
+from agent.daemon.reviewing import review
 from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import HeldTask, PushTask, RealignTask, Task, TrackKey
+from agent.daemon.tasks import DiskTask, PushTask, RealignTask, RestoreTask, ReviewTask, Task, TrackKey
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Limits, World
 from agent.providers import PROVIDERS
+from agent.system import files as real_files
 from agent.system.keeping import KeptFiles
 from agent.system.state_db import open_state
 from tests.fakes import FakeClock
@@ -40,8 +43,10 @@ class SimulatedAgent:
         limits: Limits | None = None,
         projects: tuple[str, ...] = (),
         beside: Mapping[str, Server] | None = None,
+        rulebook: Rulebook | None = None,
     ) -> None:
-        """`beside`: further destinations by name."""
+        """`beside`: further destinations by name. `rulebook`: what is private."""
+        self.rulebook = rulebook or NoRules()
         self.rng = random.Random(seed)
         self.clock = FakeClock()
         self.trace: list[str] = []
@@ -61,23 +66,25 @@ class SimulatedAgent:
     def boot(self) -> None:
         """A new process over the same files and state; what the old one had not written is forgotten."""
         self.wire.told_deleted.clear()
-        self.in_flight, self.held_tasks = [], list[HeldTask]()
+        self.in_flight, self.disk_tasks = [], list[DiskTask]()
         self.store = open_state(self._state_path, "damaged.db")
         world = World(self.clock.now_s, self.clock.monotonic_s, self.rng.random, self._new_uuid)
         self.destinations = {name: DestinationState(name, "http://127.0.0.1") for name in self._servers}
         self.destination = self.destinations[DESTINATION]
         self.destination.protocol, self.destination.compress = self._protocol, self._compress
         self.destination.projects = self._projects
+        self.guard = Guard(self.rulebook, real_files)
         self.engine = Engine(
             list(self.destinations.values()),
             self.store,
             world,
             self._dispatch,
             self._limits,
-            dispatch_held=self.held_tasks.append,
+            guard=self.guard,
+            dispatch_disk=self.disk_tasks.append,
             found_held=find_held(self.kept),
         )
-        self._pusher = Pusher(self._servers, PROVIDERS, self.clock.now_s, pause=self.clock.advance)
+        self._pusher = Pusher(self._servers, PROVIDERS, self.clock.now_s, pause=self.clock.advance, guard=self.guard)
         self.scanner = Scanner(
             [Root(PROVIDERS["claude"], str(self.root))],
             lambda seen, live: self.engine.handle(Observed(seen, live)),
@@ -99,8 +106,8 @@ class SimulatedAgent:
         return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
 
     def _dispatch(self, task: Task) -> None:
-        if isinstance(task, (PushTask, RealignTask)):
-            busy = [one.key for one in self.in_flight if isinstance(one, (PushTask, RealignTask))]
+        if isinstance(task, (PushTask, RealignTask, RestoreTask)):
+            busy = [one.key for one in self.in_flight if isinstance(one, (PushTask, RealignTask, RestoreTask))]
             assert task.key not in busy, "two requests in flight for one stream"
         self.in_flight.append(task)
 
@@ -112,12 +119,15 @@ class SimulatedAgent:
                 self.scanner.look(str(path))
         else:
             self.scanner.scan()
+            self.engine.handle(ScanEnded())
         self.engine.tick()
 
     def run_one(self) -> bool:
         """One of the tasks in flight is done; False when there is none."""
-        while self.held_tasks:
-            self.engine.handle(hold(self.kept, self.held_tasks.pop(0)))
+        while self.disk_tasks:
+            asked = self.disk_tasks.pop(0)
+            done = review(self.guard, asked) if isinstance(asked, ReviewTask) else hold(self.kept, asked)
+            self.engine.handle(done)
         if not self.in_flight:
             return False
         task = self.in_flight.pop(self.rng.randrange(len(self.in_flight)))

@@ -87,6 +87,7 @@ class StateDb:
             insert_rows(db, tables.SESSIONS, (tables.encode_facts(*one) for one in changes.sessions))
             insert_rows(db, tables.METAS, changes.metas)
             insert_rows(db, tables.AUDIT, map(tables.encode_audit, changes.audit))
+            insert_rows(db, tables.SETTLED, changes.settled)
 
     def settle(self, key: str, value: str) -> str:
         """The value of `key`; `value` becomes it the first time it is asked."""
@@ -95,6 +96,10 @@ class StateDb:
             with self._writing(), transaction(self._db) as db:
                 insert_rows(db, tables.SETTLED, [(key, value)])
         return str(known.get(key, value))
+
+    def settled(self, key: str) -> str:
+        """The value of `key`, empty without one."""
+        return str(dict(self._rows(tables.SETTLED)).get(key, ""))
 
     def prune_audit(self, before_s: float, most: int) -> None:
         """Forgets what was noted before that wall time, and all but the newest `most` rows. Raises DiskError."""

@@ -46,3 +46,4 @@ class Changes(NamedTuple):
     sessions: Iterable[tuple[str, Facts]] = ()
     metas: Iterable[tuple[str, str, str]] = ()
     audit: Iterable[AuditRow] = ()
+    settled: Iterable[tuple[str, str]] = ()

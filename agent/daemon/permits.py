@@ -1,0 +1,264 @@
+"""Whether something may leave this machine: decided again right before each request, in the thread that sends it.
+
+A session is private by a rule that names it or one of the folders it worked in, or because its entries stand in such a
+session, too: a resumed or forked conversation is a copy. So what is going to leave is looked at for folders and ids of
+entries, and what left before under other rules is looked at again.
+"""
+
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import NamedTuple, Protocol
+
+from agent.core.session import Facts
+from agent.daemon.world import Files
+from agent.errors import DiskError, NotShared
+
+_WINDOW_BYTES = 1 << 20
+_OVERLAP_BYTES = 16 << 10
+"""No folder and no id is longer; each stands whole in one window at least."""
+
+WHOLE = 1 << 62
+"""Up to the end of a file, wherever that is."""
+
+_FOLDER = re.compile(rb'"cwd"\s*:\s*("(?:[^"\\]|\\.)*")')
+_ENTRY_ID = re.compile(rb'"uuid"\s*:\s*"([^"\\]{1,128})"')
+
+
+class Verdict(NamedTuple):
+    """`why` is empty for what may leave. `certain` False: nothing says that it is private, but nothing can say that it
+    is not; it stays here, and what the server has stays there."""
+
+    why: str = ""
+    certain: bool = True
+
+
+SHARED = Verdict()
+
+
+class RulesNow(NamedTuple):
+    """The rules as they stand. `digest` changes with them; `sessions`: those that they name; `blind`: why they can't be
+    read, so that nothing leaves."""
+
+    digest: str
+    sessions: frozenset[str] = frozenset()
+    asks_folders: bool = False
+    blind: str = ""
+
+    @property
+    def asks_content(self) -> bool:
+        """Whether only the content of a transcript can say that it may leave."""
+        return self.asks_folders or bool(self.sessions)
+
+
+class Rulebook(Protocol):
+    """The door to the private list and the settings. For any number of threads."""
+
+    def now(self) -> RulesNow:
+        """Cheap enough to be asked before each request."""
+
+    def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+        """`project`: the folder a session began in, empty while it is not known; `folders`: all it worked in."""
+
+
+class NoRules:
+    """Everything is shared."""
+
+    def now(self) -> RulesNow:
+        return RulesNow("")
+
+    def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+        return SHARED
+
+
+class Passage(NamedTuple):
+    """What a piece of a transcript tells: the folders it was written in, in their order, and ids of entries."""
+
+    folders: tuple[str, ...]
+    ids: frozenset[int]
+
+
+def read_passage(data: bytes, *, folders: bool, ids: bool) -> Passage:
+    """Looks for the words, not for JSON: what is quoted within an entry counts as well, and torn lines do."""
+    found = dict.fromkeys(_FOLDER.findall(data)) if folders else {}
+    names = dict.fromkeys(map(_decode, found))
+    return Passage(tuple(names), frozenset(map(_short, _ENTRY_ID.findall(data))) if ids else frozenset())
+
+
+def _decode(literal: bytes) -> str:
+    """A JSON string; one that is none, as it stands."""
+    text = literal.decode(errors="surrogateescape")
+    try:
+        return str(json.loads(text, strict=False))
+    except ValueError:
+        return text[1:-1]
+
+
+def _short(entry_id: bytes) -> int:
+    return int.from_bytes(blake2b(entry_id, digest_size=8).digest())
+
+
+class Copies:
+    """The ids of the entries of sessions that somebody named private. For any number of threads."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._paths: dict[str, dict[str, int]] = {}
+        """Session → path → how far it was read."""
+        self._ids: dict[int, str] = {}
+        """Id → session."""
+
+    @property
+    def digest(self) -> str:
+        """Changes when another session's files are known to be private."""
+        return " ".join(sorted(self._paths))
+
+    def sessions(self) -> list[str]:
+        with self._lock:
+            return list(self._paths)
+
+    def know(self, session_id: str, paths: Iterable[str]) -> None:
+        with self._lock:
+            known = self._paths.setdefault(session_id, {})
+            for path in paths:
+                known.setdefault(path, 0)
+
+    def forget(self, sessions: Iterable[str]) -> None:
+        with self._lock:
+            for session_id in sessions:
+                self._paths.pop(session_id, None)
+            self._ids = {one: session for one, session in self._ids.items() if session in self._paths}
+
+    def find(self, session_id: str, ids: frozenset[int]) -> str | None:
+        """The private session in which one of these entries stands."""
+        if not ids or not self._paths:
+            return None
+        with self._lock:
+            for owner, paths in self._paths.items():
+                for path, offset in paths.items():
+                    paths[path] = self._read_on(owner, path, offset)
+            found = (self._ids.get(one) for one in ids)
+            return next((owner for owner in found if owner not in (None, session_id)), None)
+
+    def _read_on(self, owner: str, path: str, offset: int) -> int:
+        """What is gone can't be read; what was read of it stays known."""
+        try:
+            with self._files.open_file(path) as file:
+                size = file.size()
+                if size < offset:
+                    offset = 0
+                for window in _windows(file.read_at, offset, size):
+                    for one in read_passage(window, folders=False, ids=True).ids:
+                        self._ids.setdefault(one, owner)
+        except DiskError:
+            return offset
+        return size
+
+
+class Guard:
+    """For any number of threads."""
+
+    def __init__(self, rulebook: Rulebook, files: Files) -> None:
+        self._rulebook = rulebook
+        self._files = files
+        self.copies = Copies(files)
+
+    def rules(self) -> RulesNow:
+        return self._rulebook.now()
+
+    def epoch(self, rules: RulesNow) -> str:
+        """What was judged under one stays judged while it is the same."""
+        if not rules.asks_content:
+            return rules.digest
+        return f"{rules.digest} {self.copies.digest}"
+
+    def permit(self, session_id: str, facts: Facts) -> "Permit":
+        return Permit(self, session_id, facts.project)
+
+    def judge(self, session_id: str, project: str, folders: frozenset[str], ids: frozenset[int]) -> Verdict:
+        owner = self.copies.find(session_id, ids)
+        if owner is not None:
+            return Verdict(f"its entries stand in a private session, {owner}")
+        return self._rulebook.judge(session_id, project, folders)
+
+    def windows(self, path: str, start: int, end: int) -> Iterator[bytes]:
+        """Raises DiskError."""
+        with self._files.open_file(path) as file:
+            yield from _windows(file.read_at, start, min(end, file.size()))
+
+
+class Permit:
+    """For what one task sends of one session. `used`: something was asked of a server under it."""
+
+    def __init__(self, guard: Guard, session_id: str, project: str) -> None:
+        self._guard = guard
+        self._session_id = session_id
+        self._project = project
+        self._folders: dict[str, None] = {project: None} if project else {}
+        self._ids: frozenset[int] = frozenset()
+        self._judged_under: str | None = None
+        self._has_news = True
+        self.epoch = ""
+        """Under which all that was seen may leave."""
+        self.used = False
+
+    def review(self, path: str, end: int, judged: str) -> None:
+        """Sees what left before, up to that offset, unless that was `judged` under what holds now. Raises DiskError."""
+        rules = self._guard.rules()
+        if not rules.asks_content or judged == self._guard.epoch(rules):
+            return
+        for window in self._guard.windows(path, 0, end):
+            self.see(window)
+
+    def see(self, data: bytes) -> None:
+        """Takes in what is going to leave."""
+        rules = self._guard.rules()
+        if not rules.asks_content:
+            return
+        passage = read_passage(data, folders=rules.asks_folders, ids=bool(rules.sessions))
+        self._project = self._project or next(iter(passage.folders), "")
+        news = [folder for folder in passage.folders if folder not in self._folders]
+        self._folders.update(dict.fromkeys(news))
+        self._ids |= passage.ids
+        self._has_news = self._has_news or bool(news) or bool(passage.ids)
+
+    def check(self) -> None:
+        """Raises NotShared when what was seen may not leave."""
+        rules = self._guard.rules()
+        if rules.blind:
+            raise NotShared(rules.blind, certain=False, blind=True, used=self.used)
+        epoch = self._guard.epoch(rules)
+        if self._has_news or epoch != self._judged_under:
+            verdict = self._guard.judge(self._session_id, self._project, frozenset(self._folders), self._ids)
+            if verdict.why:
+                raise NotShared(verdict.why, certain=verdict.certain, used=self.used)
+            self._ids = frozenset()  # known not to be of a private session; kept, a long run would gather many
+            self._judged_under, self._has_news = epoch, False
+        self.epoch = epoch
+
+    def look(self, path: str, start: int, end: int) -> None:
+        """The same for what is too long to hold. Raises DiskError."""
+        if self._guard.rules().asks_content:
+            for window in self._guard.windows(path, start, end):
+                self.see(window)
+
+    def passing(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """`pieces`, as long as they may leave. Raises NotShared."""
+        for piece in pieces:
+            self.check()
+            yield piece
+
+
+def _windows(read_at: "ReadAt", start: int, end: int) -> Iterator[bytes]:
+    """All bytes between two offsets, and at each seam some of them twice."""
+    at = start
+    while at < end:
+        yield read_at(max(0, at - _OVERLAP_BYTES), min(end, at + _WINDOW_BYTES) - max(0, at - _OVERLAP_BYTES))
+        at += _WINDOW_BYTES
+
+
+class ReadAt(Protocol):
+    def __call__(self, offset: int, count: int, /) -> bytes: ...

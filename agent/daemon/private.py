@@ -1,0 +1,267 @@
+"""Which sessions stay here, as far as the engine knows, and what follows from it: their streams are taken out of the
+queue, and what a server has of them is deleted there. The last word has whoever sends, see `permits`."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+from agent.core.audit import AuditKind
+from agent.core.lifecycle import BUSY, Event, State
+from agent.core.session import Facts, is_side_file
+from agent.core.wire import Accepted, NeedsLogin, Reply, Unavailable
+from agent.daemon.gates import Gates
+from agent.daemon.journal import Journal
+from agent.daemon.permits import Guard, RulesNow
+from agent.daemon.tasks import KeptBack, Reviewed, ReviewTask, SessionDeleted, TrackKey
+from agent.daemon.tracks import Track
+
+log = logging.getLogger(__name__)
+
+NAMED = "the private list names it"
+
+OWED = 1
+"""In the place of a status: what the server may have of it is still to be deleted there."""
+
+DELETED_HERE = 204
+"""In the place of a status: deleted there because it is private; to be restored before anything is sent again."""
+
+DELETED_THERE = 410
+
+REVIEWED = "reviewed"
+"""Under which rules all that was sent had been judged, as the store remembers it."""
+
+
+class RulesChanged(NamedTuple):
+    """The private list or the settings of privacy are others, or can be read again, or no more."""
+
+    rules: RulesNow
+
+
+class Teller(Protocol):
+    """The engine, as far as privacy concerns it."""
+
+    def apply(self, key: TrackKey, track: Track, event: Event) -> None: ...
+    def forget_sent(self, key: TrackKey, track: Track) -> None: ...
+    def retry_later(self, key: TrackKey, track: Track) -> None: ...
+
+
+class Private:
+    """`subpaths`: session → those of its streams and side files beside the main transcript. `dispatch` takes looks at
+    the disk."""
+
+    def __init__(
+        self,
+        tracks: dict[TrackKey, Track],
+        subpaths: dict[str, list[str]],
+        gates: Gates,
+        journal: Journal,
+        teller: Teller,
+        *,
+        guard: Guard,
+        dispatch: Callable[[ReviewTask], None],
+        facts: Callable[[str], Facts],
+    ) -> None:
+        self._tracks = tracks
+        self._subpaths = subpaths
+        self._gates = gates
+        self._journal = journal
+        self._guard = guard
+        self._teller = teller
+        self._dispatch = dispatch
+        self._facts = facts
+        self._rules = RulesNow("")
+        self._pending: set[str] = set()
+        self._is_new_copy_known = False
+        self.epoch = ""
+        """What was judged under another one has to be judged again."""
+        self.blind = ""
+        """Why the rules can't be read; nothing is sent meanwhile."""
+        self.why: dict[str, str] = {}
+        """Private session → what says so."""
+
+    # --- what is known ----------------------------------------------------------------------------------------
+
+    def take_up(self, key: TrackKey, track: Track) -> None:
+        """A stream as the store remembers it."""
+        if track.state in (State.PRIVATE, State.GONE) and track.status in (OWED, DELETED_HERE) and track.reason:
+            self.why[key.session_id] = track.reason
+
+    def see_new(self, key: TrackKey, path: str) -> str:
+        """Why the stream, which nobody knew, is private; empty when nothing says so yet."""
+        session = key.session_id
+        if session in self._rules.sessions:
+            self.why.setdefault(session, NAMED)
+            if not is_side_file(key.subpath):
+                self._guard.copies.know(session, [path])
+                self._is_new_copy_known = True
+        return self.why.get(session, "")
+
+    def rules_changed(self, rules: RulesNow) -> None:
+        self._rules, self.blind = rules, rules.blind
+        if rules.blind:
+            log.warning("nothing is sent: %s", rules.blind)
+            return
+        self._is_new_copy_known = False
+        known = [session for session in rules.sessions if any(self._of(session))]
+        self._guard.copies.forget(set(self._guard.copies.sessions()) - rules.sessions)
+        for session in known:
+            paths = {track.path for key, track in self._of(session) if not is_side_file(key.subpath)}
+            self._guard.copies.know(session, paths)
+            self.mark(session, NAMED)
+        self.epoch = self._guard.epoch(rules)
+        self._review()
+
+    def tick(self) -> None:
+        """Files of sessions that the rules name were found: others may be copies of them."""
+        if self._is_new_copy_known and not self.blind:
+            self.rules_changed(self._rules)
+
+    def _review(self) -> None:
+        """Everything that was judged under other rules."""
+        self._pending = set()
+        asked = {}
+        for key, track in list(self._tracks.items()):
+            session = key.session_id
+            if session in asked or session in self._rules.sessions:
+                continue
+            if track.state is State.PRIVATE and session not in self.why:
+                self._teller.apply(key, track, Event.MARKED_SHARED)  # nothing could tell; perhaps it can now
+            elif session in self.why or (_may_be_there(track) and track.judged != self.epoch):
+                asked[session] = key
+        for session in asked:
+            if self._rules.asks_content:
+                self._pending.add(session)
+                paths = tuple(track.path for key, track in self._of(session) if not is_side_file(key.subpath))
+                self._dispatch(ReviewTask(session, tuple(dict.fromkeys(paths)), self._facts(session)))
+            else:
+                self._clear(session)
+        self._note_reviewed()
+
+    def reviewed(self, done: Reviewed) -> None:
+        if done.epoch != self.epoch:
+            return  # asked again since
+        if done.why and not done.certain:
+            return  # nothing more of it leaves; what did is looked at again after the next start
+        self._pending.discard(done.session_id)
+        if done.why:
+            self.mark(done.session_id, done.why)
+        else:
+            self._clear(done.session_id)
+        self._note_reviewed()
+
+    def _clear(self, session: str) -> None:
+        """It may be where it is."""
+        for _, track in self._of(session):
+            track.judged = self.epoch
+        if session in self.why:
+            self._share(session)
+
+    def _note_reviewed(self) -> None:
+        if not self._pending:
+            self._journal.note_settled(REVIEWED, self.epoch)
+
+    # --- what follows -----------------------------------------------------------------------------------------
+
+    def mark(self, session: str, why: str) -> None:
+        is_new = self.why.get(session) is None
+        self.why[session] = why
+        for key, track in self._of(session):
+            if is_new and not key.subpath:
+                self._journal.note_audit(key, AuditKind.PRIVATE_SKIPPED, why)
+            self.settle(key, track)
+
+    def settle(self, key: TrackKey, track: Track) -> None:
+        """To be called when a worker has let go of a stream, too: never is one taken from it."""
+        why = self.why.get(key.session_id)
+        if why is None or track.state in BUSY:
+            return
+        if _may_be_there(track) and track.status != DELETED_THERE:
+            track.status = OWED
+        track.reason = why
+        self._journal.note_change(key)
+        self._teller.apply(key, track, Event.MARKED_PRIVATE)
+
+    def kept_back(self, done: KeptBack) -> None:
+        """Whoever was to send it found that it may not leave."""
+        track = self._tracks[done.key]
+        if done.blind:
+            self.blind = done.why
+            self._teller.apply(done.key, track, Event.HELD)
+            return
+        track.touched = track.touched or done.used
+        track.reason = done.why
+        if done.certain and _may_be_there(track):
+            track.status = OWED
+        if done.certain:
+            self.why.setdefault(done.key.session_id, done.why)
+        self._journal.note_audit(done.key, AuditKind.PRIVATE_SKIPPED, done.why)
+        self._teller.apply(done.key, track, Event.WITHHELD)
+        if done.certain:
+            self.mark(done.key.session_id, done.why)
+
+    def _share(self, session: str) -> None:
+        """It is private no more: sent again, unless somebody deleted it on the server."""
+        del self.why[session]
+        for one in self._gates:
+            one.deletions.pop(session, None)
+        for key, track in self._of(session):
+            if track.status == OWED:
+                track.status = 0
+            if track.state is not State.PRIVATE:
+                continue
+            track.reason = ""
+            if not key.subpath:
+                self._journal.note_audit(key, AuditKind.REQUEUED, "private no more")
+            gone = track.status == DELETED_THERE
+            self._teller.apply(key, track, Event.STAYS_DELETED if gone else Event.MARKED_SHARED)
+
+    # --- deletion ---------------------------------------------------------------------------------------------
+
+    def delete(self, key: TrackKey) -> None:
+        """What the server has of the session is to go, as soon as nothing of it is under way there."""
+        session, name = key.session_id, key.destination
+        if session not in self.why:
+            return
+        group = [track for other, track in self._of(session) if other.destination == name]
+        if any(track.status == OWED for track in group) and not any(track.state in BUSY for track in group):
+            self._gates[name].deletions[session] = None
+
+    def deleted(self, done: SessionDeleted) -> None:
+        one = self._gates[done.destination]
+        group = [(key, track) for key, track in self._of(done.session_id) if key.destination == done.destination]
+        match done.reply:
+            case Accepted():
+                for key, track in group:
+                    self._teller.forget_sent(key, track)
+                    track.status, track.touched = DELETED_HERE, False
+                    if track.state is State.SYNCED:
+                        self._teller.apply(key, track, Event.GREW)  # shared again meanwhile
+                if group:
+                    self._journal.note_audit(group[0][0], AuditKind.DELETED, "")
+            case NeedsLogin():
+                one.deletions[done.session_id] = None
+                self._gates.lock_out(one.name)
+            case Unavailable() if done.reply.everybody:
+                one.deletions[done.session_id] = None
+                self._gates.lose(one.name, done.reply)
+            case _:
+                self._not_deleted(group, done.reply)
+
+    def _not_deleted(self, group: list[tuple[TrackKey, Track]], reply: Reply) -> None:
+        if group:
+            key, track = next(((key, track) for key, track in group if track.status == OWED), group[0])
+            if not isinstance(reply, Unavailable):
+                log.warning("destination %s does not delete session %s", key.destination, key.session_id)
+            self._teller.retry_later(key, track)
+
+    def _of(self, session: str) -> Iterator[tuple[TrackKey, Track]]:
+        for one in self._gates:
+            for subpath in ("", *self._subpaths.get(session, ())):
+                key = TrackKey(one.name, session, subpath)
+                if key in self._tracks:
+                    yield key, self._tracks[key]
+
+
+def _may_be_there(track: Track) -> bool:
+    """Whether the server may have something of it."""
+    return track.touched or track.cursor.offset > 0
