@@ -2,7 +2,8 @@
 
 AgentError            message, hint, code, retry; exit status 1
 ├ UsageError          settings or request are wrong; exit 2
-│ └ SettingsError     the configuration file is wrong; exit 78
+│ ├ SettingsError     the configuration file is wrong; exit 78
+│ └ PrivacyListError  the private list is wrong; exit 78
 ├ MachineError        this computer refused
 │ ├ DiskError         a file or folder can't be read or written
 │ │ ├ FileVanished    it is no longer there
@@ -46,6 +47,11 @@ class UsageError(AgentError):
 
 class SettingsError(UsageError):
     code = "bad_configuration"
+    exit_status = 78
+
+
+class PrivacyListError(UsageError):
+    code = "bad_private_list"
     exit_status = 78
 
 

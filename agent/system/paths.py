@@ -24,6 +24,11 @@ class Paths:
     logs: Path
 
     @property
+    def private_list(self) -> Path:
+        """Beside the settings: people edit both."""
+        return self.config.with_name("private.list")
+
+    @property
     def database(self) -> Path:
         return self.state / "state.db"
 

@@ -1,0 +1,358 @@
+"""The private list on disk: read anew whenever it changed, edited under a lock. `core.privacy` has its rules.
+
+It is asked before each request, from any thread. A list that can't be read makes everything private.
+"""
+
+import contextlib
+import glob
+import os
+import stat
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.core.privacy import HEADER, PrivateRules, Rule, parse_lines, parse_rules, split_lines
+from agent.core.settings import Privacy
+from agent.errors import DiskError, PrivacyListError, UsageError
+
+MOST_BYTES = 1 << 20
+"""Some 15,000 rules. Each is tried for each session."""
+
+FRESH_S = 1.0
+"""So long after a change what stood there before still counts: an editor may be in the middle of writing."""
+
+LINKS_S = 5.0
+"""So often the links that lead into and out of the folders of rules are looked for anew."""
+
+LOCK_S = 10.0
+_TRIES = 5
+_MOST_LINKS = 10_000
+_MOST_WILDCARDS = 2
+
+_Signature = tuple[int, int, int, int, int]
+
+
+class Edited(NamedTuple):
+    """What an edit did: the rules that it changed, and those for which nothing was to be done."""
+
+    changed: tuple[Rule, ...]
+    unchanged: tuple[Rule, ...]
+
+
+class _Loaded(NamedTuple):
+    """`settled`: whether the file can be known by its signature alone from now on."""
+
+    signature: _Signature | None
+    rules: PrivateRules
+    text: str
+    settled: bool
+    spelt_at_s: float
+
+
+class PrivacyList:
+    """The list at `path`, and what `privacy` says of sharing. `home` stands for `~`."""
+
+    def __init__(
+        self,
+        path: Path,
+        privacy: Privacy = Privacy(),  # noqa: B008 - frozen
+        *,
+        home: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = path
+        self._privacy = privacy
+        self._home = os.path.expanduser("~") if home is None else home
+        self._monotonic = monotonic
+        self._mutex = threading.Lock()
+        self._loaded: _Loaded | None = None
+        self._before: list[tuple[float, PrivateRules]] = []
+
+    def read(self) -> PrivateRules:
+        """The rules that are in force now. `unreadable` says why when there are none to be had, `missing` that there
+        is no file. Never fails."""
+        with self._mutex:
+            now_s = self._monotonic()
+            old = self._loaded
+            if old and old.settled and now_s - old.spelt_at_s <= LINKS_S and old.signature == self._look():
+                return self._with_before(old.rules, now_s)
+            self._loaded = new = self._load(now_s)
+            # What was unreadable or missing gave no rules that could still count.
+            if old and old.rules.digest != new.rules.digest and not (old.rules.unreadable or old.rules.missing):
+                self._before.append((now_s, old.rules))
+            return self._with_before(new.rules, now_s)
+
+    def create(self) -> bool:
+        """Makes the list with a heading and no rule; whether there was none. Raises DiskError."""
+        with self._locked():
+            if os.path.lexists(self.path):
+                return False
+            self._replace(HEADER, instead_of=None)
+            return True
+
+    def rules(self) -> list[Rule]:
+        """What stands in the list, in its order. Raises DiskError or PrivacyListError."""
+        return [rule for rule in parse_lines(self._read_text() or "", str(self.path)) if rule is not None]
+
+    def add(self, rules: Iterable[Rule]) -> Edited:
+        """Puts rules at the end, all or none, except those that stand there already. Raises DiskError, and
+        PrivacyListError for a list that can't be parsed."""
+        with self._locked():
+            text = self._read_text()
+            found = [rule for rule in parse_lines(text or "", str(self.path)) if rule is not None]
+            known = {self._key(rule) for rule in found}
+            added: list[Rule] = []
+            unchanged: list[Rule] = []
+            for rule in rules:
+                (unchanged if self._key(rule) in known else added).append(rule)
+                known.add(self._key(rule))
+            if added:
+                self._replace(_append(text if text is not None else HEADER, added), instead_of=text)
+            return Edited(tuple(added), tuple(unchanged))
+
+    def remove(self, rules: Iterable[Rule]) -> Edited:
+        """Takes rules out, with the comments on their lines; all else stays byte for byte. Raises as `add`."""
+        with self._locked():
+            text = self._read_text() or ""
+            lines = split_lines(text)
+            found = parse_lines(text, str(self.path))
+            wanted = {self._key(rule): rule for rule in rules}
+            doomed = [number for number, rule in enumerate(found) if rule is not None and self._key(rule) in wanted]
+            if doomed:
+                left = "".join(line for number, line in enumerate(lines) if number not in doomed)
+                bom = "\ufeff" if text.startswith("\ufeff") and not left.startswith("\ufeff") else ""
+                self._replace(bom + left, instead_of=text)
+            gone = {self._key(rule) for number in doomed if (rule := found[number]) is not None}
+            removed = tuple(rule for key, rule in wanted.items() if key in gone)
+            return Edited(removed, tuple(rule for key, rule in wanted.items() if key not in gone))
+
+    # ---- reading ----
+
+    def _look(self) -> _Signature | None:
+        try:
+            return _signature(os.stat(self.path))
+        except OSError:
+            return None
+
+    def _load(self, now_s: float) -> _Loaded:
+        signature, data, why = self._read_whole()
+        text = ""
+        if not why and data is not None:
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                why = f"{self.path} is not UTF-8"
+        missing = data is None and not why
+        try:
+            patterns = [rule.value for rule in parse_lines(text, str(self.path)) if rule and rule.kind == "project"]
+            folds = self._folds_case([*patterns, *self._privacy.shared_projects])
+            rules = parse_rules(
+                text,
+                str(self.path),
+                self._privacy,
+                spell=self._spell,
+                spell_shared=self._spell_fixed,
+                fold_case=folds,
+            )
+        except PrivacyListError as exc:
+            rules, why = PrivateRules(), exc.message
+        except (OSError, ValueError) as exc:  # a disk that does not even say where a link leads
+            rules, why = PrivateRules(), f"the folders in {self.path} can't be looked at: {type(exc).__name__}"
+        rules = rules._replace(missing=missing).sealed()
+        return _Loaded(signature, rules.closed(why) if why else rules, text, _is_settled(signature), now_s)
+
+    def _read_whole(self) -> tuple[_Signature | None, bytes | None, str]:
+        """Signature, content (None without a file) and why it can't be had. A file that is replaced or changed while
+        it is read is read again."""
+        for _ in range(_TRIES):
+            try:
+                before = os.stat(self.path)
+                if why := _unfit(before):
+                    return _signature(before), None, f"{self.path} {why}"
+                with open(os.open(self.path, _READING), "rb") as file:
+                    opened = os.fstat(file.fileno())
+                    data = file.read(MOST_BYTES + 1)
+                after = os.stat(self.path)
+            except FileNotFoundError:
+                if os.path.islink(self.path):
+                    return None, None, f"{self.path} is a link that leads nowhere"
+                if not os.path.lexists(self.path):
+                    return None, None, ""
+                continue
+            except OSError as exc:
+                return None, None, f"{self.path} can't be read: {exc.strerror}"
+            if _signature(before) == _signature(opened) == _signature(after) and len(data) == before.st_size:
+                return _signature(after), data, ""
+        return None, None, f"{self.path} changes while it is read"
+
+    def _with_before(self, rules: PrivateRules, now_s: float) -> PrivateRules:
+        self._before = [one for one in self._before if now_s - one[0] <= FRESH_S]
+        before = None
+        for _, earlier in self._before:
+            before = earlier._replace(before=before).sealed()
+        return rules._replace(before=before).sealed() if before else rules
+
+    # ---- folders ----
+
+    def _spell(self, pattern: str) -> Iterator[str]:
+        """What `_spell_fixed` gives, and the targets of links that the pattern matches, if it has at most two
+        wildcards: more would mean to look at half a disk."""
+        whole, *resolved = self._spell_fixed(pattern)
+        yield whole
+        yield from resolved
+        fixed, rest = _split_pattern(whole)
+        if rest and os.path.isabs(fixed) and sum(map(glob.has_magic, rest.split("/"))) <= _MOST_WILDCARDS:
+            for found in islice(glob.iglob(whole, include_hidden=True), _MOST_LINKS):
+                if (real := os.path.realpath(found)) != found:
+                    yield glob.escape(real)
+
+    def _spell_fixed(self, pattern: str) -> Iterator[str]:
+        """The pattern as written, and with what leads to its first wildcard resolved."""
+        whole = self._expanded(pattern)
+        yield whole
+        fixed, rest = _split_pattern(whole)
+        if os.path.isabs(fixed) and (real := os.path.realpath(fixed)) != os.path.normpath(fixed):
+            yield glob.escape(real) + rest
+
+    def _expanded(self, pattern: str) -> str:
+        if pattern == "~" or pattern.startswith(("~/", "~\\")):
+            return self._home + pattern[1:]
+        return os.path.expanduser(pattern) if pattern.startswith("~") else pattern
+
+    def _folds_case(self, patterns: list[str]) -> bool:
+        """Whether a file system that rules speak of takes upper and lower case for the same."""
+        if sys.platform in ("darwin", "win32"):
+            return True
+        folders = {self._home, *(_split_pattern(self._expanded(one))[0] for one in patterns)}
+        return any(_ignores_case(one) for one in folders)
+
+    def _key(self, rule: Rule) -> tuple[str, str]:
+        parsed = parse_rules(rule.text, spell=lambda pattern: (self._expanded(pattern),))
+        spelt = [one.spellings[0] for one in (*parsed.projects, *parsed.remotes)]
+        return (rule.kind, spelt[0].rstrip("/") if spelt else rule.value.casefold())
+
+    # ---- writing ----
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        import filelock  # `status` reads the list too, and has to answer fast
+
+        lock = filelock.FileLock(self.path.with_name(self.path.name + ".lock"), mode=0o600)
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock.acquire(timeout=LOCK_S)
+        except filelock.Timeout as exc:
+            raise DiskError(f"{self.path} is being changed by another process for more than {LOCK_S:g} s") from exc
+        except OSError as exc:
+            raise DiskError(f"{self.path} can't be locked: {exc.strerror}") from exc
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _read_text(self) -> str | None:
+        _, data, why = self._read_whole()
+        if why:
+            raise PrivacyListError(why, hint="nothing was changed; correct it first")
+        try:
+            return None if data is None else data.decode()
+        except UnicodeDecodeError as exc:
+            raise PrivacyListError(f"{self.path} is not UTF-8", hint="nothing was changed; correct it first") from exc
+
+    def _replace(self, text: str, *, instead_of: str | None) -> None:
+        """On disk when it returns; a crash leaves the old or the new. Links are followed."""
+        target = os.path.realpath(self.path)
+        folder = os.path.dirname(target)
+        data = text.encode()
+        if len(data) > MOST_BYTES:
+            raise UsageError(f"{self.path} would have {len(data):,} bytes, allowed are {MOST_BYTES:,}")
+        try:
+            file, fresh = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(target)}.")  # mode 0600
+            try:
+                with os.fdopen(file, "wb") as writing:
+                    writing.write(data)
+                    writing.flush()
+                    os.fsync(writing.fileno())
+                if self._read_text() != instead_of:
+                    raise DiskError(f"{self.path} was changed by somebody else meanwhile", hint="run it again")
+                os.replace(fresh, target)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(fresh)
+            _sync_folder(folder)
+        except OSError as exc:
+            raise DiskError(f"{self.path} can't be written: {exc.strerror}") from exc
+
+
+def spell_folder(folder: str) -> frozenset[str]:
+    """A folder as written, and with links resolved; for `core.privacy.Subject`."""
+    if not folder:
+        return frozenset()
+    try:
+        return frozenset((folder, os.path.realpath(folder) if os.path.isabs(folder) else folder))
+    except (OSError, ValueError):  # a NUL, or links in a circle on some systems
+        return frozenset((folder,))
+
+
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _signature(seen: os.stat_result) -> _Signature:
+    """The time of change tells also of an edit that sets the time of the content back."""
+    return (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+def _unfit(seen: os.stat_result) -> str:
+    if stat.S_ISDIR(seen.st_mode):
+        return "is a folder"
+    if not stat.S_ISREG(seen.st_mode):
+        return "is no file"
+    return f"has {seen.st_size:,} bytes, allowed are {MOST_BYTES:,}" if seen.st_size > MOST_BYTES else ""
+
+
+def _is_settled(signature: _Signature | None) -> bool:
+    """Two writes within one tick of the file system's clock look the same, so a fresh file is read each time; also one
+    from the future."""
+    if signature is None:
+        return False
+    changed_at_ns = max(signature[3], signature[4])
+    return changed_at_ns < time.time_ns() - int(FRESH_S * 1e9)
+
+
+def _split_pattern(pattern: str) -> tuple[str, str]:
+    """What of a pattern stands before its first wildcard, as a folder, and the rest from a slash on."""
+    parts = pattern.replace("\\", "/").split("/") if os.name == "nt" else pattern.split("/")
+    for number, part in enumerate(parts):
+        if glob.has_magic(part):
+            return "/".join(parts[:number]) or "/", "/" + "/".join(parts[number:])
+    return pattern, ""
+
+
+def _ignores_case(folder: str) -> bool:
+    name = os.path.basename(folder.rstrip("/"))
+    other = os.path.join(os.path.dirname(folder.rstrip("/")), name.swapcase())
+    try:
+        return name != name.swapcase() and os.path.samefile(folder, other)
+    except (OSError, ValueError):
+        return False
+
+
+def _append(text: str, rules: Iterable[Rule]) -> str:
+    end = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
+    gap = "" if not text.removeprefix("\ufeff") or text.endswith("\n") else end
+    return text + gap + "".join(rule.text + end for rule in rules)
+
+
+def _sync_folder(folder: str) -> None:
+    if os.name != "posix":
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
