@@ -39,13 +39,16 @@ SHARED = Verdict()
 
 
 class RulesNow(NamedTuple):
-    """The rules as they stand. `digest` changes with them; `sessions`: those that they name; `blind`: why they can't be
-    read, so that nothing leaves."""
+    """The rules as they stand. `digest` changes with them; `sessions`: the ids that they name, case-folded; `blind`:
+    why they can't be read, so that nothing leaves."""
 
     digest: str
     sessions: frozenset[str] = frozenset()
     asks_folders: bool = False
     blind: str = ""
+
+    def names(self, session_id: str) -> bool:
+        return session_id.casefold() in self.sessions
 
     @property
     def asks_content(self) -> bool:

@@ -89,7 +89,7 @@ class Private:
     def see_new(self, key: TrackKey, path: str) -> str:
         """Why the stream, which nobody knew, is private; empty when nothing says so yet."""
         session = key.session_id
-        if session in self._rules.sessions:
+        if self._rules.names(session):
             self.why.setdefault(session, NAMED)
             if not is_side_file(key.subpath):
                 self._guard.copies.know(session, [path])
@@ -102,8 +102,8 @@ class Private:
             log.warning("nothing is sent: %s", rules.blind)
             return
         self._is_new_copy_known = False
-        known = [session for session in rules.sessions if any(self._of(session))]
-        self._guard.copies.forget(set(self._guard.copies.sessions()) - rules.sessions)
+        known = {key.session_id for key in self._tracks if rules.names(key.session_id)}
+        self._guard.copies.forget(one for one in self._guard.copies.sessions() if not rules.names(one))
         for session in known:
             paths = {track.path for key, track in self._of(session) if not is_side_file(key.subpath)}
             self._guard.copies.know(session, paths)
@@ -122,7 +122,7 @@ class Private:
         asked = {}
         for key, track in list(self._tracks.items()):
             session = key.session_id
-            if session in asked or session in self._rules.sessions:
+            if session in asked or self._rules.names(session):
                 continue
             if track.state is State.PRIVATE and session not in self.why:
                 self._teller.apply(key, track, Event.MARKED_SHARED)  # nothing could tell; perhaps it can now

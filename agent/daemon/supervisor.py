@@ -175,6 +175,7 @@ class Daemon:
             host=platform.node(),
             version=__version__,
         )
+        self._engine.journal.note_settled(_HAS_LIST, "yes")
         self._monotonic_s, self._now_s = clock.monotonic_s, clock.now_s
         self._environment = environment
         self._roots = find_roots(settings, environment)

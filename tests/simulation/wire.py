@@ -68,7 +68,10 @@ class Wire:
     def send(self, request: Request) -> RawReply:
         stream = _written_stream(request)
         if stream is None:
-            return self._send(request)
+            answer = self._send(request)
+            if request.path.endswith("/restore") and answer.status == 204:
+                self.told_deleted = {one for one in self.told_deleted if f"/{one.session_id}/" not in request.path}
+            return answer
         assert stream not in self._on_way, f"two requests in flight for {stream}"
         assert stream not in self.told_deleted, f"{stream} was deleted on the server, and is sent again"
         self._on_way.add(stream)

@@ -172,6 +172,8 @@ class SimulatedAgent:
         """A stream waits for a time that will come by itself, not for a person."""
         if self.destination.condition in ("needs_login", "misconfigured"):
             return False
+        if any(one.deletions and (one.deletes or one.condition != "running") for one in self.destinations.values()):
+            return True
         return any(track.state in UNSENT for track in self.engine.tracks.values())
 
     def states(self) -> dict[str, str]:

@@ -1,0 +1,341 @@
+"""What is private stays here, whatever the order of events; what was sent of it before goes; and back again."""
+
+import json
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from agent.core.lifecycle import State
+from agent.core.wire import Request, delete_request, session_path, streams_request
+from agent.daemon.engine import Restore
+from agent.daemon.permits import SHARED, RulesNow, Verdict
+from agent.daemon.private import RulesChanged
+from agent.daemon.world import Limits
+from tests.fakes import AsgiServer, ScriptedServer, no_answer
+from tests.reliability import MakeTally
+from tests.simulation.world import DESTINATION, SimulatedAgent
+
+Make = Callable[..., SimulatedAgent]
+Lines = Callable[[int], bytes]
+
+
+class FakeRules:
+    """A private list in memory: sessions, folders, and whether it can be read."""
+
+    def __init__(self, *sessions: str, folders: Iterable[str] = (), blind: str = "") -> None:
+        self.sessions = set(sessions)
+        self.folders = set(folders)
+        self.blind = blind
+
+    def now(self) -> RulesNow:
+        digest = repr((sorted(self.sessions), sorted(self.folders), self.blind))
+        return RulesNow(digest, frozenset(self.sessions), bool(self.folders), self.blind)
+
+    def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+        if session_id in self.sessions or folders & self.folders:
+            return Verdict("it is on the list")
+        if self.folders and not project:
+            return Verdict("its project is not known yet", certain=False)
+        return SHARED
+
+
+class Listener(ScriptedServer):
+    """Hears everything, and can be away."""
+
+    def __init__(self, behind: AsgiServer) -> None:
+        super().__init__(behind, lambda _: no_answer() if self.is_away else None)
+        self.is_away = False
+
+
+def told(agent: SimulatedAgent) -> None:
+    """The engine hears that the rules are others."""
+    agent.engine.handle(RulesChanged(agent.rulebook.now()))
+    agent.engine.tick()
+
+
+def stored(server: AsgiServer, session: str) -> bytes:
+    answer = server.send(Request("GET", session_path(session, "/entries")))
+    return answer.body if answer.status == 200 else b""
+
+
+def is_deleted(server: AsgiServer, session: str) -> bool:
+    return server.send(streams_request(session)).status == 410
+
+
+def line(uuid: str, cwd: str, text: str = "words") -> bytes:
+    return json.dumps({"type": "user", "uuid": uuid, "cwd": cwd, "message": {"content": text}}).encode() + b"\n"
+
+
+def kinds(agent: SimulatedAgent) -> list[str]:
+    return [row.kind for row in agent.store.audit() if row.kind != "uploaded"]
+
+
+def test_a_session_that_the_list_names_is_never_spoken_of(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+    server = Listener(receiver)
+    agent = make_agent(server, rulebook=FakeRules("s"))
+    agent.append("s", lines(3))
+    agent.append("s", lines(2), subpath="subagents/agent-a")
+    agent.append("open", lines(3))
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+    assert agent.state("open") is State.SYNCED
+    assert not [request for request in server.requests if "/session/s/" in request.path]
+
+
+def test_what_was_sent_is_deleted_and_comes_back_when_it_is_shared_again(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, tally: MakeTally
+) -> None:
+    rules = FakeRules()
+    agent = make_agent(receiver, rulebook=rules)
+    content = lines(4)
+    agent.append("s", content)
+    agent.append("s", lines(2), subpath="subagents/agent-a")
+    agent.settle()
+    rules.sessions.add("s")
+    told(agent)
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+    assert is_deleted(receiver, "s")
+    agent.append("s", lines(3))
+    agent.settle()
+    assert is_deleted(receiver, "s")
+    rules.sessions.clear()
+    told(agent)
+    agent.settle()
+    assert agent.state("s") is State.SYNCED
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
+    assert kinds(agent) == ["private_skipped", "deleted", "requeued"]
+    tally("private means private", "marked after it was sent, and shared again").note()
+
+
+def test_a_mark_while_its_push_is_in_flight_takes_back_what_arrives(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    rules = FakeRules()
+    agent = make_agent(receiver, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.settle()
+    agent.append("s", lines(3))
+    agent.look()
+    assert agent.state("s") is State.PUSHING
+    rules.sessions.add("s")
+    told(agent)
+    assert agent.state("s") is State.PUSHING
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+    assert is_deleted(receiver, "s")
+
+
+def test_the_last_look_at_the_list_is_right_before_the_request(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, tally: MakeTally
+) -> None:
+    """Nobody has told the engine yet."""
+    rules, server = FakeRules(), Listener(receiver)
+    agent = make_agent(server, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.settle()
+    before = len(server.requests)
+    agent.append("s", lines(3))
+    agent.look()
+    assert agent.state("s") is State.PUSHING
+    rules.sessions.add("s")
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+    assert [request.method for request in server.requests[before:]] == ["DELETE"]
+    tally("private means private", "marked between the decision to send and the request").note()
+
+
+def test_a_deletion_waits_for_a_server_that_is_away_also_over_a_crash(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    rules, server = FakeRules(), Listener(receiver)
+    agent = make_agent(server, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.settle()
+    server.is_away = True
+    rules.sessions.add("s")
+    told(agent)
+    agent.live_for(120)
+    assert not is_deleted(receiver, "s")
+    agent.crash()
+    agent.live_for(120)
+    server.is_away = False
+    agent.settle()
+    assert is_deleted(receiver, "s")
+    assert agent.state("s") is State.PRIVATE
+
+
+def test_its_file_may_go_before_the_deletion_is_done(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+    rules, server = FakeRules(), Listener(receiver)
+    agent = make_agent(server, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.settle()
+    server.is_away = True
+    rules.sessions.add("s")
+    told(agent)
+    agent.path("s").unlink()
+    agent.look()
+    agent.live_for(120)
+    agent.crash()
+    server.is_away = False
+    agent.settle()
+    assert is_deleted(receiver, "s")
+    agent.append("s", lines(2))
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+
+
+def test_a_session_that_comes_into_a_private_folder_is_private_from_its_first_line_on(
+    make_agent: Make, receiver: AsgiServer
+) -> None:
+    rules = FakeRules(folders={"/work/secret"})
+    agent = make_agent(receiver, rulebook=rules)
+    agent.append("s", line("a", "/work/open"))
+    agent.settle()
+    assert stored(receiver, "s")
+    agent.append("s", line("b", "/work/secret"))
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+    assert is_deleted(receiver, "s")
+
+
+def test_a_folder_that_becomes_private_takes_sessions_back_that_were_ever_in_it(
+    make_agent: Make, receiver: AsgiServer
+) -> None:
+    rules = FakeRules()
+    agent = make_agent(receiver, rulebook=rules)
+    agent.append("s", line("a", "/work/open") + line("b", "/work/secret") + line("c", "/work/open"))
+    agent.append("other", line("d", "/work/open"))
+    agent.settle()
+    rules.folders.add("/work/secret")
+    told(agent)
+    agent.settle()
+    assert (agent.state("s"), agent.state("other")) == (State.PRIVATE, State.SYNCED)
+    assert is_deleted(receiver, "s")
+    rules.folders.clear()
+    told(agent)
+    agent.settle()
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
+
+
+def test_what_has_not_said_where_it_is_waits_until_it_does(make_agent: Make, receiver: AsgiServer) -> None:
+    server = Listener(receiver)
+    agent = make_agent(server, rulebook=FakeRules(folders={"/work/secret"}))
+    agent.append("s", b'{"type":"summary","summary":"words"}\n')
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+    assert not [request for request in server.requests if "/session/s/" in request.path]
+    agent.append("s", line("a", "/work/open"))
+    agent.settle()
+    assert agent.state("s") is State.SYNCED
+
+
+@pytest.mark.parametrize("first", ["copy", "mark"])
+def test_a_copy_of_a_private_session_is_private(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, first: str, tally: MakeTally
+) -> None:
+    """Resumed or forked: another id, the same entries at its beginning."""
+    rules = FakeRules()
+    agent = make_agent(receiver, rulebook=rules)
+    history = lines(4)
+    agent.append("s", history + lines(2))
+    agent.settle()
+    if first == "copy":
+        agent.append("copy", history + lines(3))
+        agent.settle()
+        assert stored(receiver, "copy")
+    rules.sessions.add("s")
+    told(agent)
+    agent.settle()
+    if first == "mark":
+        agent.append("copy", history + lines(3))
+    agent.append("other", lines(3))
+    agent.settle()
+    assert agent.state("copy") is State.PRIVATE
+    assert not stored(receiver, "copy")
+    assert agent.state("other") is State.SYNCED
+    rules.sessions.clear()
+    told(agent)
+    agent.settle()
+    assert stored(receiver, "copy") == agent.path("copy").read_bytes()
+    tally("private means private", "a copy of a private session").note()
+
+
+def test_while_the_list_can_t_be_read_nothing_leaves_and_nothing_is_deleted(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, tally: MakeTally
+) -> None:
+    rules, server = FakeRules(), Listener(receiver)
+    agent = make_agent(server, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.settle()
+    before = len(server.requests)
+    rules.blind = "the list can't be read"
+    agent.append("s", lines(3))
+    agent.append("new", lines(3))
+    for _ in range(20):
+        agent.look()
+        agent.run_one()
+    assert agent.engine.private.blind
+    assert len(server.requests) == before
+    rules.blind = ""
+    told(agent)
+    agent.settle()
+    for session in ("s", "new"):
+        assert stored(receiver, session) == agent.path(session).read_bytes()
+    tally("private means private", "a private list that can't be read").note()
+
+
+def test_what_others_deleted_on_the_server_stays_deleted_until_somebody_says_restore(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    rules = FakeRules()
+    agent = make_agent(receiver, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.settle()
+    receiver.send(delete_request("s"))
+    agent.append("s", lines(3))
+    agent.settle()
+    assert agent.state("s") is State.DELETED_ON_SERVER
+    rules.sessions.add("s")
+    told(agent)
+    agent.settle()
+    rules.sessions.clear()
+    told(agent)
+    agent.settle()
+    assert agent.state("s") is State.DELETED_ON_SERVER
+    assert is_deleted(receiver, "s")
+    agent.engine.handle(Restore(frozenset({"s"})))
+    agent.settle()
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
+
+
+def test_a_new_session_is_held_for_a_while(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+    server = Listener(receiver)
+    agent = make_agent(server, limits=Limits(hold_s=600))
+    agent.append("s", lines(3))
+    agent.look()
+    agent.live_for(500)
+    agent.append("s", lines(3))
+    agent.look()
+    agent.live_for(60)
+    assert not [request for request in server.requests if "/session/s/" in request.path]
+    agent.live_for(60)
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
+    agent.append("s", lines(1))
+    agent.settle()
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
+
+
+def test_facts_of_a_private_session_stay_here_too(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+    rules = FakeRules()
+    agent = make_agent(receiver, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.look()
+    while agent.state("s") is not State.SYNCED:
+        agent.run_one()
+    rules.sessions.add("s")
+    agent.settle()
+    assert DESTINATION in {key.destination for key in agent.engine.tracks}
+    told(agent)
+    agent.settle()
+    assert is_deleted(receiver, "s")
