@@ -138,6 +138,27 @@ def retry(session: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"{plural(count, 'session')} will be tried again" if count else "nothing was given up")
 
 
+@click.command()
+@click.argument("session", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def restore(session: tuple[str, ...], as_json: bool) -> None:
+    """Send again what somebody deleted on the server: sessions whose ids begin with SESSION."""
+    from agent.cli.output import plural, print_json
+
+    paths = default_paths(environment())
+    try:
+        client = ControlClient(paths.socket)
+    except NotRunning:
+        _tell(_push_here(paths, restored=session), "one pass, by this command", as_json)
+        return
+    with client:
+        count = client.call("agent.restore", sessions=list(session))["sessions"]
+    if as_json:
+        print_json({"schema": 1, "sessions": count})
+    else:
+        click.echo(f"{plural(count, 'session')} will be sent again" if count else "no such session was deleted there")
+
+
 def _push_there(client: ControlClient) -> "Status":
     from agent.cli.status import parse_status
 
@@ -149,8 +170,9 @@ def _push_there(client: ControlClient) -> "Status":
         time.sleep(_LOOK_S)
 
 
-def _push_here(paths: Paths, again: Sequence[str] = ()) -> "Status":
-    """`again`: the sessions to try although they were given up; all of them by default."""
+def _push_here(paths: Paths, again: Sequence[str] = (), *, restored: Sequence[str] = ()) -> "Status":
+    """`again`: the sessions to try although they were given up; all of them by default. `restored`: to be sent although
+    they were deleted on the server."""
     from agent.daemon.report import report
     from agent.system.tokens import EnvironmentTokens
 
@@ -158,7 +180,10 @@ def _push_here(paths: Paths, again: Sequence[str] = ()) -> "Status":
     set_up_log("error")
     tokens = EnvironmentTokens(environment())
     with stop_signals() as stop, running_daemon(settings, paths, tokens, watch=False) as daemon:
-        daemon.request_retry(again)
+        if restored:
+            daemon.request_restore(restored)
+        else:
+            daemon.request_retry(again)
         while not stop.is_set() and (not daemon.full_scans or daemon.ask(lambda engine: engine.is_busy())):
             _raise_for_defect(daemon)
             stop.wait(_LOOK_S)

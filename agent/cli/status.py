@@ -129,7 +129,7 @@ def _list_remarks(found: Status) -> "list[tuple[str, Text]]":
     """Rows for what is not the rule."""
     from rich.text import Text
 
-    from agent.cli.output import age_words, plural
+    from agent.cli.output import age_words, clean, plural
 
     counts = found.counts
     rows: list[tuple[str, Text]] = []
@@ -143,6 +143,12 @@ def _list_remarks(found: Status) -> "list[tuple[str, Text]]":
         rows.append(("rewritten", Text(words_new)))
     if counts.held:
         rows.append(("held", Text(f"{counts.held:,} stay deliverable if their coding agent deletes them")))
+    for why, number in found.withheld.items():
+        rows.append(("stays here", Text(f"{plural(number, 'session')}: {clean(why)}")))
+    if found.to_delete:
+        rows.append(
+            ("to delete", Text(f"{plural(found.to_delete, 'private session')} on the server, as soon as may be"))
+        )
     if found.held_back:
         rows.append(("held back", Text(f"{found.held_back:,} from before the first start (backlog = false)")))
     return rows

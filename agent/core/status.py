@@ -11,6 +11,15 @@ SCHEMA = 1
 """Version of the JSON that scripts read; grows when a field changes its meaning or goes."""
 
 
+OWED = 1
+"""In the place of a status: what the server may have of a private session is still to be deleted there."""
+
+DELETED_HERE = 204
+"""In the place of a status: deleted there because it is private; to be restored before anything is sent again."""
+
+DELETED_THERE = 410
+
+
 class StreamLine(msgspec.Struct, frozen=True):
     """One stream or side file at one destination. Sizes in bytes, times in wall seconds; `retry_at_s` None unless it
     waits. `status`: the HTTP status that refused it for good. `held`: it stays deliverable if its file is deleted.
@@ -64,7 +73,8 @@ class Counts(msgspec.Struct, frozen=True):
 
 class Status(msgspec.Struct, frozen=True):
     """`running` False: nobody is at work, and this is what the state remembers. `problems` have the two parts of an
-    error: what is wrong, and the next command. `unread`: folders and files that could not be looked into."""
+    error: what is wrong, and the next command. `unread`: folders and files that could not be looked into.
+    `withheld`: why sessions stay here → how many. `to_delete`: private sessions that servers may still have."""
 
     schema: int
     version: str
@@ -79,12 +89,18 @@ class Status(msgspec.Struct, frozen=True):
     unread: int = 0
     oldest_unsent_s: float | None = None
     problems: Sequence[tuple[str, str]] = ()
+    withheld: dict[str, int] = {}
+    to_delete: int = 0
 
     @property
     def synced(self) -> bool:
         """Nothing waits, nothing was refused, and nothing is there that could not be looked at."""
         fine = {State.SYNCED, State.GONE, State.PRIVATE}
-        return not self.unread and all(state in fine or not number for state, number in self.counts.states.items())
+        return (
+            not self.unread
+            and not self.to_delete
+            and all(state in fine or not number for state, number in self.counts.states.items())
+        )
 
 
 def count_streams(lines: Sequence[StreamLine]) -> Counts:
@@ -103,6 +119,24 @@ def count_streams(lines: Sequence[StreamLine]) -> Counts:
         not_addressable=sum(line.entries - line.sent_entries for line in lines),
         generations=sum(line.generations for line in lines),
     )
+
+
+def count_withheld(lines: Sequence[StreamLine]) -> dict[str, int]:
+    """Why sessions stay here → how many."""
+    reasons: dict[str, set[str]] = {}
+    for line in lines:
+        if line.state == State.PRIVATE:
+            reasons.setdefault(line.reason, set()).add(line.session_id)
+    return {reason: len(sessions) for reason, sessions in reasons.items()}
+
+
+def count_to_delete(lines: Sequence[StreamLine]) -> dict[str, int]:
+    """Destination → private sessions of which it may still have something."""
+    owed: dict[str, set[str]] = {}
+    for line in lines:
+        if line.status == OWED:
+            owed.setdefault(line.destination, set()).add(line.session_id)
+    return {name: len(sessions) for name, sessions in owed.items()}
 
 
 def oldest_unsent_s(lines: Sequence[StreamLine]) -> float | None:

@@ -27,11 +27,15 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         daemon.request_push()
         return {"full_scans": before}
 
+    def privacy_changed(_: Mapping[str, Any]) -> Any:
+        daemon.look_at_rules()
+        return {}
+
+    def restore(params: Mapping[str, Any]) -> Any:
+        return {"sessions": daemon.request_restore(_beginnings(params))}
+
     def retry(params: Mapping[str, Any]) -> Any:
-        beginnings = params.get("sessions", [])
-        if not isinstance(beginnings, list) or not all(isinstance(one, str) for one in beginnings):
-            raise UsageError("sessions: a list of texts")
-        return {"sessions": daemon.request_retry(beginnings)}
+        return {"sessions": daemon.request_retry(_beginnings(params))}
 
     def progress(_: Mapping[str, Any]) -> Any:
         """How far a pass is: `full_scans` ended since the start, and whether anything is under way."""
@@ -49,6 +53,15 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         "agent.status": status,
         "agent.push": push,
         "agent.retry": retry,
+        "agent.restore": restore,
+        "agent.privacy_changed": privacy_changed,
         "agent.progress": progress,
         "sessions.list": sessions,
     }
+
+
+def _beginnings(params: Mapping[str, Any]) -> list[str]:
+    found = params.get("sessions", [])
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise UsageError("sessions: a list of texts")
+    return found

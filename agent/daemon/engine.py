@@ -17,6 +17,7 @@ from agent.core.identity import START, Cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
 from agent.core.projects import matches_project
 from agent.core.session import Gone, Observation, StreamId, is_side_file
+from agent.core.status import DELETED_HERE, DELETED_THERE
 from agent.core.wire import (
     Accepted,
     BadEntry,
@@ -37,7 +38,7 @@ from agent.daemon.journal import Journal, Store
 from agent.daemon.keeper import Keeper
 from agent.daemon.outbox import BATCH_BYTES, Outbox
 from agent.daemon.permits import Guard
-from agent.daemon.private import DELETED_HERE, DELETED_THERE, REVIEWED, Private, RulesChanged
+from agent.daemon.private import REVIEWED, Private, RulesChanged
 from agent.daemon.sightings import Sightings
 from agent.daemon.tasks import (
     DiskOutcome,
@@ -354,7 +355,11 @@ class Engine:
 
     def is_busy(self) -> bool:
         """Something is under way, or will be without a new event and without waiting for a failure to pass."""
-        if self.outbox.in_flight or (not self.private.blind and any(one.is_busy() for one in self.gates)):
+        if (
+            self.outbox.in_flight
+            or self.private.is_busy()
+            or (not self.private.blind and any(one.is_busy() for one in self.gates))
+        ):
             return True
         return any(track.state is State.SETTLING for track in self.tracks.values())
 

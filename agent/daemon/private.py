@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from agent.core.audit import AuditKind
 from agent.core.lifecycle import BUSY, Event, State
 from agent.core.session import Facts, is_side_file
+from agent.core.status import DELETED_HERE, DELETED_THERE, OWED
 from agent.core.wire import Accepted, NeedsLogin, Reply, Unavailable
 from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal
@@ -18,14 +19,6 @@ from agent.daemon.tracks import Track
 log = logging.getLogger(__name__)
 
 NAMED = "the private list names it"
-
-OWED = 1
-"""In the place of a status: what the server may have of it is still to be deleted there."""
-
-DELETED_HERE = 204
-"""In the place of a status: deleted there because it is private; to be restored before anything is sent again."""
-
-DELETED_THERE = 410
 
 REVIEWED = "reviewed"
 """Under which rules all that was sent had been judged, as the store remembers it."""
@@ -71,6 +64,7 @@ class Private:
         self._facts = facts
         self._rules = RulesNow("")
         self._pending: set[str] = set()
+        self._is_unsure = False
         self._is_new_copy_known = False
         self.epoch = ""
         """What was judged under another one has to be judged again."""
@@ -118,7 +112,7 @@ class Private:
 
     def _review(self) -> None:
         """Everything that was judged under other rules."""
-        self._pending = set()
+        self._pending, self._is_unsure = set(), False
         asked = {}
         for key, track in list(self._tracks.items()):
             session = key.session_id
@@ -140,13 +134,13 @@ class Private:
     def reviewed(self, done: Reviewed) -> None:
         if done.epoch != self.epoch:
             return  # asked again since
-        if done.why and not done.certain:
-            return  # nothing more of it leaves; what did is looked at again after the next start
         self._pending.discard(done.session_id)
-        if done.why:
+        if not done.why:
+            self._clear(done.session_id)
+        elif done.certain:
             self.mark(done.session_id, done.why)
         else:
-            self._clear(done.session_id)
+            self._is_unsure = True  # nothing more of it leaves; what did is looked at again after the next start
         self._note_reviewed()
 
     def _clear(self, session: str) -> None:
@@ -157,8 +151,12 @@ class Private:
             self._share(session)
 
     def _note_reviewed(self) -> None:
-        if not self._pending:
+        if not self._pending and not self._is_unsure:
             self._journal.note_settled(REVIEWED, self.epoch)
+
+    def is_busy(self) -> bool:
+        """Something that was sent is still to be judged."""
+        return bool(self._pending)
 
     # --- what follows -----------------------------------------------------------------------------------------
 

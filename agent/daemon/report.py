@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent import __version__
 from agent.core.lifecycle import Condition, State
 from agent.core.settings import Settings
-from agent.core.status import SCHEMA, DestinationLine, Status, StreamLine, count_streams, oldest_unsent_s
+from agent.core.status import (
+    SCHEMA,
+    DestinationLine,
+    Status,
+    StreamLine,
+    count_streams,
+    count_to_delete,
+    count_withheld,
+    oldest_unsent_s,
+)
 
 if TYPE_CHECKING:
     # `status` without a daemon answers from the store, and need not load the engine for that.
@@ -101,6 +110,8 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         unread=around.unread,
         oldest_unsent_s=oldest_unsent_s(lines),
         problems=[*around.problems, *_problems(engine, lines), *_about_to_be_lost(engine, around)],
+        withheld=count_withheld(lines),
+        to_delete=sum(count_to_delete(lines).values()),
     )
 
 
@@ -115,6 +126,8 @@ def report_remembered(settings: Settings, rows: Iterable["TrackRow"]) -> Status:
         counts=count_streams(lines),
         oldest_unsent_s=oldest_unsent_s(lines),
         problems=_refused(lines),
+        withheld=count_withheld(lines),
+        to_delete=sum(count_to_delete(lines).values()),
     )
 
 
@@ -126,6 +139,12 @@ def _destination(one: "DestinationState") -> DestinationLine:
 
 def _problems(engine: "Engine", lines: list[StreamLine]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
+    if engine.private.blind:
+        found.append((f"nothing is sent: {engine.private.blind}", "transcriptd private list"))
+    for name, number in count_to_delete(lines).items():
+        if engine.gates[name].condition is Condition.RUNNING and not engine.gates[name].deletes:
+            what = f"{name}: {number} private sessions are still there; this server offers no deletion"
+            found.append((what, "ask whoever runs it"))
     troubled = (one for one in engine.gates if one.condition in _HINTS and one.why)
     found += [(f"{one.name}: {one.why}", _HINTS[one.condition]) for one in troubled]
     if engine.journal.trouble:
