@@ -14,6 +14,9 @@ SCHEMA = 1
 OWED = 1
 """In the place of a status: what the server may have of a private session is still to be deleted there."""
 
+KEPT = 2
+"""In the place of a status: it is private, and no server has anything of it."""
+
 DELETED_HERE = 204
 """In the place of a status: deleted there because it is private; to be restored before anything is sent again."""
 

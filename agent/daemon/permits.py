@@ -6,11 +6,14 @@ entries, and what left before under other rules is looked at again.
 """
 
 import json
+import math
 import re
 import threading
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
+from urllib.parse import quote
 
 from agent.core.session import Facts
 from agent.daemon.world import Files
@@ -23,6 +26,10 @@ _OVERLAP_BYTES = 16 << 10
 WHOLE = 1 << 62
 """Up to the end of a file, wherever that is."""
 
+_CLOCK_S = 86_400.0
+"""Times in a transcript and those of files may be by clocks that are this far apart."""
+
+_TIME = re.compile(rb'"timestamp"\s*:\s*"([0-9T:.Z+-]{10,40})"')
 _FOLDER = re.compile(rb'"cwd"\s*:\s*("(?:[^"\\]|\\.)*")')
 _ENTRY_ID = re.compile(rb'"uuid"\s*:\s*"([^"\\]{1,128})"')
 
@@ -39,12 +46,13 @@ SHARED = Verdict()
 
 
 class RulesNow(NamedTuple):
-    """The rules as they stand. `digest` changes with them; `sessions`: the ids that they name, case-folded; `blind`:
-    why they can't be read, so that nothing leaves."""
+    """The rules as they stand. `digest` changes with them. `sessions`: the ids that they name, case-folded. `folders`:
+    changes with the rules that ask where a session worked, empty without any. `blind`: why they can't be read, so that
+    nothing leaves."""
 
     digest: str
     sessions: frozenset[str] = frozenset()
-    asks_folders: bool = False
+    folders: str = ""
     blind: str = ""
 
     def names(self, session_id: str) -> bool:
@@ -53,7 +61,7 @@ class RulesNow(NamedTuple):
     @property
     def asks_content(self) -> bool:
         """Whether only the content of a transcript can say that it may leave."""
-        return self.asks_folders or bool(self.sessions)
+        return bool(self.folders or self.sessions)
 
 
 class Rulebook(Protocol):
@@ -90,6 +98,13 @@ def read_passage(data: bytes, *, folders: bool, ids: bool) -> Passage:
     return Passage(tuple(names), frozenset(map(_short, _ENTRY_ID.findall(data))) if ids else frozenset())
 
 
+def _parse_time_s(raw: bytes) -> float | None:
+    try:
+        return datetime.fromisoformat(raw.decode()).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def _decode(literal: bytes) -> str:
     """A JSON string; one that is none, as it stands."""
     text = literal.decode(errors="surrogateescape")
@@ -113,11 +128,22 @@ class Copies:
         """Session → path → how far it was read."""
         self._ids: dict[int, str] = {}
         """Id → session."""
+        self._begun: dict[str, float] = {}
+        """Session → wall time of its oldest entry."""
 
     @property
     def digest(self) -> str:
-        """Changes when another session's files are known to be private."""
-        return " ".join(sorted(self._paths))
+        """Their names, between blanks."""
+        return " ".join(sorted(map(quote, self._paths)))
+
+    def begun_since(self, digest: str) -> float:
+        """Wall time of the oldest entry of those that a former `digest` did not name: nothing that was last written
+        before is a copy of one. Infinite when there are no such."""
+        known = set(digest.split())
+        with self._lock:
+            self._read_all()
+            added = [session for session in self._paths if quote(session) not in known]
+            return min((self._begun.get(session, 0.0) for session in added), default=math.inf)
 
     def sessions(self) -> list[str]:
         with self._lock:
@@ -140,11 +166,14 @@ class Copies:
         if not ids or not self._paths:
             return None
         with self._lock:
-            for owner, paths in self._paths.items():
-                for path, offset in paths.items():
-                    paths[path] = self._read_on(owner, path, offset)
+            self._read_all()
             found = (self._ids.get(one) for one in ids)
             return next((owner for owner in found if owner not in (None, session_id)), None)
+
+    def _read_all(self) -> None:
+        for owner, paths in self._paths.items():
+            for path, offset in paths.items():
+                paths[path] = self._read_on(owner, path, offset)
 
     def _read_on(self, owner: str, path: str, offset: int) -> int:
         """What is gone can't be read; what was read of it stays known."""
@@ -156,6 +185,9 @@ class Copies:
                 for window in _windows(file.read_at, offset, size):
                     for one in read_passage(window, folders=False, ids=True).ids:
                         self._ids.setdefault(one, owner)
+                    times = [at_s for raw in _TIME.findall(window) if (at_s := _parse_time_s(raw)) is not None]
+                    if times:
+                        self._begun[owner] = min(self._begun.get(owner, math.inf), *times)
         except DiskError:
             return offset
         return size
@@ -174,9 +206,15 @@ class Guard:
 
     def epoch(self, rules: RulesNow) -> str:
         """What was judged under one stays judged while it is the same."""
-        if not rules.asks_content:
-            return rules.digest
-        return f"{rules.digest} {self.copies.digest}"
+        return f"{rules.folders}/{self.copies.digest}"
+
+    def may_concern(self, judged: str, changed_at_s: float) -> bool:
+        """Whether a transcript that was judged under another epoch, and last written then, may be another matter now
+        for what it holds."""
+        folders, _, copies = judged.partition("/")
+        if folders != self.rules().folders:
+            return True
+        return changed_at_s >= self.copies.begun_since(copies) - _CLOCK_S
 
     def permit(self, session_id: str, facts: Facts) -> "Permit":
         return Permit(self, session_id, facts.project)
@@ -221,7 +259,7 @@ class Permit:
         rules = self._guard.rules()
         if not rules.asks_content:
             return
-        passage = read_passage(data, folders=rules.asks_folders, ids=bool(rules.sessions))
+        passage = read_passage(data, folders=bool(rules.folders), ids=bool(rules.sessions))
         self._project = self._project or next(iter(passage.folders), "")
         news = [folder for folder in passage.folders if folder not in self._folders]
         self._folders.update(dict.fromkeys(news))

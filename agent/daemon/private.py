@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from agent.core.audit import AuditKind
 from agent.core.lifecycle import BUSY, Event, State
 from agent.core.session import Facts, is_side_file
-from agent.core.status import DELETED_HERE, DELETED_THERE, OWED
+from agent.core.status import DELETED_HERE, DELETED_THERE, KEPT, OWED
 from agent.core.wire import Accepted, NeedsLogin, Reply, Unavailable
 from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal
@@ -77,7 +77,7 @@ class Private:
 
     def take_up(self, key: TrackKey, track: Track) -> None:
         """A stream as the store remembers it."""
-        if track.state in (State.PRIVATE, State.GONE) and track.status in (OWED, DELETED_HERE) and track.reason:
+        if track.state in (State.PRIVATE, State.GONE) and track.status in (OWED, KEPT, DELETED_HERE) and track.reason:
             self.why[key.session_id] = track.reason
 
     def see_new(self, key: TrackKey, path: str) -> str:
@@ -101,8 +101,9 @@ class Private:
         for session in known:
             paths = {track.path for key, track in self._of(session) if not is_side_file(key.subpath)}
             self._guard.copies.know(session, paths)
-            self.mark(session, NAMED)
         self.epoch = self._guard.epoch(rules)
+        for session in known:
+            self.mark(session, NAMED)
         self._review()
 
     def tick(self) -> None:
@@ -113,20 +114,21 @@ class Private:
     def _review(self) -> None:
         """Everything that was judged under other rules."""
         self._pending, self._is_unsure = set(), False
-        asked = {}
+        asked: dict[str, str] = {}
         for key, track in list(self._tracks.items()):
             session = key.session_id
             if session in asked or self._rules.names(session):
                 continue
             if track.state is State.PRIVATE and session not in self.why:
                 self._teller.apply(key, track, Event.MARKED_SHARED)  # nothing could tell; perhaps it can now
-            elif session in self.why or (_may_be_there(track) and track.judged != self.epoch):
-                asked[session] = key
-        for session in asked:
+            elif track.judged != self.epoch and (session in self.why or _may_be_there(track)):
+                asked[session] = track.judged
+        for session, judged in asked.items():
             if self._rules.asks_content:
                 self._pending.add(session)
                 paths = tuple(track.path for key, track in self._of(session) if not is_side_file(key.subpath))
-                self._dispatch(ReviewTask(session, tuple(dict.fromkeys(paths)), self._facts(session)))
+                before = "" if session in self.why else judged
+                self._dispatch(ReviewTask(session, tuple(dict.fromkeys(paths)), self._facts(session), before))
             else:
                 self._clear(session)
         self._note_reviewed()
@@ -173,9 +175,9 @@ class Private:
         why = self.why.get(key.session_id)
         if why is None or track.state in BUSY:
             return
-        if _may_be_there(track) and track.status != DELETED_THERE:
-            track.status = OWED
-        track.reason = why
+        if track.status not in (DELETED_THERE, DELETED_HERE):
+            track.status = OWED if _may_be_there(track) or track.status == OWED else KEPT
+        track.reason, track.judged = why, self.epoch
         self._journal.note_change(key)
         self._teller.apply(key, track, Event.MARKED_PRIVATE)
 
@@ -188,14 +190,12 @@ class Private:
             return
         track.touched = track.touched or done.used
         track.reason = done.why
-        if done.certain and _may_be_there(track):
-            track.status = OWED
         if done.certain:
             self.why.setdefault(done.key.session_id, done.why)
         self._journal.note_audit(done.key, AuditKind.PRIVATE_SKIPPED, done.why)
         self._teller.apply(done.key, track, Event.WITHHELD)
         if done.certain:
-            self.mark(done.key.session_id, done.why)
+            self.mark(done.key.session_id, self.why[done.key.session_id])
 
     def _share(self, session: str) -> None:
         """It is private no more: sent again, unless somebody deleted it on the server."""
@@ -203,7 +203,7 @@ class Private:
         for one in self._gates:
             one.deletions.pop(session, None)
         for key, track in self._of(session):
-            if track.status == OWED:
+            if track.status in (OWED, KEPT):
                 track.status = 0
             if track.state is not State.PRIVATE:
                 continue
@@ -232,6 +232,7 @@ class Private:
                 for key, track in group:
                     self._teller.forget_sent(key, track)
                     track.status, track.touched = DELETED_HERE, False
+                    track.judged = self.epoch
                     if track.state is State.SYNCED:
                         self._teller.apply(key, track, Event.GREW)  # shared again meanwhile
                 if group:

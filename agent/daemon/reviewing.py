@@ -1,22 +1,30 @@
 """Looks again at what left before: may it still be where it is, now that the rules are others?"""
 
 import contextlib
+import math
 
 from agent.daemon.permits import WHOLE, Guard
 from agent.daemon.tasks import Reviewed, ReviewTask
+from agent.daemon.world import Files
 from agent.errors import DiskError, FileVanished, NotShared
 
 
-def review(guard: Guard, task: ReviewTask) -> Reviewed:
+def review(guard: Guard, files: Files, task: ReviewTask) -> Reviewed:
     permit = guard.permit(task.session_id, task.facts)
     epoch = guard.epoch(guard.rules())
     try:
         for path in task.paths:
             with contextlib.suppress(FileVanished):  # what is known of the session has to do
-                permit.review(path, WHOLE, "")
+                if not task.judged or guard.may_concern(task.judged, _changed_at_s(files, path)):
+                    permit.review(path, WHOLE, "")
         permit.check()
     except NotShared as exc:
         return Reviewed(task.session_id, exc.message, exc.certain, epoch)
     except DiskError as exc:
         return Reviewed(task.session_id, exc.message, certain=False, epoch=epoch)
     return Reviewed(task.session_id, "", certain=True, epoch=epoch)
+
+
+def _changed_at_s(files: Files, path: str) -> float:
+    found = files.look_at(path)
+    return math.inf if found is None else found.mtime_ns / 1e9

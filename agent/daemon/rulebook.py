@@ -1,5 +1,6 @@
 """The private list and the settings of privacy, as `permits` asks for them."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 
@@ -23,9 +24,9 @@ class ListedRules:
 
     def now(self) -> RulesNow:
         rules = self._read()
-        asks_folders = _asks_folders(rules) or (rules.before is not None and _asks_folders(rules.before))
-        sessions = rules.sessions | (rules.before.sessions if rules.before is not None else frozenset())
-        return RulesNow(rules.digest, sessions, asks_folders, rules.unreadable)
+        both = [rules] if rules.before is None else [rules, rules.before]
+        sessions = frozenset[str]().union(*(one.sessions for one in both))
+        return RulesNow(rules.digest, sessions, "".join(map(_folders_digest, both)), rules.unreadable)
 
     def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
         rules = self._read()
@@ -38,5 +39,9 @@ class ListedRules:
         return rules.closed(f"the private list is gone: {self._list.path}") if rules.missing else rules
 
 
-def _asks_folders(rules: PrivateRules) -> bool:
-    return bool(rules.projects) or rules.asks_for_remotes or rules.share == "listed"
+def _folders_digest(rules: PrivateRules) -> str:
+    """Of what asks for the folders that a session worked in; empty when nothing does."""
+    if not rules.projects and not rules.asks_for_remotes and rules.share != "listed":
+        return ""
+    said = repr((rules.projects, rules.remotes, rules.share, rules.shared_projects, rules.fold_case))
+    return hashlib.blake2b(said.encode(errors="surrogatepass"), digest_size=16).hexdigest()

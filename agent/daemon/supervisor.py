@@ -267,7 +267,7 @@ class Daemon:
     def look_at_rules(self) -> None:
         """Tells the engine when they are others than before."""
         rules = self._guard.rules()
-        if rules != self._rules_told:
+        if rules != self._rules_told or rules.blind != self._engine.private.blind:
             self._rules_told = rules
             self._inbox.put(RulesChanged(rules))
 
@@ -380,7 +380,7 @@ class Daemon:
     def _look_after(self, task: DiskTask) -> DiskOutcome:
         why = "a defect in transcriptd, see its log"
         try:
-            return review(self._guard, task) if isinstance(task, ReviewTask) else hold(self._kept, task)
+            return review(self._guard, files, task) if isinstance(task, ReviewTask) else hold(self._kept, task)
         except Exception as exc:  # noqa: BLE001 - a defect must cost one file its second name, not all
             log.error("a defect in keeping files: %s", _where(exc))  # noqa: TRY400 - a traceback may quote a transcript
             if isinstance(task, ReviewTask):

@@ -218,11 +218,13 @@ class Restored(NamedTuple):
 
 
 class ReviewTask(NamedTuple):
-    """May what was sent of a session still be there? `paths`: its transcripts, the main one first."""
+    """May what was sent of a session still be there? `paths`: its transcripts, the main one first. `judged`: under
+    which rules that was decided before; empty when it has to be decided anew in any case."""
 
     session_id: str
     paths: tuple[str, ...]
     facts: Facts
+    judged: str
 
 
 class Reviewed(NamedTuple):

@@ -29,7 +29,7 @@ class FakeRules:
 
     def now(self) -> RulesNow:
         digest = repr((sorted(self.sessions), sorted(self.folders), self.blind))
-        return RulesNow(digest, frozenset(self.sessions), bool(self.folders), self.blind)
+        return RulesNow(digest, frozenset(self.sessions), " ".join(sorted(self.folders)), self.blind)
 
     def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
         if session_id in self.sessions or folders & self.folders:

@@ -126,7 +126,7 @@ class SimulatedAgent:
         """One of the tasks in flight is done; False when there is none."""
         while self.disk_tasks:
             asked = self.disk_tasks.pop(0)
-            done = review(self.guard, asked) if isinstance(asked, ReviewTask) else hold(self.kept, asked)
+            done = review(self.guard, real_files, asked) if isinstance(asked, ReviewTask) else hold(self.kept, asked)
             self.engine.handle(done)
         if not self.in_flight:
             return False
