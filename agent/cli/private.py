@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from agent.cli.config import environment, load_settings
-from agent.core.privacy import PrivateRules, Rule, parse_rule, render_folder
+from agent.core.privacy import PrivateRules, Rule, Verdict, parse_rule, render_folder
 from agent.core.session import Facts
 from agent.errors import NotRunning, UsageError
 from agent.system.control_socket import ControlClient
@@ -18,7 +18,7 @@ from agent.system.privacy_list import PrivacyList
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
-    from agent.daemon.survey import SessionHere
+    from agent.daemon.survey import SessionHere, Survey
 
 SESSION_VARIABLE = "CLAUDE_CODE_SESSION_ID"
 """Claude Code sets it for the commands of a session since 2.1.132."""
@@ -320,10 +320,10 @@ def count_covered(rules: PrivateRules, added: Iterable[Rule], settings: "Setting
     if kinds == {"session"}:
         size = sum(known.sizes.get(session, 0) for session in known.sizes if session.casefold() in ids)
         return Covered(len(ids), size, sum(session.casefold() in ids for session in known.sent))
-    here = _survey(narrowed, settings, known)
-    verdicts = _decide_here(narrowed, here, known)
-    covered = {session for session, verdict in verdicts.items() if verdict.rule}
-    return Covered(len(covered), sum(one.bytes for one in here if one.session_id in covered), len(covered & known.sent))
+    here = survey(narrowed, settings, known.facts).sessions
+    sizes = {one.session_id: one.bytes for one in here}
+    covered = {session for session, verdict in _decide_all(narrowed, settings, known, here).items() if verdict.rule}
+    return Covered(len(covered), sum(sizes.get(one, 0) for one in covered), len(covered & known.sent))
 
 
 def _still_private(rules: PrivateRules, removed: Iterable[Rule], settings: "Settings", known: _Known) -> dict[str, str]:
@@ -336,32 +336,30 @@ def _still_private(rules: PrivateRules, removed: Iterable[Rule], settings: "Sett
     return {one: said.why for one, said in verdicts.items() if one.casefold() in ids and said.private}
 
 
-def _decide_all(rules: PrivateRules, settings: "Settings", known: _Known) -> dict[str, Any]:
-    return _decide_here(rules, _survey(rules, settings, known), known)
-
-
-def _survey(rules: PrivateRules, settings: "Settings", known: _Known) -> list["SessionHere"]:
-    from agent.daemon.supervisor import find_roots
-    from agent.daemon.survey import survey_sessions
-
-    thorough = bool(rules.projects or rules.remotes)
-    return survey_sessions(find_roots(settings, environment()), known.facts, thorough=thorough).sessions
-
-
-def _decide_here(rules: PrivateRules, here: list["SessionHere"], known: _Known) -> dict[str, Any]:
+def _decide_all(
+    rules: PrivateRules, settings: "Settings", known: _Known, here: list["SessionHere"] | None = None
+) -> dict[str, Verdict]:
     """Session → verdict, of those on this disk and of those that only the agent remembers."""
     from agent.daemon.subjects import subject_of
     from agent.system.git import GitRemotes
 
+    sessions = survey(rules, settings, known.facts).sessions if here is None else here
+    found = {one.session_id: one.verdict for one in sessions}
     git = GitRemotes(environment(), os.path.expanduser("~"))
-    found = {
-        one.session_id: rules.decide(subject_of(rules, git, one.session_id, one.project, folders=one.folders))
-        for one in here
-    }
     for session, facts in known.facts.items():
         if session not in found:
             found[session] = rules.decide(subject_of(rules, git, session, facts.project))
     return found
+
+
+def survey(rules: PrivateRules, settings: "Settings", facts: Mapping[str, Facts]) -> "Survey":
+    """The sessions of this user's coding agents, with what `rules` say of each."""
+    from agent.daemon.supervisor import find_roots
+    from agent.daemon.survey import survey_sessions
+    from agent.system.git import GitRemotes
+
+    git = GitRemotes(environment(), os.path.expanduser("~"))
+    return survey_sessions(find_roots(settings, environment()), facts, rules, git)
 
 
 def _read_known(paths: Paths) -> _Known:

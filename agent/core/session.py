@@ -90,6 +90,3 @@ class Provider(Protocol):
 
     def read_facts(self, data: bytes, marked: Sequence[bytes], known: Facts) -> Facts:
         """`known`, and what the first lines of `data` and its marked lines add to it."""
-
-    def read_folders(self, data: bytes) -> frozenset[str]:
-        """Every folder that these lines say they were written in; `data` may begin and end within one."""

@@ -11,7 +11,6 @@ A project folder's name can't be decoded (`a-b`, `a_b` and `a.b` share one); the
 """
 
 import posixpath
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,9 +36,6 @@ _LONGEST_TELLING_BYTES = 1 << 16
 
 RETENTION_DAYS = 30.0
 """`cleanupPeriodDays`, unless Claude Code's settings say otherwise; counted from a file's last change."""
-
-
-_FOLDER = re.compile(rb'"cwd"\s{0,8}:\s{0,8}("(?:[^"\\]|\\.){1,8192}")')
 
 
 class _Settings(msgspec.Struct):
@@ -124,17 +120,6 @@ def read_facts(data: bytes, marked: Sequence[bytes], known: Facts) -> Facts:
     for line in _read(marked):
         facts = facts.merged(Facts(title=_title(line)))
     return facts
-
-
-def read_folders(data: bytes) -> frozenset[str]:
-    """Every folder that a `cwd` in these lines names, at whatever depth: rather one too many."""
-    found = set()
-    for quoted in set(_FOLDER.findall(data)):
-        try:
-            found.add(msgspec.json.decode(quoted, type=str))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-    return frozenset(found)
 
 
 def _read_beginning(data: bytes, facts: Facts) -> Facts:
