@@ -19,9 +19,11 @@ from agent.core.hooks import (
     render_command,
     uninstall_hooks,
 )
-from agent.errors import MachineError
+from agent.core.slash_command import FILE_NAME, is_private_command, render_private_command
+from agent.errors import MachineError, SettingsError
+from agent.system.files import read_text
 from agent.system.paths import default_paths
-from agent.system.settings_file import SettingsFile
+from agent.system.settings_file import SettingsFile, remove_file, write_text
 from agent.system.spool import Spool, spool_path
 
 _INCOMPLETE = 1
@@ -48,8 +50,9 @@ def hook() -> None:
 
 @hook.command()
 @_settings
+@click.option("--private-command", is_flag=True, help="Also give Claude Code a command /private, for its sessions.")
 @_json
-def install(named: Path | None, as_json: bool) -> None:
+def install(named: Path | None, private_command: bool, as_json: bool) -> None:
     """Add the hooks to Claude Code's settings; all else in that file stays as it is."""
     file = SettingsFile(_settings_path(named))
     text = file.read()
@@ -58,7 +61,8 @@ def install(named: Path | None, as_json: bool) -> None:
         if not (text and find_hooks(text)) or file.read_copy() is None:
             file.write_copy(text)
         file.write(edited.text, instead_of=text)
-    _tell(file, edited, "the hooks are there already", as_json)
+    slash = _install_slash_command(_settings_path(named)) if private_command else ""
+    _tell(file, edited, "the hooks are there already", as_json, slash)
 
 
 @hook.command()
@@ -72,7 +76,7 @@ def uninstall(named: Path | None, as_json: bool) -> None:
     if edited.done:
         file.write_copy(text)
         file.write(edited.text, instead_of=text)
-    _tell(file, edited, "there are no hooks of transcriptd", as_json)
+    _tell(file, edited, "there are no hooks of transcriptd", as_json, _remove_slash_command(_settings_path(named)))
 
 
 @hook.command()
@@ -144,18 +148,61 @@ def _program() -> str:
     )
 
 
-def _tell(file: SettingsFile, edited: Edited, nothing: str, as_json: bool) -> None:
+def _slash_command_path(settings: Path) -> Path:
+    return settings.with_name("commands") / FILE_NAME
+
+
+def _install_slash_command(settings: Path) -> str:
+    """What was done, for people. Raises SettingsError when somebody else's command has that name."""
+    path = _slash_command_path(settings)
+    there = read_text(path)
+    here, found_alone = _home()
+    wanted = render_private_command(_program(), "" if found_alone else here, windows=os.name == "nt")
+    if there == wanted:
+        return f"{path}: the command is there already"
+    if there is not None and not is_private_command(there):
+        raise SettingsError(
+            f"{path} is not ours", hint="nothing was changed; rename it, or go without --private-command"
+        )
+    write_text(path, wanted)
+    return f"{path}: " + ("added" if there is None else "changed")
+
+
+def _remove_slash_command(settings: Path) -> str:
+    path = _slash_command_path(settings)
+    there = read_text(path)
+    if there is None:
+        return ""
+    if not is_private_command(there):
+        return f"{path}: left as it is; somebody changed it" if "transcriptd" in there else ""
+    remove_file(path)
+    return f"{path}: removed"
+
+
+def _home() -> tuple[str, bool]:
+    """TRANSCRIPTD_HOME, and whether this home is found without it."""
+    plain = {name: value for name, value in environment().items() if name != "TRANSCRIPTD_HOME"}
+    named = environment().get("TRANSCRIPTD_HOME", "")
+    home = os.path.abspath(os.path.expanduser(named)) if named else ""
+    return home, not named or default_paths(plain) == default_paths(environment())
+
+
+def _tell(file: SettingsFile, edited: Edited, nothing: str, as_json: bool, slash: str) -> None:
+    """`slash`: what became of the command /private."""
     if as_json:
         copy = str(file.copy) if edited.done else None
-        _print({"settings": str(file.path), "changed": bool(edited.done), "done": edited.done, "copy": copy})
+        fields = {"settings": str(file.path), "changed": bool(edited.done), "done": edited.done, "copy": copy}
+        _print({**fields, **({"private_command": slash} if slash else {})})
         return
-    if not edited.done:
+    if edited.done:
+        click.echo(f"{file.path}:")
+        for what in edited.done:
+            click.echo(f"  {what}")
+        click.echo(f"as it was before: {file.copy}")
+    else:
         click.echo(f"{file.path}: {nothing}")
-        return
-    click.echo(f"{file.path}:")
-    for what in edited.done:
-        click.echo(f"  {what}")
-    click.echo(f"as it was before: {file.copy}")
+    if slash:
+        click.echo(slash)
 
 
 def _print(fields: dict[str, Any]) -> None:

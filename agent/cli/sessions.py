@@ -35,7 +35,7 @@ def list_(as_json: bool, limit: int) -> None:
     """Sessions, the one that changed last first."""
     from agent.cli.output import age_words, clean, console, make_table, plural, print_json, size_words, state_text
 
-    lines, facts = _read(default_paths(environment()))
+    lines, facts = read_sessions(default_paths(environment()))
     rows = _by_session(lines, facts)
     shown = rows[:limit] if limit else rows
     if as_json:
@@ -89,7 +89,7 @@ def _by_session(lines: list[StreamLine], facts: Mapping[str, Facts]) -> list[dic
     return sorted(rows.values(), key=lambda row: -row["changed_at_s"])
 
 
-def _read(paths: Paths) -> tuple[list[StreamLine], Mapping[str, Facts]]:
+def read_sessions(paths: Paths) -> tuple[list[StreamLine], Mapping[str, Facts]]:
     """From the running daemon, else from the state."""
     try:
         with ControlClient(paths.socket) as client:
@@ -115,7 +115,7 @@ def verify(session: tuple[str, ...], as_json: bool) -> None:
 
     paths = default_paths(environment())
     settings = load_with_destination(paths)
-    lines, _ = _read(paths)
+    lines, _ = read_sessions(paths)
     chosen = [line for line in lines if not session or any(line.session_id.startswith(one) for one in session)]
     if session and not chosen:
         raise UsageError(f"no session here begins with {session[0]!r}", hint="transcriptd sessions list")

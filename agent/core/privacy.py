@@ -14,7 +14,8 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -153,19 +154,9 @@ class PrivateRules(NamedTuple):
         ways = {_folder(one) for one in folders}
         if self.fold_case:
             ways |= {one.casefold() for one in ways}
-        above = {one for way in ways for one in _with_parents(way)}
-        for rule in self.projects:
-            if any(_is_like(above, one) for spelling in rule.spellings for one in self._pattern_ways(spelling)):
-                return rule.text
-        above = {one for remote in subject.remotes or () for one in _with_parents(remote)}
-        for rule in self.remotes:
-            if any(_is_like(above, spelling) for spelling in rule.spellings):
-                return rule.text
-        return ""
-
-    def _pattern_ways(self, spelling: str) -> set[str]:
-        pattern = _folder(spelling)
-        return {pattern, pattern.casefold()} if self.fold_case else {pattern}
+        return _first_like(self.projects, ways, self.fold_case) or _first_like(
+            self.remotes, subject.remotes or (), False
+        )
 
     def _is_shared(self, subject: Subject) -> bool:
         """Narrow where the list is wide: every spelling of the project has to be shared."""
@@ -334,9 +325,31 @@ def _with_parents(folder: str) -> list[str]:
     return found
 
 
-def _is_like(names: Iterable[str], pattern: str) -> bool:
-    """Also when a pattern is meant as it stands: a folder may be called `a[1]`."""
-    return any(name == pattern or fnmatchcase(name, pattern) for name in names)
+def _first_like(rules: tuple[SpeltRule, ...], names: Iterable[str], fold_case: bool) -> str:
+    """The text of a rule that matches one of the names or what it lies in."""
+    if not rules:
+        return ""
+    above = {one for name in names for one in _with_parents(name)}
+    any_of_them, each = _matchers(rules, fold_case)
+    if not any(map(any_of_them, above)):
+        return ""
+    return next(rule.text for rule, match in zip(rules, each, strict=True) if any(map(match, above)))
+
+
+_Match = Callable[[str], object]
+
+
+@lru_cache(maxsize=8)  # a list may have thousands of rules, and thousands of sessions ask it
+def _matchers(rules: tuple[SpeltRule, ...], fold_case: bool) -> tuple[_Match, list[_Match]]:
+    """What tells whether any rule matches, and what tells it of each. A pattern also matches as it stands: a folder
+    may be called `a[1]`."""
+    sources = []
+    for rule in rules:
+        ways = {_folder(spelling) for spelling in rule.spellings}
+        if fold_case:
+            ways |= {one.casefold() for one in ways}
+        sources.append("|".join(f"{translate(one)}|{re.escape(one)}\\Z" for one in sorted(ways)))
+    return re.compile("|".join(sources)).match, [re.compile(source).match for source in sources]
 
 
 def _shown(text: str) -> str:

@@ -99,6 +99,11 @@ class PrivacyList:
         """What stands in the list, in its order. Raises DiskError or PrivacyListError."""
         return [rule for rule in parse_lines(self._read_text() or "", str(self.path)) if rule is not None]
 
+    def find(self, rules: Iterable[Rule]) -> list[Rule]:
+        """Those of `rules` that stand in the list, however they are written there. Raises as `rules`."""
+        known = {self._key(rule) for rule in self.rules()}
+        return [rule for rule in rules if self._key(rule) in known]
+
     def add(self, rules: Iterable[Rule]) -> Edited:
         """Puts rules at the end, all or none, except those that stand there already. Raises DiskError, and
         PrivacyListError for a list that can't be parsed."""

@@ -41,6 +41,23 @@ class SettingsFile:
         _replace(self.path, text, like=self.path, instead_of=instead_of)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Makes or replaces a small file of its own, and the folder it lies in. Raises DiskError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise DiskError(f"folder {path.parent} can't be made: {exc.strerror}") from exc
+    _replace(path, text, like=path)
+
+
+def remove_file(path: Path) -> None:
+    """Removes it; whether it is there or not. Raises DiskError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise DiskError(f"{path} can't be removed: {exc.strerror}") from exc
+
+
 def _read(path: Path) -> str | None:
     try:
         return path.read_bytes().decode()

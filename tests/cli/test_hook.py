@@ -184,3 +184,32 @@ def test_the_module_finds_the_command_beside_its_python(settings: Path) -> None:
     assert spawn("hook", "install").status == 0
     (program,) = {shlex.split(one)[0] for one in commands(settings)}
     assert Path(program).parent == Path(sys.executable).parent
+
+
+def test_a_command_private_comes_and_goes_with_the_hooks(settings: Path, program: Path, home: Path) -> None:
+    path = home / ".claude" / "commands" / "private.md"
+    done = hook(program, "install", "--private-command")
+    assert done.out.endswith(f"{path}: added\n")
+    [command] = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("--this")]
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "CLAUDE_CODE_SESSION_ID": "s-1"}
+    status, out = run_shell(command, "", environ)
+    assert (status, "session s-1: added" in out) == (0, True), out
+    assert "session s-1\n" in (home / "td" / "private.list").read_text(encoding="utf-8"), "the home of the install"
+    assert hook(program, "install", "--private-command").out.endswith(f"{path}: the command is there already\n")
+    assert hook(program, "uninstall").out.endswith(f"{path}: removed\n")
+    assert not path.exists()
+
+
+def test_another_command_of_that_name_stays(settings: Path, program: Path, home: Path) -> None:
+    path = home / ".claude" / "commands" / "private.md"
+    path.parent.mkdir()
+    path.write_text("mine\n", encoding="utf-8")
+    done = hook(program, "install", "--private-command")
+    assert (done.status, f"{path} is not ours" in done.err) == (78, True)
+    hook(program, "uninstall")
+    assert path.read_text(encoding="utf-8") == "mine\n"
+    path.unlink()
+    hook(program, "install", "--private-command")
+    path.write_text(path.read_text(encoding="utf-8") + "And say hello.\n", encoding="utf-8")
+    assert "left as it is; somebody changed it" in hook(program, "uninstall").out
+    assert path.exists()

@@ -233,11 +233,11 @@ def test_what_is_not_known_is_private_only_where_a_rule_asks_for_it() -> None:
 
 
 def test_only_what_is_listed_is_shared_if_so_wished() -> None:
-    rules = parse_rules("project /work/oss/secret", privacy=Privacy("listed", ("/work/oss", "/work/web-*")))
-    assert not rules.decide(at("/work/oss/x")).private
-    assert not rules.decide(at("/work/web-1")).private
-    assert rules.decide(at("/work/oss/secret")).rule
-    assert rules.decide(at("/work/other")) == (
+    rules = parse_rules("project /oss/lib/secret", privacy=Privacy("listed", ("/oss/lib", "/oss/web-*")))
+    assert not rules.decide(at("/oss/lib/x")).private
+    assert not rules.decide(at("/oss/web-1")).private
+    assert rules.decide(at("/oss/lib/secret")).rule
+    assert rules.decide(at("/oss/other")) == (
         True,
         'its project is not one of shared_projects, and share = "listed"',
         "",
@@ -245,9 +245,9 @@ def test_only_what_is_listed_is_shared_if_so_wished() -> None:
     )
     assert rules.decide(Subject("s")).why == "its project is not known yet"
     # The first folder decides, in every spelling: a link out of a shared folder leads to what is not shared.
-    assert not rules.decide(Subject("s", "/work/oss", frozenset(["/work/oss", "/tmp"]))).private
-    assert rules.decide(Subject("s", "/work/oss/link", project_spellings=frozenset(["/work/other"]))).private
-    assert rules.decide(Subject("s", "", frozenset(["/work/oss"]))).private
+    assert not rules.decide(Subject("s", "/oss/lib", frozenset(["/oss/lib", "/tmp"]))).private
+    assert rules.decide(Subject("s", "/oss/lib/link", project_spellings=frozenset(["/oss/other"]))).private
+    assert rules.decide(Subject("s", "", frozenset(["/oss/lib"]))).private
 
 
 def test_nothing_is_shared_while_the_list_says_nothing() -> None:

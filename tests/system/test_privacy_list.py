@@ -264,11 +264,11 @@ def test_a_link_out_of_a_shared_folder_shares_nothing(tmp_path: Path) -> None:
 
 def test_case_is_told_by_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     private = PrivacyList(tmp_path / "private.list", home="/home/ada")
-    private.path.write_text("project /Work/Secret\n")
+    private.path.write_text("project /Oss/Secret\n")
     if sys.platform == "linux":
-        assert not covers(private, "/work/secret")
-    monkeypatch.setattr(privacy_list, "_ignores_case", lambda folder: folder == "/Work/Secret")
-    assert covers(PrivacyList(private.path, home="/home/ada"), "/work/secret")
+        assert not covers(private, "/oss/secret")
+    monkeypatch.setattr(privacy_list, "_ignores_case", lambda folder: folder == "/Oss/Secret")
+    assert covers(PrivacyList(private.path, home="/home/ada"), "/oss/secret")
 
 
 # ---- editing ----

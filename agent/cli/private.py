@@ -1,0 +1,379 @@
+"""`transcriptd private`: what stays on this machine. These commands edit the list and say what follows."""
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from agent.cli.config import environment, load_settings
+from agent.core.privacy import PrivateRules, Rule, Verdict, parse_rule, render_folder
+from agent.core.session import Facts
+from agent.errors import NotRunning, UsageError
+from agent.system.control_socket import ControlClient
+from agent.system.paths import Paths, default_paths
+from agent.system.privacy_list import PrivacyList
+
+if TYPE_CHECKING:
+    from agent.core.settings import Settings
+    from agent.daemon.survey import SessionHere, Survey
+
+SESSION_VARIABLE = "CLAUDE_CODE_SESSION_ID"
+"""Claude Code sets it for the commands of a session since 2.1.132."""
+
+_WHOLE_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_CANDIDATES = 3
+
+
+class Named(NamedTuple):
+    """What somebody named, and the rules that it may stand for: the first when it is added, any when removed."""
+
+    word: str
+    rules: tuple[Rule, ...]
+
+
+class Covered(NamedTuple):
+    """What rules cover of what is known here. `sent`: sessions of which a server has something."""
+
+    sessions: int
+    bytes: int
+    sent: int
+
+
+class _Known(NamedTuple):
+    """What the agent remembers: facts of sessions, and those of which something was sent."""
+
+    facts: Mapping[str, Facts]
+    sent: frozenset[str]
+    sizes: Mapping[str, int]
+
+
+def _subjects(command: Any) -> Any:
+    options = [
+        click.argument("word", nargs=-1),
+        click.option("--session", "sessions", multiple=True, metavar="ID", help="A session by its id."),
+        click.option("--project", "projects", multiple=True, metavar="FOLDER", help="A folder; *, ? and […] match."),
+        click.option("--remote", "remotes", multiple=True, metavar="PATTERN", help="A git remote: github.com/acme/*."),
+        click.option("--this", is_flag=True, help="The session of Claude Code that runs this command."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group()
+def private() -> None:
+    """Say which sessions stay on this machine.
+
+    The rules stand in a text file beside the settings, which may be edited by hand as well; it is read again before
+    each request. Sessions that become private are deleted on the server.
+    """
+
+
+@private.command()
+@_subjects
+def add(as_json: bool, **named: Any) -> None:
+    """Make sessions private: what was sent of them is deleted on the server.
+
+    WORD is a session (its id or the beginning of it) or a folder. A folder stands for every session that worked in it
+    or below it; quote patterns.
+    """
+    paths = default_paths(environment())
+    settings = load_settings(paths)
+    rules_list = PrivacyList(paths.private_list, settings.privacy)
+    known = _read_known(paths)
+    rules = [one.rules[0] for one in name_rules(_with_ids(known, settings, **named), **named)]
+    edited = rules_list.add(rules)
+    agent, note = tell_agent(paths)
+    covered = count_covered(PrivacyList(paths.private_list, settings.privacy).read(), rules, settings, known)
+    if as_json:
+        _print(
+            list=str(rules_list.path),
+            added=[rule.text for rule in edited.changed],
+            already=[rule.text for rule in edited.unchanged],
+            agent=agent,
+            **covered._asdict(),
+        )
+        return
+    from agent.cli.output import clean, plural, size_words
+
+    click.echo(f"{rules_list.path}:")
+    for rule in edited.changed:
+        click.echo(f"  {clean(rule.text)}: added")
+    for rule in edited.unchanged:
+        click.echo(f"  {clean(rule.text)}: was there already")
+    click.echo(f"private: {plural(covered.sessions, 'session')}, {size_words(covered.bytes)}")
+    if covered.sent:
+        what, whom = ("1 of them is", "it") if covered.sent == 1 else (f"{covered.sent:,} of them are", "them")
+        when = "now" if agent == "told" else "when it runs next"
+        click.echo(f"{what} on a server; the agent deletes {whom} there {when}")
+    if note:
+        click.echo(f"! {note}", err=True)
+
+
+@private.command()
+@_subjects
+def remove(as_json: bool, **named: Any) -> None:
+    """Take rules out of the list; what no other rule covers is sent again.
+
+    WORD is what `add` takes. A session that a folder's rule covers stays private until that rule goes.
+    """
+    paths = default_paths(environment())
+    settings = load_settings(paths)
+    rules_list = PrivacyList(paths.private_list, settings.privacy)
+    standing = rules_list.rules()
+    known = _read_known(paths)
+    listed = [rule.value for rule in standing if rule.kind == "session"]
+    wanted = name_rules(_with_ids(known, settings, listed, **named), **named)
+    found = rules_list.find([rule for one in wanted for rule in one.rules])
+    for one in wanted:
+        if not any(rule in found for rule in one.rules):
+            raise UsageError(f"no rule of the list says {one.rules[0].text!a}", hint="transcriptd private list")
+    edited = rules_list.remove(found)
+    agent, note = tell_agent(paths)
+    still = _still_private(PrivacyList(paths.private_list, settings.privacy).read(), edited.changed, settings, known)
+    if as_json:
+        _print(
+            list=str(rules_list.path), removed=[rule.text for rule in edited.changed], agent=agent, still_private=still
+        )
+        return
+    from agent.cli.output import clean
+
+    click.echo(f"{rules_list.path}:")
+    for rule in edited.changed:
+        click.echo(f"  {clean(rule.text)}: removed")
+    for session, why in still.items():
+        click.echo(f"! {clean(session)} stays private: {clean(why)}")
+    if note:
+        click.echo(f"! {note}", err=True)
+
+
+@private.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def list_(as_json: bool) -> None:
+    """Show the rules, and how many sessions each one covers. Exit status 78 when the list is not understood."""
+    paths = default_paths(environment())
+    settings = load_settings(paths)
+    rules_list = PrivacyList(paths.private_list, settings.privacy)
+    rules = rules_list.rules()
+    known = _read_known(paths)
+    verdicts = _decide_all(rules_list.read(), settings, known)
+    counts: dict[str, int] = {}
+    others: dict[str, int] = {}
+    for verdict in verdicts.values():
+        if verdict.private:
+            tally, key = (counts, verdict.rule.casefold()) if verdict.rule else (others, verdict.why)
+            tally[key] = tally.get(key, 0) + 1
+    rows = [{"rule": rule.text, "line": rule.line, "sessions": counts.get(rule.text.casefold(), 0)} for rule in rules]
+    total = sum(verdict.private for verdict in verdicts.values())
+    if as_json:
+        _print(
+            list=str(rules_list.path),
+            rules=rows,
+            others=others,
+            private=total,
+            known=len(verdicts),
+            share=settings.privacy.share,
+            shared_projects=settings.privacy.shared_projects,
+        )
+        return
+    from agent.cli.output import clean, console, make_table, plural
+
+    click.echo(f"{rules_list.path}" + ("" if rules else ": no rules"))
+    if rows:
+        table = [(clean(str(row["rule"])), f"{row['sessions']:,}") for row in rows]
+        console().print(make_table([("rule", "fold"), ("sessions", "right")], table))
+    if settings.privacy.share == "listed":
+        shared = ", ".join(map(clean, settings.privacy.shared_projects)) or "none"
+        click.echo(f'share = "listed"; shared_projects: {shared}')
+    for why, count in others.items():
+        click.echo(f"{plural(count, 'more session')}: {clean(why)}")
+    click.echo(f"{total:,} of {plural(len(verdicts), 'session')} private")
+
+
+# ---- what is named ----
+
+
+def name_rules(
+    known: _Known,
+    *,
+    word: tuple[str, ...] = (),
+    sessions: tuple[str, ...] = (),
+    projects: tuple[str, ...] = (),
+    remotes: tuple[str, ...] = (),
+    this: bool = False,
+) -> list[Named]:
+    """What the arguments of `add` and `remove` stand for. Raises UsageError."""
+    found = [_name_session(one, known) for one in sessions]
+    found += [Named(one, _project_rules(one)) for one in projects]
+    found += [Named(one, (parse_rule("remote", one.strip()),)) for one in remotes]
+    if this:
+        session = environment().get(SESSION_VARIABLE, "")
+        if not session:
+            raise UsageError(
+                f"this is no session of Claude Code: {SESSION_VARIABLE} is not set",
+                hint="Claude Code sets it since 2.1.132; elsewhere: transcriptd private add --session ID",
+            )
+        found.append(Named("--this", (parse_rule("session", session),)))
+    found += [_name_word(one, known) for one in word]
+    if not found:
+        raise UsageError("nothing is named", hint="a session, a folder, --remote PATTERN or --this")
+    return found
+
+
+def _with_ids(
+    known: _Known,
+    settings: "Settings",
+    listed: Iterable[str] = (),
+    *,
+    word: tuple[str, ...],
+    sessions: tuple[str, ...],
+    **_: object,
+) -> _Known:
+    """`known` with every id that a beginning may mean: also of what the agent has not seen yet."""
+    found = [*listed]
+    if not all(_WHOLE_ID.fullmatch(one) for one in (*word, *sessions)):
+        from agent.daemon.supervisor import find_roots
+        from agent.daemon.survey import find_sessions
+
+        found += find_sessions(find_roots(settings, environment()))
+    return known._replace(facts={**dict.fromkeys(found, Facts()), **known.facts})
+
+
+def _name_word(word: str, known: _Known) -> Named:
+    is_folder = os.path.isdir(os.path.expanduser(word))
+    is_session = _WHOLE_ID.fullmatch(word) is not None or (bool(word) and _begin_with(word, known) != [])
+    if is_folder and is_session:
+        raise UsageError(f"{word!a} is a folder and a session", hint="say which: --session or --project")
+    if is_session:
+        return _name_session(word, known)
+    looks_absolute = os.path.isabs(word) or word[:1] in ("~", ".")
+    fixed = os.path.dirname(word[: next((at for at, ch in enumerate(word) if ch in "*?["), len(word))])
+    if is_folder or looks_absolute or (glob.has_magic(word) and os.path.isdir(fixed or ".") and "://" not in word):
+        return Named(word, _project_rules(word))
+    raise UsageError(
+        f"{word!a} is neither a session that is known here nor a folder",
+        hint="for a git remote: --remote; for a folder that is not there: --project",
+    )
+
+
+def _name_session(word: str, known: _Known) -> Named:
+    if _WHOLE_ID.fullmatch(word) or word in known.facts:
+        return Named(word, (parse_rule("session", word),))
+    found = _begin_with(word, known)
+    if len(found) == 1:
+        return Named(word, (parse_rule("session", found[0]),))
+    if not found:
+        raise UsageError(f"no session here begins with {word!a}", hint="transcriptd sessions list")
+    some = ", ".join(found[:_CANDIDATES]) + (", …" if len(found) > _CANDIDATES else "")
+    raise UsageError(f"{len(found):,} sessions begin with {word!a}: {some}")
+
+
+def _begin_with(word: str, known: _Known) -> list[str]:
+    """Ids are the same in upper and lower case, so a list by hand may have another spelling."""
+    found = {one.casefold(): one for one in known.facts if word and one.casefold().startswith(word.casefold())}
+    return sorted(found.values())
+
+
+def _project_rules(word: str) -> tuple[Rule, ...]:
+    """A folder that is there stands for itself, whatever its name holds; else it may be a pattern."""
+    if not word:
+        raise UsageError("a folder has a name", hint="for the one you are in: --project .")
+    folder = os.path.abspath(os.path.expanduser(word))
+    # `*/secret` is any folder of that name, wherever it lies.
+    pattern = parse_rule("project", word if word.startswith("*/") else folder) if glob.has_magic(word) else None
+    literal = parse_rule("project", render_folder(folder))
+    if pattern is None:
+        return (literal,)
+    return (literal, pattern) if os.path.isdir(folder) else (pattern, literal)
+
+
+# ---- what follows ----
+
+
+def tell_agent(paths: Paths) -> tuple[str, str]:
+    """Lets a running agent look at the list now: `told`, `not_running` or `failed`, and what to tell a person."""
+    try:
+        with ControlClient(paths.socket) as client:
+            client.call("agent.privacy_changed")
+    except NotRunning:
+        return "not_running", ""
+    except UsageError:  # an older one, which has no such method
+        return "failed", "the running agent does not know of private lists: end it, and start this version"
+    return "told", ""
+
+
+def count_covered(rules: PrivateRules, added: Iterable[Rule], settings: "Settings", known: _Known) -> Covered:
+    """What `added` covers, whatever else stands in the list."""
+    texts = {rule.text for rule in added}
+    kinds = {rule.kind for rule in added}
+    ids = {rule.value.casefold() for rule in added if rule.kind == "session"}
+    narrowed = rules._replace(
+        sessions=frozenset(ids),
+        projects=tuple(one for one in rules.projects if one.text in texts),
+        remotes=tuple(one for one in rules.remotes if one.text in texts),
+        share="all",
+    )
+    if kinds == {"session"}:
+        size = sum(known.sizes.get(session, 0) for session in known.sizes if session.casefold() in ids)
+        return Covered(len(ids), size, sum(session.casefold() in ids for session in known.sent))
+    here = survey(narrowed, settings, known.facts).sessions
+    sizes = {one.session_id: one.bytes for one in here}
+    covered = {session for session, verdict in _decide_all(narrowed, settings, known, here).items() if verdict.rule}
+    return Covered(len(covered), sum(sizes.get(one, 0) for one in covered), len(covered & known.sent))
+
+
+def _still_private(rules: PrivateRules, removed: Iterable[Rule], settings: "Settings", known: _Known) -> dict[str, str]:
+    """Sessions whose own rule went, and which another one covers."""
+    ids = {rule.value.casefold() for rule in removed if rule.kind == "session"}
+    if not ids:
+        return {}
+    now = rules._replace(before=None)
+    verdicts = _decide_all(now, settings, known)
+    return {one: said.why for one, said in verdicts.items() if one.casefold() in ids and said.private}
+
+
+def _decide_all(
+    rules: PrivateRules, settings: "Settings", known: _Known, here: list["SessionHere"] | None = None
+) -> dict[str, Verdict]:
+    """Session → verdict, of those on this disk and of those that only the agent remembers."""
+    from agent.daemon.subjects import subject_of
+    from agent.system.git import GitRemotes
+
+    sessions = survey(rules, settings, known.facts).sessions if here is None else here
+    found = {one.session_id: one.verdict for one in sessions}
+    git = GitRemotes(environment(), os.path.expanduser("~"))
+    for session, facts in known.facts.items():
+        if session not in found:
+            found[session] = rules.decide(subject_of(rules, git, session, facts.project))
+    return found
+
+
+def survey(rules: PrivateRules, settings: "Settings", facts: Mapping[str, Facts]) -> "Survey":
+    """The sessions of this user's coding agents, with what `rules` say of each."""
+    from agent.daemon.supervisor import find_roots
+    from agent.daemon.survey import survey_sessions
+    from agent.system.git import GitRemotes
+
+    git = GitRemotes(environment(), os.path.expanduser("~"))
+    return survey_sessions(find_roots(settings, environment()), facts, rules, git)
+
+
+def _read_known(paths: Paths) -> _Known:
+    from agent.cli.sessions import read_sessions
+
+    lines, facts = read_sessions(paths)
+    sizes: dict[str, int] = {}
+    for line in lines:
+        sizes[line.session_id] = sizes.get(line.session_id, 0) + max(line.size, 0)
+    sent = frozenset(line.session_id for line in lines if line.sent_entries or line.sent_bytes)
+    return _Known({**dict.fromkeys(sizes, Facts()), **facts}, sent, sizes)
+
+
+def _print(**fields: Any) -> None:
+    from agent.cli.output import print_json
+
+    print_json({"schema": 1, **fields})

@@ -1,0 +1,118 @@
+"""What lies on this machine, session by session, and what the private list says of it: for commands that tell what
+leaves. Nothing is sent."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from agent.core.privacy import PrivateRules, Verdict
+from agent.core.session import Facts, Observation, Provider, is_side_file
+from agent.daemon.permits import Copies, read_passage
+from agent.daemon.reading import first_facts
+from agent.daemon.scanner import Root, Scanner
+from agent.daemon.subjects import subject_of
+from agent.errors import DiskError
+from agent.system import files as real_files
+from agent.system.git import GitRemotes
+
+_OVERLAP_BYTES = 16 << 10
+"""A folder's name may stand across the border of two pieces."""
+
+
+class SessionHere(NamedTuple):
+    """`project`: the folder it began in, empty where nothing says so. `files`: its transcripts and side files, the main
+    one first. Sizes in bytes, times in wall seconds: of the file that changed longest ago, and of the last one."""
+
+    session_id: str
+    project: str
+    files: tuple[Observation, ...]
+    bytes: int
+    oldest_s: float
+    newest_s: float
+    verdict: Verdict
+
+
+class Survey(NamedTuple):
+    """`unreadable`: path → why, of what could not be looked into; a session of which something can't be read is
+    private where its content matters."""
+
+    sessions: list[SessionHere]
+    unreadable: Mapping[str, str]
+
+
+def survey_sessions(roots: Sequence[Root], known: Mapping[str, Facts], rules: PrivateRules, git: GitRemotes) -> Survey:
+    """The sessions below `roots`. `known`: what is remembered of them. Where a rule asks for folders, or for what is a
+    copy of what, every transcript is read to its end."""
+    found, unreadable = _find_files(roots)
+    copies = Copies(real_files)
+    for session, files in found.items():
+        if session.casefold() in rules.sessions:
+            copies.know(session, [one.path for one in files if not is_side_file(one.stream.subpath)])
+    looking = _Looking(rules, git, copies, {root.provider.name: root.provider for root in roots}, unreadable)
+    sessions = [looking.look_at(session, files, known.get(session, Facts())) for session, files in found.items()]
+    return Survey(sessions, unreadable)
+
+
+def find_sessions(roots: Sequence[Root]) -> list[str]:
+    """Only the ids, which takes a look at folders and hardly any file."""
+    return list(_find_files(roots)[0])
+
+
+def _find_files(roots: Sequence[Root]) -> tuple[dict[str, list[Observation]], dict[str, str]]:
+    found: dict[str, list[Observation]] = {}
+
+    def observed(observations: list[Observation], _: bool) -> None:
+        for one in observations:
+            found.setdefault(one.stream.session_id, []).append(one)
+
+    scanner = Scanner(roots, observed, lambda _: None)
+    scanner.scan()
+    return found, dict(scanner.unreadable)
+
+
+class _Looking(NamedTuple):
+    rules: PrivateRules
+    git: GitRemotes
+    copies: Copies
+    providers: Mapping[str, Provider]
+    unreadable: dict[str, str]
+
+    def look_at(self, session_id: str, files: list[Observation], known: Facts) -> SessionHere:
+        files.sort(key=lambda one: one.stream.subpath)
+        folders: dict[str, None] = {known.project: None} if known.project else {}
+        owners: set[str] = set()
+        is_whole = True
+        for one in files:
+            if not is_side_file(one.stream.subpath):
+                try:
+                    known = self._read(one, known, folders, owners)
+                except DiskError as exc:
+                    self.unreadable[one.path] = exc.message
+                    is_whole = False
+        project = known.project or next(iter(folders), "")
+        verdict = self.rules.decide(
+            subject_of(self.rules, self.git, session_id, project, folders=folders, aliases=owners)
+        )
+        if not is_whole and self._reads_all and not verdict.private:
+            verdict = Verdict(True, "it can't be read", certain=False)
+        times = [one.mtime_ns / 1e9 for one in files]
+        size = sum(one.size for one in files)
+        return SessionHere(session_id, project, tuple(files), size, min(times), max(times), verdict)
+
+    @property
+    def _reads_all(self) -> bool:
+        return bool(self.rules.projects or self.rules.asks_for_remotes or self.copies.sessions())
+
+    def _read(self, one: Observation, known: Facts, folders: dict[str, None], owners: set[str]) -> Facts:
+        """What this file says of its session; folders and the sessions that it is a copy of are added to."""
+        if known.project and not self._reads_all:
+            return known
+        with real_files.open_file(one.path) as file:
+            known = first_facts(self.providers[one.provider], file, known)
+            rest = b""
+            for piece in file.pieces(0, file.size()) if self._reads_all else ():
+                passage = read_passage(rest + piece, folders=True, ids=bool(self.copies.sessions()))
+                folders.update(dict.fromkeys(passage.folders))
+                owner = self.copies.find(one.stream.session_id, passage.ids)
+                owners.update([owner] if owner else [])
+                rest = piece[-_OVERLAP_BYTES:]
+        return known
