@@ -35,7 +35,8 @@ class StreamLine(msgspec.Struct, frozen=True):
 
 
 class DestinationLine(msgspec.Struct, frozen=True):
-    """How it stands with one server. `protocol`: bulk, ingress, or empty while unknown."""
+    """How it stands with one server. `protocol`: bulk, ingress, or empty while unknown. `token`: where it comes from,
+    in the words of the settings."""
 
     name: str
     url: str
@@ -43,6 +44,7 @@ class DestinationLine(msgspec.Struct, frozen=True):
     protocol: str = ""
     why: str = ""
     retry_at_s: float | None = None
+    token: str = ""
 
 
 class Counts(msgspec.Struct, frozen=True):

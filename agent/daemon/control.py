@@ -33,6 +33,12 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
             raise UsageError("sessions: a list of texts")
         return {"sessions": daemon.request_retry(beginnings)}
 
+    def tokens_changed(_: Mapping[str, Any]) -> Any:
+        """Somebody logged in or out. What the settings said of tokens when this process began is told, since it knows
+        no newer ones."""
+        daemon.take_new_tokens()
+        return {"destinations": daemon.describe_tokens()}
+
     def progress(_: Mapping[str, Any]) -> Any:
         """How far a pass is: `full_scans` ended since the start, and whether anything is under way."""
         return {"full_scans": daemon.full_scans, "busy": daemon.ask(lambda engine: engine.is_busy())}
@@ -49,6 +55,7 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         "agent.status": status,
         "agent.push": push,
         "agent.retry": retry,
+        "agent.tokens_changed": tokens_changed,
         "agent.progress": progress,
         "sessions.list": sessions,
     }
