@@ -8,6 +8,10 @@ AgentError            message, hint, code, retry; exit status 1
 │ ├ DiskError         a file or folder can't be read or written
 │ │ ├ FileVanished    it is no longer there
 │ │ └ DiskFull        there is no room for it
+│ ├ KeyringError      the keyring does not do what it was asked; exit 77
+│ │ ├ KeyringLocked   it is locked, and only its owner can open it
+│ │ └ KeyringMissing  there is none, or not yet
+│ ├ TokenNotReadable  the place that the settings name gives no token; exit 77
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
 ├ NotShared           it is private, or can't be shown not to be
@@ -71,6 +75,25 @@ class FileVanished(DiskError):
 
 class DiskFull(DiskError):
     code = "disk_full"
+
+
+class KeyringError(MachineError):
+    code = "keyring"
+    retry = True
+    exit_status = 77
+
+
+class KeyringLocked(KeyringError):
+    code = "keyring_locked"
+
+
+class KeyringMissing(KeyringError):
+    code = "keyring_missing"
+
+
+class TokenNotReadable(MachineError):
+    code = "token_not_readable"
+    exit_status = 77
 
 
 class AlreadyRunning(MachineError):

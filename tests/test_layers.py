@@ -47,8 +47,8 @@ IMPURE_MODULES = frozenset(
     smtplib socket socketserver sqlite3 ssl subprocess syslog tempfile termios threading time tkinter
     urllib.error urllib.request urllib.robotparser warnings webbrowser winreg wsgiref xmlrpc zoneinfo
 
-    PIL anyio apscheduler click filelock httptools httpx httpx2 keyring platformdirs psycopg pystray requests
-    rich secretstorage starlette trio tzlocal urllib3 uvicorn watchdog
+    PIL anyio apscheduler click dbus filelock httptools httpx httpx2 jeepney keyring platformdirs psycopg pystray
+    requests rich secretstorage starlette trio tzlocal urllib3 uvicorn watchdog
     """.split()  # noqa: SIM905 - a paragraph of names, not sixty lines of them
 )
 _PATH_ALGEBRA = {"basename", "commonpath", "dirname", "isabs", "join", "normpath", "split", "splitext"}

@@ -1,7 +1,7 @@
 """`transcriptd config`, and how every command finds its settings."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,22 @@ def load_with_destination(paths: Paths) -> Settings:
             f"{paths.config} names no server to send to",
             hint='add to it: [[destination]] and below that url = "https://…"; to look around first: transcriptd try',
         )
+    return settings
+
+
+def change_settings(paths: Paths, edit: Callable[[str], str]) -> Settings:
+    """Writes what `edit` makes of the settings' text, and gives the settings that are in force then. Raises
+    SettingsError before anything is written if they would not be fine, DiskError if somebody else wrote meanwhile."""
+    from agent.system.paths import make_private_folder
+    from agent.system.settings_file import SettingsFile
+
+    make_private_folder(paths.config.parent)
+    file = SettingsFile(paths.config)
+    before = file.read()
+    after = edit(before)
+    settings = parse_settings(after, str(paths.config))
+    if after != before:
+        file.write(after, instead_of=before)
     return settings
 
 
@@ -65,7 +81,7 @@ def path() -> None:
 def show() -> None:
     """Print every setting as it is in force, defaults included."""
     paths = default_paths(environment())
-    settings = load_settings(paths)
+    settings = load_settings(paths)  # no setting holds a token, so there is nothing to mask
     exists = paths.config.exists()
     click.echo(f"# {paths.config}" + ("" if exists else " (not there; these are the defaults)"))
     click.echo(render_settings(settings), nl=False)

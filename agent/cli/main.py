@@ -8,6 +8,8 @@ from agent.errors import AgentError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "try": ("agent.cli.trying", "try_"),
+    "login": ("agent.cli.login", "login"),
+    "logout": ("agent.cli.login", "logout"),
     "run": ("agent.cli.running", "run"),
     "push": ("agent.cli.running", "push"),
     "retry": ("agent.cli.running", "retry"),
@@ -25,6 +27,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 
 SUMMARIES: Mapping[str, str] = {
     "try": "See it work: your transcripts on a receiver of this machine.",
+    "login": "Name a server, and give the agent its token.",
+    "logout": "Take the token away again.",
     "run": "Run the agent in the foreground.",
     "push": "Send what waits, now.",
     "retry": "Try again what was refused.",

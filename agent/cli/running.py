@@ -1,6 +1,7 @@
 """`transcriptd run` and `push`: the daemon, and one pass of it."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -62,7 +63,7 @@ def set_up_log(level: str) -> None:
     logging.basicConfig(
         level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
-    for chatty in ("apscheduler", "urllib3", "watchdog"):
+    for chatty in ("apscheduler", "jeepney", "keyring", "urllib3", "watchdog"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -86,12 +87,15 @@ def _raise_for_defect(daemon: "Daemon") -> None:
 @click.command()
 def run() -> None:
     """Run the agent in the foreground; what a service manager starts. Ends on SIGTERM or Ctrl-C."""
-    from agent.system.tokens import EnvironmentTokens
+    from agent.system.tokens import VARIABLE
+    from agent.system.tokens.sources import open_tokens
 
     paths = default_paths(environment())
     settings = load_with_destination(paths)
     set_up_log(settings.log.level)
-    with stop_signals() as stop, running_daemon(settings, paths, EnvironmentTokens(environment())) as daemon:
+    tokens = open_tokens(settings.destinations, paths.instance, environment())
+    os.environ.pop(VARIABLE, None)  # whatever this process starts is not to have it
+    with stop_signals() as stop, running_daemon(settings, paths, tokens) as daemon:
         logging.getLogger(__name__).info("transcriptd is running")
         while not stop.wait(1.0):
             _raise_for_defect(daemon)
@@ -174,11 +178,11 @@ def _push_here(paths: Paths, again: Sequence[str] = (), *, restored: Sequence[st
     """`again`: the sessions to try although they were given up; all of them by default. `restored`: to be sent although
     they were deleted on the server."""
     from agent.daemon.report import report
-    from agent.system.tokens import EnvironmentTokens
+    from agent.system.tokens.sources import open_tokens
 
     settings = load_with_destination(paths)
     set_up_log("error")
-    tokens = EnvironmentTokens(environment())
+    tokens = open_tokens(settings.destinations, paths.instance, environment())
     with stop_signals() as stop, running_daemon(settings, paths, tokens, watch=False) as daemon:
         if restored:
             daemon.request_restore(restored)
@@ -202,6 +206,8 @@ def _tell(found: "Status", heading: str, as_json: bool) -> None:
     conditions = {one.condition for one in found.destinations}
     if "needs_login" in conditions:
         sys.exit(4)
+    if "waiting_for_keyring" in conditions:
+        sys.exit(77)
     if conditions & {"offline", "misconfigured"}:
         sys.exit(69)
     if not found.synced:

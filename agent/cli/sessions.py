@@ -167,9 +167,9 @@ def _fields(one: "Verdict") -> dict[str, Any]:
 def _verify_at(destination: "Destination", lines: list[StreamLine], paths: Paths) -> tuple[list["Verdict"], list[str]]:
     from agent.daemon.verifier import Subject, verify_streams
     from agent.system.remote import Remote
-    from agent.system.tokens import EnvironmentTokens
+    from agent.system.tokens.sources import open_tokens
 
-    tokens = EnvironmentTokens(environment())
+    tokens = open_tokens([destination], paths.instance, environment())
     remote = Remote(destination.url, lambda: tokens.token(destination.name))
     stones: dict[StreamId, dict[int, int]] = {}
     with remembered(paths) as store:

@@ -11,6 +11,7 @@ from agent.core.status import Status
 from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths
+from agent.system.tokens import token_in
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -48,7 +49,8 @@ def read_status(paths: Paths) -> Status:
         from agent.daemon.report import report_remembered
 
         with remembered(paths) as store:
-            return report_remembered(load_settings(paths), store.tracks() if store else ())
+            rows = store.tracks() if store else ()
+            return report_remembered(load_settings(paths), rows, token_given=token_in(environment()) is not None)
 
 
 def parse_status(answer: Any) -> Status:
@@ -101,6 +103,7 @@ def render_status(found: Status, *, heading: str = "") -> "Group":
         if one.retry_at_s is not None:
             line.append(f", next try {_clock(one.retry_at_s)}")
         rows.append((one.name, line))
+    rows += _list_tokens(found)
     total = f"{plural(counts.sessions, 'session')} in {plural(counts.streams, 'transcript')}"
     total += f" and {plural(counts.files, 'side file')}" if counts.files else ""
     rows.append(("on disk", Text(f"{total}, {size_words(counts.bytes)}")))
@@ -123,6 +126,17 @@ def render_status(found: Status, *, heading: str = "") -> "Group":
     for what, hint in found.problems:
         parts.append(Text.assemble(("! ", "bold yellow"), clean(what), (f"  → {hint}" if hint else "", "dim")))
     return Group(*parts)
+
+
+def _list_tokens(found: Status) -> "list[tuple[str, Text]]":
+    """Where tokens come from, in one row."""
+    from rich.text import Text
+
+    places = {one.name: one.token for one in found.destinations if one.token not in ("", "given")}
+    words = set(places.values())
+    if len(words) > 1:
+        words = {", ".join(f"{name}: {place}" for name, place in places.items())}
+    return [("token", Text(one)) for one in words]
 
 
 def _list_remarks(found: Status) -> "list[tuple[str, Text]]":

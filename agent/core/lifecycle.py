@@ -184,6 +184,8 @@ class Condition(StrEnum):
     RUNNING = "running"
     OFFLINE = "offline"
     NEEDS_LOGIN = "needs_login"
+    WAITING_FOR_KEYRING = "waiting_for_keyring"
+    """The token is in a keyring that is locked or not there yet, as before each login to a desktop."""
     MISCONFIGURED = "misconfigured"
 
 
@@ -191,6 +193,7 @@ class Signal(StrEnum):
     ANSWERED = "answered"
     UNREACHABLE = "unreachable"
     UNAUTHORIZED = "unauthorized"
+    NO_KEYRING = "no_keyring"
     NO_ENDPOINT = "no_endpoint"
     OFFER_CHANGED = "offer_changed"
     """A call that was offered is no longer taken: ask again what is."""
@@ -204,10 +207,14 @@ class Step(StrEnum):
     RELEASE = "release"
     BACK_OFF = "back_off"
     WAIT_LONG = "wait_long"
+    WAIT_FOR_KEYRING = "wait_for_keyring"
 
 
 LONG_WAIT_S = 900.0
 """401 and 404 need a person; a probe every 15 min notices one who repaired it on the server."""
+
+KEYRING_WAIT_S = 15.0
+"""Delivery goes on within 30 s of unlocking: one wait, and time to ask. Asking shows no prompt."""
 
 ConditionRow = Mapping[Signal, tuple[Condition, tuple[Step, ...]]]
 
@@ -215,6 +222,7 @@ _OPEN: ConditionRow = {
     Signal.ANSWERED: (Condition.RUNNING, ()),
     Signal.UNREACHABLE: (Condition.OFFLINE, (Step.BACK_OFF,)),
     Signal.UNAUTHORIZED: (Condition.NEEDS_LOGIN, (Step.WAIT_LONG,)),
+    Signal.NO_KEYRING: (Condition.WAITING_FOR_KEYRING, (Step.WAIT_FOR_KEYRING,)),
     Signal.NO_ENDPOINT: (Condition.MISCONFIGURED, (Step.WAIT_LONG,)),
     Signal.OFFER_CHANGED: (Condition.PROBING, (Step.PROBE,)),
     Signal.TIME_CAME: (Condition.RUNNING, ()),
@@ -243,6 +251,7 @@ CONDITIONS: Mapping[Condition, ConditionRow] = {
     Condition.RUNNING: _OPEN,
     Condition.OFFLINE: _closed(Condition.OFFLINE),
     Condition.NEEDS_LOGIN: _closed(Condition.NEEDS_LOGIN),
+    Condition.WAITING_FOR_KEYRING: _closed(Condition.WAITING_FOR_KEYRING),
     Condition.MISCONFIGURED: _closed(Condition.MISCONFIGURED),
 }
 

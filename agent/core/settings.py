@@ -3,10 +3,20 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from agent.errors import SettingsError
+
+
+class TokenIn(StrEnum):
+    """Where a destination's token is."""
+
+    KEYRING = "keyring"
+    FILE = "file"
+    CREDENTIAL = "credential"
+    ENVIRONMENT = "environment"
 
 
 class Field(NamedTuple):
@@ -31,6 +41,19 @@ DESTINATION_FIELDS: Mapping[str, Field] = {
     ),
     "projects": Field(list, [], None, "folders whose sessions go there, with * and ?; empty: all"),
     "insecure": Field(bool, False, None, "allow http:// to another machine: anybody on the way can read along"),
+    "token": Field(
+        str, TokenIn.KEYRING.value, tuple(one.value for one in TokenIn), "where its token is; `login` writes it here"
+    ),
+    "keyring": Field(
+        str,
+        "auto",
+        ("auto", "secret-service", "kwallet", "macos", "windows"),
+        "which keyring has the token; auto: the one that belongs to the system",
+    ),
+    "token_file": Field(str, "", None, 'with token = "file": the file, which only its owner may read'),
+    "credential": Field(
+        str, "transcriptd-token", None, 'with token = "credential": its name, as in LoadCredential= of the unit'
+    ),
 }
 SECTION_FIELDS: Mapping[str, Mapping[str, Field]] = {
     "push": {
@@ -73,6 +96,10 @@ class Destination:
     protocol: str = "auto"
     projects: tuple[str, ...] = ()
     insecure: bool = False
+    token: str = TokenIn.KEYRING.value
+    keyring: str = "auto"
+    token_file: str = ""
+    credential: str = "transcriptd-token"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,8 @@ class StreamLine(msgspec.Struct, frozen=True):
 
 
 class DestinationLine(msgspec.Struct, frozen=True):
-    """How it stands with one server. `protocol`: bulk, ingress, or empty while unknown."""
+    """How it stands with one server. `protocol`: bulk, ingress, or empty while unknown. `token`: where it comes from,
+    in the words of the settings."""
 
     name: str
     url: str
@@ -55,6 +56,7 @@ class DestinationLine(msgspec.Struct, frozen=True):
     protocol: str = ""
     why: str = ""
     retry_at_s: float | None = None
+    token: str = ""
 
 
 class Counts(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from agent.core.wire import (
     parse_head,
 )
 from agent.daemon.permits import Permit
-from agent.errors import LocalProtocolError, Unauthorized, Unreachable
+from agent.errors import KeyringError, LocalProtocolError, TokenNotReadable, Unauthorized, Unreachable
 
 _T = TypeVar("_T")
 
@@ -49,8 +49,10 @@ class Asker:
             raise LocalProtocolError("something would leave without a permit")
         try:
             return decide(self._senders[destination].send(request), self._now_s())
-        except Unauthorized:
-            return NeedsLogin()
+        except (Unauthorized, TokenNotReadable) as exc:
+            return NeedsLogin(exc.message, exc.hint)
+        except KeyringError as exc:
+            return NeedsLogin(exc.message, exc.hint, later=True)
         except Unreachable as exc:
             return Unavailable(exc.message, everybody=True)
 

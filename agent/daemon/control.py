@@ -37,6 +37,12 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
     def retry(params: Mapping[str, Any]) -> Any:
         return {"sessions": daemon.request_retry(_beginnings(params))}
 
+    def tokens_changed(_: Mapping[str, Any]) -> Any:
+        """Somebody logged in or out. What the settings said of tokens when this process began is told, since it knows
+        no newer ones."""
+        daemon.take_new_tokens()
+        return {"destinations": daemon.describe_tokens()}
+
     def progress(_: Mapping[str, Any]) -> Any:
         """How far a pass is: `full_scans` ended since the start, and whether anything is under way."""
         return {"full_scans": daemon.full_scans, "busy": daemon.ask(lambda engine: engine.is_busy())}
@@ -55,6 +61,7 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         "agent.retry": retry,
         "agent.restore": restore,
         "agent.privacy_changed": privacy_changed,
+        "agent.tokens_changed": tokens_changed,
         "agent.progress": progress,
         "sessions.list": sessions,
     }

@@ -540,7 +540,7 @@ class Engine:
                 self.apply(key, track, Event.CONFLICT)
             case NeedsLogin():
                 self.apply(key, track, Event.HELD)
-                self.gates.lock_out(key.destination)
+                self.gates.lock_out(key.destination, reply)
             case NoEndpoint():
                 self.apply(key, track, Event.HELD)
                 self.gates.miss_endpoint(key.destination, reply.status)
@@ -772,7 +772,7 @@ class Engine:
     def _meta_sent(self, done: MetaSent) -> None:
         match done.reply:
             case NeedsLogin():
-                self.gates.lock_out(done.destination)
+                self.gates.lock_out(done.destination, done.reply)
                 self.gates[done.destination].metas[done.session_id] = done.provider
             case Unavailable():
                 # Entries must never wait for a title: told again with the session's next push, or the next start.

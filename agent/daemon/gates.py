@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from agent.core.backoff import retry_delay_s
-from agent.core.lifecycle import LONG_WAIT_S, Condition, Signal, Step, next_condition
+from agent.core.lifecycle import KEYRING_WAIT_S, LONG_WAIT_S, Condition, Signal, Step, next_condition
 from agent.core.wire import (
     NOT_OURS,
     Accepted,
@@ -60,14 +60,16 @@ class Gates:
         """Something is new that may help: token, settings, network, somebody's wish. Failures so far count little."""
         for one in self:
             one.attempts = min(one.attempts, 1)
+            one.asked_again = one.condition is Condition.PROBING
             self._signal(one, Signal.CHANGED)
 
     def time_came(self, name: str, number: int) -> None:
         if self[name].timer == number:
             self._signal(self[name], Signal.TIME_CAME)
 
-    def lock_out(self, name: str) -> None:
-        self._close(self[name], Signal.UNAUTHORIZED, NOT_LET_IN)
+    def lock_out(self, name: str, reply: NeedsLogin) -> None:
+        signal = Signal.NO_KEYRING if reply.later else Signal.UNAUTHORIZED
+        self._close(self[name], signal, reply.why or NOT_LET_IN, hint=reply.hint)
 
     def lose(self, name: str, reply: Unavailable) -> None:
         self._close(self[name], Signal.UNREACHABLE, reply.why, reply.retry_after_s)
@@ -88,12 +90,20 @@ class Gates:
     def take_probe(self, done: Probed) -> bool:
         """True when the destination is open now, with what it offers known."""
         one = self[done.destination]
+        is_open = self._take_probe(one, done)
+        if one.asked_again and one.condition is Condition.NEEDS_LOGIN:
+            # What was new may have come too late for the question that was out; the next one could be 15 min away.
+            self._signal(one, Signal.CHANGED)
+        one.asked_again = False
+        return is_open
+
+    def _take_probe(self, one: DestinationState, done: Probed) -> bool:
         match done.reply:
             case Accepted() if done.capabilities is not None:
                 one.gzip = done.gzip
                 return self._take_offer(one, done.capabilities)
             case NeedsLogin():
-                self.lock_out(one.name)
+                self.lock_out(one.name, done.reply)
             case Unavailable():
                 self.lose(one.name, done.reply)
             case Refused() | Deleted() | TooLarge() | BadEntry():
@@ -111,9 +121,11 @@ class Gates:
         self._signal(one, Signal.ANSWERED)
         return True
 
-    def _close(self, one: DestinationState, signal: Signal, why: str, wished_s: float | None = None) -> None:
+    def _close(
+        self, one: DestinationState, signal: Signal, why: str, wished_s: float | None = None, hint: str = ""
+    ) -> None:
         if one.condition in _OPEN:
-            one.why, one.wished_s = why, wished_s
+            one.why, one.wished_s, one.hint = why, wished_s, hint
         self._signal(one, signal)
 
     def _signal(self, one: DestinationState, signal: Signal) -> None:
@@ -121,7 +133,7 @@ class Gates:
         if condition is not one.condition:
             one.condition = condition
             one.timer += 1
-            _log_condition(one)
+            _tell_change(one)
         for step in steps:
             self._do(one, step)
 
@@ -130,17 +142,27 @@ class Gates:
             case Step.PROBE:
                 self._probe(one.name)
             case Step.RELEASE:
-                one.why, one.retry_at_s = "", 0.0
+                one.why, one.hint, one.retry_at_s = "", "", 0.0
             case Step.BACK_OFF | Step.WAIT_LONG:
                 one.attempts += 1
                 own = LONG_WAIT_S if step is Step.WAIT_LONG else retry_delay_s(one.attempts, self._world.chance)
                 delay = own if one.wished_s is None else one.wished_s
-                one.retry_at_s = self._world.now_s() + delay
-                self._set_timer(one.name, one.timer, delay)
+                self._wait(one, delay)
+            case Step.WAIT_FOR_KEYRING:
+                self._wait(one, KEYRING_WAIT_S)
+
+    def _wait(self, one: DestinationState, delay_s: float) -> None:
+        one.retry_at_s = self._world.now_s() + delay_s
+        self._set_timer(one.name, one.timer, delay_s)
 
 
-def _log_condition(one: DestinationState) -> None:
-    if one.condition in _OPEN:
-        log.info("destination %s is %s", one.name, one.condition)
-    else:
-        log.warning("destination %s is %s: %s", one.name, one.condition, one.why)
+def _tell_change(one: DestinationState) -> None:
+    """Once for each change: knocking again at a closed door is none."""
+    if one.condition is Condition.PROBING:
+        log.debug("destination %s is asked what it offers", one.name)
+        return
+    words = str(one.condition) if one.condition in _OPEN else f"{one.condition}: {one.why}"
+    if words == one.told:
+        return
+    one.told = words
+    log.log(logging.INFO if one.condition in _OPEN else logging.WARNING, "destination %s is %s", one.name, words)

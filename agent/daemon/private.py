@@ -239,7 +239,7 @@ class Private:
                     self._journal.note_audit(group[0][0], AuditKind.DELETED, "")
             case NeedsLogin():
                 one.deletions[done.session_id] = None
-                self._gates.lock_out(one.name)
+                self._gates.lock_out(one.name, done.reply)
             case Unavailable() if done.reply.everybody:
                 one.deletions[done.session_id] = None
                 self._gates.lose(one.name, done.reply)

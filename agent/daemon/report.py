@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent import __version__
 from agent.core.lifecycle import Condition, State
-from agent.core.settings import Settings
+from agent.core.settings import Settings, TokenIn
 from agent.core.status import (
     SCHEMA,
     DestinationLine,
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from agent.system.state_db import TrackRow
 
 _HINTS = {
-    Condition.NEEDS_LOGIN: "set TRANSCRIPTD_TOKEN to a token of that server",
+    Condition.NEEDS_LOGIN: "transcriptd login {url}",
+    Condition.WAITING_FOR_KEYRING: "",
     Condition.MISCONFIGURED: "transcriptd config show",
     Condition.OFFLINE: "",
 }
@@ -46,6 +47,8 @@ class Surroundings(NamedTuple):
     now_s: float = 0.0
     retention_s: Mapping[str, float] = {}
     """Provider → seconds after its last change until a transcript is deleted."""
+    tokens: Mapping[str, str] = {}
+    """Destination → where its token comes from."""
 
 
 def list_streams(engine: "Engine") -> list[StreamLine]:
@@ -100,7 +103,7 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         SCHEMA,
         __version__,
         running=True,
-        destinations=[_destination(one) for one in engine.gates],
+        destinations=[_destination(one, around.tokens.get(one.name, "")) for one in engine.gates],
         counts=count_streams(lines),
         pid=around.pid,
         since_s=around.since_s,
@@ -109,20 +112,23 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         held_back=len(engine.sightings.held_back),
         unread=around.unread,
         oldest_unsent_s=oldest_unsent_s(lines),
-        problems=[*around.problems, *_problems(engine, lines), *_about_to_be_lost(engine, around)],
+        problems=[*around.problems, *_problems(engine, around, lines), *_about_to_be_lost(engine, around)],
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
     )
 
 
-def report_remembered(settings: Settings, rows: Iterable["TrackRow"]) -> Status:
-    """For when no daemon runs: as of the last time one did."""
+def report_remembered(settings: Settings, rows: Iterable["TrackRow"], *, token_given: bool = False) -> Status:
+    """For when no daemon runs: as of the last time one did. `token_given`: the environment has one for all."""
     lines = list_remembered(rows)
     return Status(
         SCHEMA,
         __version__,
         running=False,
-        destinations=[DestinationLine(one.name, one.url, "not_running") for one in settings.destinations],
+        destinations=[
+            DestinationLine(one.name, one.url, "not_running", token="environment" if token_given else one.token)
+            for one in settings.destinations
+        ],
         counts=count_streams(lines),
         oldest_unsent_s=oldest_unsent_s(lines),
         problems=_refused(lines),
@@ -131,13 +137,19 @@ def report_remembered(settings: Settings, rows: Iterable["TrackRow"]) -> Status:
     )
 
 
-def _destination(one: "DestinationState") -> DestinationLine:
+def _destination(one: "DestinationState", token: str) -> DestinationLine:
     known = one.condition is Condition.RUNNING
     protocol = ("bulk" if one.bulk else "ingress") if known else ""
-    return DestinationLine(one.name, one.url, one.condition, protocol, one.why, one.retry_at_s or None)
+    return DestinationLine(one.name, one.url, one.condition, protocol, one.why, one.retry_at_s or None, token)
 
 
-def _problems(engine: "Engine", lines: list[StreamLine]) -> list[tuple[str, str]]:
+def _hint(one: "DestinationState", token: str) -> str:
+    if one.condition is Condition.NEEDS_LOGIN and token == TokenIn.ENVIRONMENT:
+        return "set TRANSCRIPTD_TOKEN to a token of that server"
+    return one.hint or _HINTS[one.condition].format(url=one.url)
+
+
+def _problems(engine: "Engine", around: Surroundings, lines: list[StreamLine]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     if engine.private.blind:
         found.append((f"nothing is sent: {engine.private.blind}", "transcriptd private list"))
@@ -146,7 +158,7 @@ def _problems(engine: "Engine", lines: list[StreamLine]) -> list[tuple[str, str]
             what = f"{name}: {number} private sessions are still there; this server offers no deletion"
             found.append((what, "ask whoever runs it"))
     troubled = (one for one in engine.gates if one.condition in _HINTS and one.why)
-    found += [(f"{one.name}: {one.why}", _HINTS[one.condition]) for one in troubled]
+    found += [(f"{one.name}: {one.why}", _hint(one, around.tokens.get(one.name, ""))) for one in troubled]
     if engine.journal.trouble:
         found.append((f"{engine.journal.trouble}; progress is kept in memory", "free some disk space"))
     for stream, paths in engine.sightings.rivals.items():

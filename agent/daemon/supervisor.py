@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from agent import __version__
 from agent.core.session import Gone, Observation
-from agent.core.settings import Destination, Settings, is_loopback
+from agent.core.settings import Destination, Settings, TokenIn, is_loopback
 from agent.core.wire import Unavailable
 from agent.daemon.engine import Engine, Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
 from agent.daemon.hints import Hints
@@ -89,6 +89,9 @@ SPOOL_S = 1.0
 fifth of the time of a job of the scheduler (0.1 ms a second), and needs no change notices."""
 
 
+TOKENS_S = 10.0
+"""How often files with tokens are looked at, where the settings name some: one `stat` each."""
+
 _HINTS_AT_ONCE = 32
 """New files looked at before those that are known get their turn again."""
 
@@ -138,6 +141,7 @@ class Daemon:
         self.failed = threading.Event()
         """Set when the engine's thread died of a defect."""
         self._settings = settings
+        self._tokens = tokens
         self._stopping = threading.Event()
         self._inbox: queue.SimpleQueue[Input | _Scanned | _Question | _Stop] = queue.SimpleQueue()
         self._tasks: dict[str, queue.SimpleQueue[Task | None]] = {
@@ -285,6 +289,16 @@ class Daemon:
             self._inbox.put(Retry(frozenset(sessions)))
         return len(sessions)
 
+    def take_new_tokens(self) -> None:
+        """Somebody stored or removed a token: every destination is asked again, with what is there now."""
+        self._tokens.forget()
+        self._inbox.put(Retry())
+
+    def describe_tokens(self) -> list[dict[str, str]]:
+        """Where the token of each destination is, as the settings said at the start."""
+        keys = ("name", "url", "token", "keyring", "token_file", "credential")
+        return [{key: getattr(one, key) for key in keys} for one in self._settings.destinations]
+
     def surroundings(self) -> Surroundings:
         polling = tuple(self._watcher.refused)
         unreadable = list(self._scanner.unreadable.values())
@@ -308,6 +322,7 @@ class Daemon:
             tuple(problems),
             self._now_s(),
             retention_s,
+            {one.name: self._tokens.source(one.name) for one in self._settings.destinations},
         )
 
     # --- threads ----------------------------------------------------------------------------------------------
@@ -424,6 +439,8 @@ class Daemon:
         self._ticks.every(settings.push.interval_s, lambda: self._looks.put(self._pass))
         self._ticks.every(settings.watch.scan_interval_s, self.request_scan)
         self._ticks.every(settings.watch.poll_interval_s, self._poll)
+        if any(one.token in (TokenIn.FILE, TokenIn.CREDENTIAL) for one in settings.destinations):
+            self._ticks.every(TOKENS_S, self._look_at_tokens)
         self._ticks.start()
 
     def _woken(self, why: str) -> None:
@@ -442,6 +459,11 @@ class Daemon:
             self._looks.put(self._ensure_watches)
         if self._watcher.refused:
             self.request_scan()
+
+    def _look_at_tokens(self) -> None:
+        if self._tokens.find_changed():
+            log.info("a file with a token changed")
+            self.take_new_tokens()
 
     def _pass(self) -> None:
         self._ensure_watches()
@@ -477,7 +499,7 @@ def _find_retention_s(environment: Mapping[str, str]) -> dict[str, float]:
 
 
 def _remote(one: Destination, tokens: TokenSource) -> Remote:
-    return Remote(one.url, lambda: tokens.token(one.name))
+    return Remote(one.url, partial(tokens.token, one.name), partial(tokens.renew, one.name))
 
 
 def _destination(one: Destination) -> DestinationState:

@@ -53,7 +53,8 @@ class DestinationState:
     """`compress`: worth it when the way is longer than this machine. `projects`: patterns of those it takes, none for
     all. `bulk` follows from settings and offer. `metas`: sessions whose facts are to be told, with their provider.
     `parked`: side files that wait for their session's entries. `deletes`: whether it offers that; `deletions`: private
-    sessions that are to go there."""
+    sessions that are to go there. `told`: what the log said last of the condition. `asked_again`: something is new
+    since the question that is out was asked."""
 
     name: str
     url: str
@@ -62,6 +63,9 @@ class DestinationState:
     projects: tuple[str, ...] = ()
     condition: Condition = Condition.PROBING
     why: str = ""
+    hint: str = ""
+    told: str = ""
+    asked_again: bool = False
     attempts: int = 0
     timer: int = 0
     retry_at_s: float = 0.0

@@ -156,6 +156,6 @@ def verify_base(sender: Sender, path: str, stream: StreamId) -> Verdict:
 
 def _raise_for(status: int) -> None:
     if status == 401:
-        raise Unauthorized("the server does not accept the token", hint="set TRANSCRIPTD_TOKEN")
+        raise Unauthorized("the server does not accept the token", hint="transcriptd login URL")
     if status not in (200, 404):
         raise Unreachable(f"the server answers {status}", hint="transcriptd status")

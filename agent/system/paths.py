@@ -17,11 +17,13 @@ _SOCKET_NAME_BYTES = 100
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """`config`: the settings file. The others are folders; `state` holds lock and socket too."""
+    """`config`: the settings file. `state` and `logs` are folders; `state` holds lock and socket too. `instance`: the
+    home that was named, empty for the user's own."""
 
     config: Path
     state: Path
     logs: Path
+    instance: str = ""
 
     @property
     def private_list(self) -> Path:
@@ -73,7 +75,7 @@ def default_paths(environment: Mapping[str, str]) -> Paths:
 
 
 def paths_below(home: Path) -> Paths:
-    return Paths(home / "config.toml", home / "state", home / "logs")
+    return Paths(home / "config.toml", home / "state", home / "logs", str(home))
 
 
 def make_private_folder(folder: Path) -> None:

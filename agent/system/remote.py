@@ -138,6 +138,7 @@ def _patient(kind: type[Any]) -> type[Any]:
     return type(f"Patient{kind.__name__}", (_SendsPatiently, kind), {"response_class": _Response})
 
 
+_UNAUTHORIZED = 401
 _PROXY_WANTS_LOGIN = 407
 
 _CLOCKS_APART_S = 3600.0
@@ -177,17 +178,20 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 class Remote:
-    """One server, for any number of threads. `token` is asked before each request, so a new one is used at once."""
+    """One server, for any number of threads. `token` is asked before each request, so a new one is used at once;
+    `renew` is told what the server refused, and gives another token if there is one."""
 
     def __init__(
         self,
         base_url: str,
         token: Callable[[], str | None],
+        renew: Callable[[str], str | None] = lambda _: None,
         *,
         connections: int = 8,
     ) -> None:
         self._base = base_url.rstrip("/")
         self._token = token
+        self._renew = renew
         self._shown = urlsplit(self._base).netloc
         self._connections = connections
         self._verify = _verification(self._base)
@@ -200,8 +204,17 @@ class Remote:
         """What the server's clock said last, and when in monotonic time."""
 
     def send(self, request: Request) -> RawReply:
-        """Raises Unreachable when no whole answer comes back, Unauthorized when there is no token to send."""
-        headers = {"Authorization": f"Bearer {self._find_token()}", **self._fixed, **request.headers}
+        """Raises Unreachable when no whole answer comes back, Unauthorized when there is no token to send, and what
+        `token` raises."""
+        token = self._fit(self._token())
+        reply = self._send(request, token)
+        if reply.status != _UNAUTHORIZED:
+            return reply
+        fresh = self._renew(token)
+        return reply if fresh is None else self._send(request, self._fit(fresh))
+
+    def _send(self, request: Request, token: str) -> RawReply:
+        headers = {"Authorization": f"Bearer {token}", **self._fixed, **request.headers}
         body = request.body or b""
         size = body.size if isinstance(body, LongBody) else len(body)
         headers["Content-Length"] = str(size)
@@ -248,14 +261,12 @@ class Remote:
         self.close()
         self._sockets.cut()
 
-    def _find_token(self) -> str:
-        token = self._token()
+    def _fit(self, token: str | None) -> str:
+        hint = f"transcriptd login {self._base}"
         if token is None:
-            raise Unauthorized(f"there is no token for {self._shown}", hint="set TRANSCRIPTD_TOKEN")
+            raise Unauthorized(f"there is no token for {self._shown}", hint=hint)
         if not _TOKEN.fullmatch(token):
-            raise Unauthorized(
-                f"the token for {self._shown} holds characters that no header takes", hint="set TRANSCRIPTD_TOKEN"
-            )
+            raise Unauthorized(f"the token for {self._shown} holds characters that no header takes", hint=hint)
         return token
 
     def _find_way(self) -> "_Way":

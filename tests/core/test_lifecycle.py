@@ -43,7 +43,7 @@ OUTCOMES = {
 }  # fmt: skip
 """These come from a worker that has the stream."""
 
-CLOSED = (Condition.OFFLINE, Condition.NEEDS_LOGIN, Condition.MISCONFIGURED)
+CLOSED = (Condition.OFFLINE, Condition.NEEDS_LOGIN, Condition.WAITING_FOR_KEYRING, Condition.MISCONFIGURED)
 
 
 def reach(start: E, step: Callable[[E], Iterable[E]]) -> set[E]:
@@ -246,7 +246,7 @@ def test_a_question_goes_out_exactly_when_probing_begins(condition: Condition, s
 def test_a_door_that_closes_gets_a_time_to_knock_again(condition: Condition, signal: Signal) -> None:
     after, steps = next_condition(condition, signal)
     closes = after in CLOSED and condition not in CLOSED
-    assert bool({Step.BACK_OFF, Step.WAIT_LONG} & set(steps)) == closes
+    assert bool({Step.BACK_OFF, Step.WAIT_LONG, Step.WAIT_FOR_KEYRING} & set(steps)) == closes
 
 
 @pytest.mark.parametrize("condition", CLOSED)

@@ -19,6 +19,7 @@ from agent.daemon.supervisor import Daemon
 from agent.system import remote as remote_module
 from agent.system.network import WayOut
 from agent.system.paths import paths_below
+from agent.system.tokens import FixedToken
 from tests.e2e.processes import TOKEN, Receiver, receiver
 from tests.e2e.relay import Mode, Relay
 from tests.reliability import MakeTally
@@ -30,18 +31,15 @@ AT_MOST_S = 60.0
 AT_HOME = WayOut("10.0.0.2", None)
 
 
-class FixedToken:
-    def token(self, destination: str) -> str | None:
-        return TOKEN
-
-
 class Agent:
     def __init__(self, folder: Path, url: str) -> None:
         self.projects = folder / "projects"
         (self.projects / "p").mkdir(parents=True)
         self.way_out = AT_HOME
         settings = Settings((Destination(url),), Push(interval_s=1.0), Watch(claude=(str(self.projects),)))
-        self.daemon = Daemon(settings, paths_below(folder / "home"), FixedToken(), {}, way_out=lambda: self.way_out)
+        self.daemon = Daemon(
+            settings, paths_below(folder / "home"), FixedToken(TOKEN), {}, way_out=lambda: self.way_out
+        )
         self._written = 0
 
     def write(self, session: str) -> bytes:

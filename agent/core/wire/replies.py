@@ -26,7 +26,12 @@ class Conflict(msgspec.Struct, frozen=True):
 
 
 class NeedsLogin(msgspec.Struct, frozen=True):
-    """401: the token is missing or no good."""
+    """401: the token is missing or no good. Where nothing was asked because none could be had, `why` and `hint` say
+    so; `later` then means that its owner need not log in, only unlock or wait for a keyring."""
+
+    why: str = ""
+    hint: str = ""
+    later: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True):
