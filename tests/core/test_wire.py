@@ -241,3 +241,48 @@ def test_loglines() -> None:
     assert wire.parse_loglines(reply(200, b'{"loglines":[1]}')) is None
     assert wire.parse_loglines(reply(200, b"<html>")) is None
     assert wire.parse_loglines(reply(503)) is None
+
+
+# ---- deletion ----
+
+
+def test_deletion_and_its_end() -> None:
+    gone, back = wire.delete_request("a/b"), wire.restore_request("a/b")
+    assert (gone.method, gone.path, gone.body) == ("DELETE", "/v1/session_ingress/session/a%2Fb", None)
+    assert (back.method, back.path, back.body) == ("POST", "/v1/session_ingress/session/a%2Fb/restore", None)
+
+
+@pytest.mark.parametrize("status", range(200, 600))
+def test_every_status_of_a_deletion_has_a_verdict(status: int) -> None:
+    delete = wire.decide_delete_reply(reply(status), NOW_S)
+    restore = wire.decide_restore_reply(reply(status), NOW_S)
+    assert (delete == Accepted()) == (status in (200, 204, 404, 410))
+    assert (restore == Accepted()) == (status in (200, 201, 204))
+    if delete != Accepted() and restore != Accepted():
+        assert delete == restore
+    if status in (400, 403, 409, 413, 422):
+        assert delete == Refused(status)
+    elif status in VERDICTS and delete != Accepted():
+        assert delete == VERDICTS[status]
+    elif status >= 500:
+        assert isinstance(delete, Unavailable)
+    assert {404: NoEndpoint(404), 410: Deleted()}.get(status, restore) == restore
+
+
+@pytest.mark.parametrize("decide", [wire.decide_delete_reply, wire.decide_restore_reply])
+@pytest.mark.parametrize("status", [200, 204, 404])
+def test_a_page_deletes_nothing(decide: Any, status: int) -> None:
+    """A captive portal must not make anybody believe that something is gone."""
+    assert decide(reply(status, content_type="text/html; charset=utf-8"), NOW_S) in (
+        Unavailable(wire.NOT_OURS, everybody=True),
+        NoEndpoint(404),
+    )
+    page = wire.decide_delete_reply(reply(404, content_type="text/html"), NOW_S)
+    assert page == Unavailable(wire.NOT_OURS, everybody=True)
+
+
+def test_a_server_says_whether_it_deletes() -> None:
+    offer = wire.parse_capabilities(reply(200, b'{"protocol":1,"delete":true}'))
+    assert offer is not None
+    assert offer.delete
+    assert not Capabilities().delete

@@ -21,7 +21,8 @@ BACKOFF = "agent/core/backoff.py"
 IDENTITY = "agent/core/identity.py"
 LIFECYCLE = "agent/core/lifecycle.py"
 TRANSCRIPT = "agent/core/transcript.py"
-WIRE = "agent/core/wire.py"
+WIRE_REPLIES = "agent/core/wire/replies.py"
+WIRE_REQUESTS = "agent/core/wire/requests.py"
 ENGINE = "agent/daemon/engine.py"
 FILESENDER = "agent/daemon/filesender.py"
 GATES = "agent/daemon/gates.py"
@@ -247,7 +248,7 @@ REALIGNING = (
     ),
     Mutant(
         "a batch has another id each time",
-        WIRE,
+        WIRE_REQUESTS,
         '"Batch-Id": str(uuid.uuid5(_BATCH_NAMESPACE, name)),',
         '"Batch-Id": str(uuid.uuid4()),',
         (f"{TEST_WIRE}a_batch_id_names_place_and_content",),
@@ -334,14 +335,14 @@ ANSWERS = (
     ),
     Mutant(
         "a conflict of a bulk server is a success",
-        WIRE,
+        WIRE_REPLIES,
         "return Accepted(head) if raw.status == 200 else Conflict(head)",
         "return Accepted(head)",
         (f"{TEST_WIRE}a_batch_is_stored_only_where_a_head_says_so",),
     ),
     Mutant(
         "a page of a captive portal is a stored entry",
-        WIRE,
+        WIRE_REPLIES,
         'return raw.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml"))',
         "return False",
         (f"{TEST_WIRE}a_page_is_no_stored_entry",),
