@@ -2,7 +2,8 @@
 
 AgentError            message, hint, code, retry; exit status 1
 ├ UsageError          settings or request are wrong; exit 2
-│ └ SettingsError     the configuration file is wrong; exit 78
+│ ├ SettingsError     the configuration file is wrong; exit 78
+│ └ SessionDeleted    the receiver takes nothing of a session that was deleted there
 ├ MachineError        this computer refused
 │ ├ DiskError         a file or folder can't be read or written
 │ │ ├ FileVanished    it is no longer there
@@ -46,6 +47,10 @@ class UsageError(AgentError):
 class SettingsError(UsageError):
     code = "bad_configuration"
     exit_status = 78
+
+
+class SessionDeleted(UsageError):
+    code = "session_deleted"
 
 
 class MachineError(AgentError):
