@@ -3,7 +3,8 @@
 AgentError            message, hint, code, retry; exit status 1
 ├ UsageError          settings or request are wrong; exit 2
 │ ├ SettingsError     the configuration file is wrong; exit 78
-│ └ PrivacyListError  the private list is wrong; exit 78
+│ ├ PrivacyListError  the private list is wrong; exit 78
+│ └ SessionDeleted    the receiver takes nothing of a session that was deleted there
 ├ MachineError        this computer refused
 │ ├ DiskError         a file or folder can't be read or written
 │ │ ├ FileVanished    it is no longer there
@@ -57,6 +58,10 @@ class SettingsError(UsageError):
 class PrivacyListError(UsageError):
     code = "bad_private_list"
     exit_status = 78
+
+
+class SessionDeleted(UsageError):
+    code = "session_deleted"
 
 
 class MachineError(AgentError):

@@ -15,9 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.reliability import MakeTally, Tally
+
+# How long something takes on a busy machine is no property of it.
+hypothesis.settings.register_profile("transcriptd", deadline=None)
+hypothesis.settings.load_profile("transcriptd")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

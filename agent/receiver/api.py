@@ -18,6 +18,7 @@ from agent.errors import UsageError
 from agent.receiver import parameters, views
 from agent.receiver.auth import Auth, Caller, parse_bearer
 from agent.receiver.bodies import ENCODINGS, Intake, Limits, receive, receive_small
+from agent.receiver.files import FileApi
 from agent.receiver.openapi import describe_api
 from agent.receiver.problems import bad_request
 from agent.receiver.store import Moved, Reading, Scope, Store, Stored
@@ -44,7 +45,7 @@ def render_json(value: object, status: int = 200) -> Response:
 
 
 class Api:
-    def __init__(self, store: Store, auth: Auth, limits: Limits, *, files: bool) -> None:
+    def __init__(self, store: Store, auth: Auth, limits: Limits, files: FileApi | None) -> None:
         self._store = store
         self._files = files
         self._auth = auth
@@ -123,7 +124,7 @@ class Api:
 
     async def get_capabilities(self, _request: Request, _owner: str) -> Response:
         offer = BulkOffer(self._limits.max_bytes, self._limits.max_entries, ENCODINGS)
-        return render_json(Capabilities(bulk=offer, generations=True, files=self._files))
+        return render_json(Capabilities(bulk=offer, generations=True, files=self._files is not None, delete=True))
 
     async def append(self, request: Request, owner: str) -> Response:
         stream = parameters.parse_stream(request)
@@ -194,6 +195,19 @@ class Api:
         if meta is None:
             raise HTTPException(404, "no such session")
         return render_json(meta)
+
+    async def delete_session(self, request: Request, owner: str) -> Response:
+        session_id = parameters.parse_session_id(request)
+        contents = await self._write(lambda: self._store.delete_session(owner, session_id))
+        if self._files is not None:
+            await run_in_threadpool(self._files.forget_session, owner, session_id, contents)
+        await run_in_threadpool(self._store.clear_remains)
+        return Response(status_code=204)
+
+    async def restore_session(self, request: Request, owner: str) -> Response:
+        session_id = parameters.parse_session_id(request)
+        await self._write(lambda: self._store.restore_session(owner, session_id))
+        return Response(status_code=204)
 
     # --- this server's own ------------------------------------------------------------------------------------
 

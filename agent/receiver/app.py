@@ -39,8 +39,8 @@ def build_app(
     limits = limits or Limits()
     if extra_token is not None:
         auth.accept(extra_token, "write")
-    api = Api(store, auth, limits, files=blobs is not None)
     files = FileApi(store, blobs, limits.max_file_bytes) if blobs is not None else None
+    api = Api(store, auth, limits, files)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -84,6 +84,8 @@ def _routes(api: Api) -> list[Route]:
     return [
         writing("PUT", _SESSION, api.put_entry),
         reading(_SESSION, api.get_loglines),
+        writing("DELETE", _SESSION, api.delete_session),
+        writing("POST", _SESSION + "/restore", api.restore_session),
         reading(CODE_SESSIONS + "/{session_id}/teleport-events", api.get_events),
         reading(INGRESS + "/capabilities", api.get_capabilities),
         reading(INGRESS + "/sessions", api.get_sessions),

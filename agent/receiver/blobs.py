@@ -1,7 +1,7 @@
 """The folder that keeps the bytes of side files, each content once, under its SHA-256.
 
-    ROOT/ab/abcd…                       a content, whole
-    ROOT/incoming/abcd….OWNER.RANDOM    what came of one so far
+    ROOT/ab/abcd…                               a content, whole
+    ROOT/incoming/abcd….OWNER.SESSION.RANDOM    what came of one so far
 
 Which paths name a content is `store.FileKeeper`'s to know. What comes goes to a file of its own, which is renamed when
 it is whole, synced and has the right digest, so a content that is there is right; two that send the same one do not
@@ -68,14 +68,22 @@ _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 _FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
+def _short(name: str) -> str:
+    return sha256(name.encode()).hexdigest()[:16]
+
+
 class Uploader(NamedTuple):
-    """Who sends which content."""
+    """Who sends which content, and for which session. Another session of the same owner goes on with what came."""
 
     owner: str
     sha256: bytes
+    session_id: str = ""
 
     def prefix(self) -> str:
-        return f"{self.sha256.hex()}.{sha256(self.owner.encode()).hexdigest()[:16]}."
+        return f"{self.sha256.hex()}.{_short(self.owner)}."
+
+    def new_name(self) -> str:
+        return f"{self.prefix()}{_short(self.session_id)}.{secrets.token_hex(8)}"
 
 
 class Elsewhere(NamedTuple):
@@ -221,6 +229,14 @@ class Blobs:
             if self._end(upload):
                 upload.path.unlink(missing_ok=True)
 
+    def drop_session(self, owner: str, session_id: str) -> None:
+        """Keeps nothing of the uploads that began for a session, be they under way or not."""
+        with self._lock, _disk_errors():
+            for path in self._incoming.glob(f"*.{_short(owner)}.{_short(session_id)}.*"):
+                if (upload := self._under_way.get(path.name)) is not None:
+                    self._end(upload)
+                path.unlink(missing_ok=True)
+
     def place(self, uploader: Uploader, upload: Upload) -> bool:
         """Puts a whole and synced upload where its content belongs, durably. False when it is not this one's any
         more."""
@@ -263,7 +279,7 @@ class Blobs:
         return found
 
     def _create(self, uploader: Uploader) -> Upload:
-        path = self._incoming / (uploader.prefix() + secrets.token_hex(8))
+        path = self._incoming / uploader.new_name()
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _FILE_MODE)
         if not _lock(descriptor):
             os.close(descriptor)

@@ -1,7 +1,7 @@
 """The endpoints of side files: names in the store, bytes in the folder of blobs, and the way of one to the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from agent.core.wire import JSON, FileList, SideFile, render_digest
-from agent.errors import DiskError, DiskFull
+from agent.errors import DiskError, DiskFull, SessionDeleted
 from agent.receiver import parameters
 from agent.receiver.blobs import Blobs, Elsewhere, Upload, Uploader
 from agent.receiver.bodies import steps_of
@@ -50,7 +50,7 @@ class _Place(NamedTuple):
     sha256: bytes
 
     def uploader(self) -> Uploader:
-        return Uploader(self.owner, self.sha256)
+        return Uploader(self.owner, self.sha256, self.session_id)
 
 
 class _Unusable(HTTPException):
@@ -86,13 +86,13 @@ class FileApi:
             if span is None or span.stop == span.total:
                 await self._work(self._finish, place, upload)
                 return Response(status_code=201)
-        except (_Unusable, DiskFull):
+        except (_Unusable, DiskFull, SessionDeleted):
             self._blobs.drop(upload)
             raise
         except BaseException:
-            self._blobs.leave(place.uploader(), upload)
+            self._leave(place, upload)
             raise
-        self._blobs.leave(place.uploader(), upload)
+        self._leave(place, upload)
         return Response(status_code=202, headers={"Upload-Offset": str(upload.size)})
 
     def _parse_put(self, request: Request, owner: str) -> tuple[_Place, Span | None]:
@@ -114,10 +114,10 @@ class FileApi:
 
     def _name_known(self, place: _Place) -> bool:
         """Whether the owner has this content already; then the path names it, and no byte of it need be sent."""
+        known = self._store.find_file(place.owner, place.session_id, place.path)
         content = self._store.find_content(place.owner, place.sha256)
         if content is None or not self._blobs.has(place.sha256):
             return False
-        known = self._store.find_file(place.owner, place.session_id, place.path)
         if known is not None and known.content == content:
             return True
         return self._name(place, content, lambda: self._blobs.has(place.sha256))
@@ -144,6 +144,18 @@ class FileApi:
         if span is not None and upload.size != stop:
             raise bad_request("body: shorter than Content-Range says")
 
+    def _leave(self, place: _Place, upload: Upload) -> None:
+        """Keeps what came, unless its session was deleted meanwhile. Who deletes drops uploads behind that, so one of
+        both sees the other."""
+        try:
+            self._store.find_file(place.owner, place.session_id, place.path)
+        except SessionDeleted:
+            self._blobs.drop(upload)
+        except DiskError:  # nothing is known; the same question is asked of whoever goes on with it
+            self._blobs.leave(place.uploader(), upload)
+        else:
+            self._blobs.leave(place.uploader(), upload)
+
     def _finish(self, place: _Place, upload: Upload) -> None:
         digest = upload.digest()
         if digest is not None and digest != place.sha256:
@@ -160,6 +172,12 @@ class FileApi:
         if named.before is not None:
             self._release(named.before)
         return True
+
+    def forget_session(self, owner: str, session_id: str, contents: Iterable[bytes]) -> None:
+        """Keeps no byte of a session that was deleted, but for what another one names too. Blocks."""
+        self._blobs.drop_session(owner, session_id)
+        for content in contents:
+            self._release(content)
 
     def _release(self, content: bytes) -> None:
         self._store.release_content(content, lambda: self._blobs.remove(content))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from agent.core.session import Head, StreamId
 from agent.core.transcript import split_lines
-from agent.errors import DiskError
+from agent.errors import AgentError, DiskError, SessionDeleted
 from agent.receiver.lines import RUN_BYTES, Extent, measure_prefix
 from agent.receiver.store import LongEntry, Run
 
@@ -122,7 +122,8 @@ class SqliteReading:
                 if data is None:
                     if kept:
                         break
-                    return LongEntry(first, long_bytes, bool(is_object), partial(self._parts, generation, first))
+                    pieces = partial(self._parts, generation, first, long_bytes)
+                    return LongEntry(first, long_bytes, bool(is_object), pieces)
                 if data[-1:] != b"\n":
                     break
                 kept.append(_cut(data, after + 1 - first, end + 1 - first, count))
@@ -131,19 +132,27 @@ class SqliteReading:
                 if size >= RUN_BYTES:
                     break
         if last <= after:
-            raise DiskError("the receiver's database lacks entries that it counted")
+            raise self._lack(generation)
         return Run(after + 1, last - after, b"".join(kept))
 
-    def _parts(self, generation: int, ordinal: int) -> Iterator[bytes]:
+    def _parts(self, generation: int, ordinal: int, size: int) -> Iterator[bytes]:
         query = "SELECT data FROM parts WHERE generation = ? AND ordinal = ? AND part = ?"
-        part = 0
-        while True:
+        part, left = 0, size
+        while left > 0:
             with self._connect() as db:
                 row = db.execute(query, (generation, ordinal, part)).fetchone()
             if row is None:
-                return
+                raise self._lack(generation)
             yield row[0]
             part += 1
+            left -= len(row[0])
+
+    def _lack(self, generation: int) -> AgentError:
+        """Why entries are not there. What was deleted while it is read ends in an error, never as if that were all."""
+        with self._connect() as db:
+            if db.execute("SELECT 1 FROM generations WHERE id = ?", (generation,)).fetchone() is None:
+                return SessionDeleted("the session was deleted while it was read")
+        return DiskError("the receiver's database lacks entries that it counted")
 
 
 _RUNS = """

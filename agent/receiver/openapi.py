@@ -75,6 +75,7 @@ _PROBLEM_TEXTS = {
     404: "not known to this token's owner",
     408: "no byte came for five minutes; what came is kept",
     409: "another entry than Last-Uuid is the head; x-last-uuid names it, unless there is none",
+    410: "the session was deleted; restore lets it be sent again",
     413: "over a limit; the detail names it",
     422: "the entry has no usable uuid",
     507: "the disk is full",
@@ -98,8 +99,9 @@ def _operation(
     }
 
 
-_READ = (400, 401, 404, 503)
-_WRITE = (400, 401, 403, 413, 503)
+_READ = (400, 401, 404, 410, 503)
+_WRITE = (400, 401, 403, 410, 413, 503)
+_ORDER = (400, 401, 403, 503)
 _LOGLINES: _Json = {"type": "object", "properties": {"loglines": {"type": "array", "items": _OBJECT}}}
 _EVENTS: _Json = {
     "type": "object",
@@ -150,6 +152,20 @@ _PATHS: Mapping[str, Mapping[str, _Json]] = {
                 ),
             ),
         ),
+        "delete": _operation(
+            "Delete a session with all that belongs to it; nothing of it is taken until it is restored",
+            {204: _answer("gone, also when it was unknown or deleted before; 503: gone, but not off the disk")},
+            *_ORDER,
+            given=(_SESSION_ID,),
+        ),
+    },
+    _SESSION + "/restore": {
+        "post": _operation(
+            "End a deletion: the session is unknown, and may be sent from its beginning",
+            {204: _answer("ended, or there was none")},
+            *_ORDER,
+            given=(_SESSION_ID,),
+        )
     },
     CODE_SESSIONS + "/{session_id}/teleport-events": {
         "get": _operation(

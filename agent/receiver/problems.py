@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agent.core.wire import PROBLEM, Problem
-from agent.errors import AgentError, DiskFull
+from agent.errors import AgentError, DiskFull, SessionDeleted
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +35,11 @@ async def answer_http(_request: Request, exc: Exception) -> Response:
 
 
 async def answer_agent_error(_request: Request, exc: Exception) -> Response:
-    """What the store could not do: 507 without room, 503 where trying again may help."""
+    """What the store could not do: 507 without room, 503 where trying again may help; and 410 for what is deleted."""
     if not isinstance(exc, AgentError):
         raise exc
+    if isinstance(exc, SessionDeleted):
+        return render_problem(410, exc.message)
     _log.error("%s", exc.message)
     if isinstance(exc, DiskFull):
         return render_problem(507, exc.message, {"Retry-After": "60"})

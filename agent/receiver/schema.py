@@ -8,6 +8,9 @@ neither writing nor reading holds it.
 A generation with a parent has no runs for the first `shared` entries: they are the parent's. A run tells how far its
 generation goes behind it, so that the chain hash at any place is found by reading one run; runs of version 1 do not,
 and are read through. Of side files only names and digests are here; `blobs` keeps their bytes.
+
+The id of a generation is never given again, so that a slow reader of one that is deleted gets nobody else's entries.
+What is deleted is overwritten; `remains` says how.
 """
 
 import os
@@ -94,6 +97,35 @@ STEPS = (
     ) WITHOUT ROWID;
     CREATE INDEX files_by_content ON files (sha256);
     """,
+    """
+    CREATE TABLE generations_3 (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        name TEXT NOT NULL,
+        created_at_s REAL NOT NULL,
+        entry_count INTEGER NOT NULL DEFAULT 0,
+        size_bytes INTEGER NOT NULL DEFAULT 0,
+        last_uuid TEXT,
+        chain BLOB NOT NULL DEFAULT (zeroblob(32)),
+        last_compaction INTEGER NOT NULL DEFAULT 0,
+        last_batch TEXT,
+        parent INTEGER REFERENCES generations (id),
+        shared INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (stream, name)
+    );
+    INSERT INTO generations_3 SELECT id, stream, name, created_at_s, entry_count, size_bytes, last_uuid, chain,
+        last_compaction, last_batch, parent, shared FROM generations;
+    DROP TABLE generations;
+    ALTER TABLE generations_3 RENAME TO generations;
+    CREATE INDEX generations_by_parent ON generations (parent);
+    CREATE TABLE deletions (
+        owner TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        deleted_at_s REAL NOT NULL,
+        PRIMARY KEY (owner, session_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE remains (id INTEGER PRIMARY KEY AUTOINCREMENT, generation INTEGER);
+    """,
 )
 """Step n leads from version n to n + 1. A step that was released is never changed."""
 
@@ -114,6 +146,7 @@ def open_database(path: Path, *, writer: bool) -> sqlite3.Connection:
     try:
         db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         if writer:
+            db.execute("PRAGMA secure_delete = ON")
             _migrate(db, path)
         for pragma in (
             "synchronous = FULL",

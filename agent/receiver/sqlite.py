@@ -1,22 +1,15 @@
-"""The store in one SQLite file: WAL, one writer at a time, readers that never wait for it.
-
-Durable means `synchronous=FULL`: an answer leaves after the log reached the disk (`fullfsync` on macOS).
-"""
+"""The store in one SQLite file: sessions, their entries, and which side files they name."""
 
 import sqlite3
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable
 from typing import BinaryIO
 
 import msgspec
 
 from agent.core.session import Head, StreamId
 from agent.core.wire import Meta, NewGeneration, StreamHead
-from agent.errors import DiskError, UsageError
+from agent.errors import UsageError
 from agent.receiver.appending import Writing
 from agent.receiver.generations import (
     COLUMNS,
@@ -28,7 +21,7 @@ from agent.receiver.generations import (
     find_segments,
 )
 from agent.receiver.lines import Extent, read_runs
-from agent.receiver.schema import open_database
+from agent.receiver.remains import refuse_deleted
 from agent.receiver.store import (
     EMPTY_HEAD,
     Content,
@@ -36,70 +29,21 @@ from agent.receiver.store import (
     KeptFile,
     Moved,
     Named,
-    Scope,
     SessionPage,
     SessionRow,
     Stored,
-    TokenRow,
 )
-
-_USE_NOTED_S = 3600.0
-"""How coarse `last_used_at_s` is: a write for each request would halve the speed of everything."""
+from agent.receiver.tokens import TokenTable
 
 
-class SqliteStore:
-    """`agent.receiver.store.Store` over the file `path`. `now_s` is wall time."""
-
-    def __init__(self, path: Path, *, now_s: Callable[[], float] = time.time) -> None:
-        self._path = path
-        self._now_s = now_s
-        self._lock = threading.Lock()
-        self._idle_readers: list[sqlite3.Connection] = []
-        with _disk_errors():
-            self._writer = open_database(path, writer=True)
-
-    def close(self) -> None:
-        with self._lock:
-            while self._idle_readers:
-                self._idle_readers.pop().close()
-            self._writer.close()
-
-    def probe(self) -> None:
-        with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO probe (id, at_s) VALUES (1, ?)", (self._now_s(),))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = self._writer
-        with self._lock, _disk_errors():
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def reader(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one short look. Whoever keeps it keeps the log from being emptied."""
-        with _disk_errors():
-            try:
-                db = self._idle_readers.pop()
-            except IndexError:
-                db = open_database(self._path, writer=False)
-            try:
-                yield db
-            except BaseException:
-                db.close()
-                raise
-            self._idle_readers.append(db)
+class SqliteStore(TokenTable):
+    """`agent.receiver.store.Store` over a file."""
 
     # --- writing ----------------------------------------------------------------------------------------------
 
     def append(self, owner: str, stream: StreamId, guard: Guard, batch_id: str, body: BinaryIO) -> Stored | Moved:
         with self._transaction() as db:
+            refuse_deleted(db, owner, stream.session_id)
             at = find_named(db, owner, stream, guard.generation)
             if at is None:
                 current = find_current(db, owner, stream)
@@ -115,6 +59,7 @@ class SqliteStore:
     ) -> Stored | Moved:
         stream = StreamId(session_id, "")
         with self._transaction() as db:
+            refuse_deleted(db, owner, session_id)
             current = find_current(db, owner, stream)
             head = current.head() if current else EMPTY_HEAD
             if head.last_uuid != last_uuid or head.last_uuid == entry_uuid:
@@ -210,6 +155,7 @@ class SqliteStore:
 
     def write_meta(self, owner: str, session_id: str, meta: Meta) -> None:
         with self._transaction() as db:
+            refuse_deleted(db, owner, session_id)
             row = self._session(db, owner, session_id)
             db.execute("UPDATE sessions SET meta = ? WHERE id = ?", (msgspec.json.encode(meta), row))
 
@@ -219,6 +165,7 @@ class SqliteStore:
         self, owner: str, session_id: str, path: str, content: Content, place: Callable[[], bool]
     ) -> Named | None:
         with self._transaction() as db:
+            refuse_deleted(db, owner, session_id)
             if not place():
                 return None
             session = self._touched(db, owner, session_id)
@@ -235,7 +182,7 @@ class SqliteStore:
                 remove()
 
     def find_file(self, owner: str, session_id: str, path: str) -> KeptFile | None:
-        with self.reader() as db:
+        with self.looking(owner, session_id) as db:
             row = db.execute(f"{_FILES} AND f.path = ?", (owner, session_id, path)).fetchone()
         return _kept_file(row) if row else None
 
@@ -248,7 +195,7 @@ class SqliteStore:
         return Content(sha256, row[0]) if row else None
 
     def list_files(self, owner: str, session_id: str) -> list[KeptFile] | None:
-        with self.reader() as db:
+        with self.looking(owner, session_id) as db:
             rows = db.execute(f"{_FILES} ORDER BY f.path", (owner, session_id)).fetchall()
         if not rows and not self.has_session(owner, session_id):
             return None
@@ -261,7 +208,7 @@ class SqliteStore:
     # --- reading ----------------------------------------------------------------------------------------------
 
     def head(self, owner: str, stream: StreamId) -> Head:
-        with self.reader() as db:
+        with self.looking(owner, stream.session_id) as db:
             current = find_current(db, owner, stream)
         return current.head() if current else EMPTY_HEAD
 
@@ -278,7 +225,7 @@ class SqliteStore:
         return self.read_meta(owner, session_id) is not None
 
     def read_meta(self, owner: str, session_id: str) -> Meta | None:
-        with self.reader() as db:
+        with self.looking(owner, session_id) as db:
             row = db.execute(
                 "SELECT meta FROM sessions WHERE owner = ? AND session_id = ?", (owner, session_id)
             ).fetchone()
@@ -287,7 +234,7 @@ class SqliteStore:
     def streams(self, owner: str, session_id: str) -> list[StreamHead] | None:
         parent = "SELECT p.name FROM generations p WHERE p.id = g.parent"
         query = f"SELECT t.subpath, g.id = t.current, ({parent}), {COLUMNS} {FROM_STREAM} ORDER BY t.subpath, g.id"
-        with self.reader() as db:
+        with self.looking(owner, session_id) as db:
             rows = db.execute(query, (owner, session_id)).fetchall()
         if not rows and not self.has_session(owner, session_id):
             return None
@@ -295,7 +242,7 @@ class SqliteStore:
         return [StreamHead(subpath, one.head(), now, before, one.shared) for subpath, now, before, one in found]
 
     def read(self, owner: str, stream: StreamId, generation: str | None = None) -> SqliteReading | None:
-        with self.reader() as db:
+        with self.looking(owner, stream.session_id) as db:
             found = find_named(db, owner, stream, generation) if generation else find_current(db, owner, stream)
             return SqliteReading(self.reader, found, find_segments(db, found)) if found else None
 
@@ -310,45 +257,6 @@ class SqliteStore:
         last = rows[limit - 1] if len(rows) > limit else None
         return SessionPage(found, f"{last[3]!r}_{last[0]}" if last else None)
 
-    # --- tokens -----------------------------------------------------------------------------------------------
-
-    def create_token(self, name: str, owner: str, scope: Scope, token_sha256: bytes) -> None:
-        with self._transaction() as db:
-            if db.execute("SELECT 1 FROM tokens WHERE name = ? AND revoked_at_s IS NULL", (name,)).fetchone():
-                raise UsageError(
-                    f"a token named {name} is in use",
-                    hint=f"transcriptd receiver token revoke {name}, or another name",
-                )
-            db.execute(
-                "INSERT INTO tokens (name, owner, scope, sha256, created_at_s) VALUES (?, ?, ?, ?, ?)",
-                (name, owner, scope, token_sha256, self._now_s()),
-            )
-
-    def list_tokens(self) -> list[TokenRow]:
-        with self.reader() as db:
-            rows = db.execute(f"SELECT {_CREDENTIAL} FROM tokens ORDER BY created_at_s, id").fetchall()  # noqa: S608
-        return [TokenRow(*row) for row in rows]
-
-    def revoke_token(self, name: str) -> bool:
-        with self._transaction() as db:
-            done = db.execute(
-                "UPDATE tokens SET revoked_at_s = ? WHERE name = ? AND revoked_at_s IS NULL",
-                (self._now_s(), name),
-            )
-            return done.rowcount > 0
-
-    def find_token(self, token_sha256: bytes) -> tuple[bytes, TokenRow] | None:
-        query = f"SELECT id, sha256, {_CREDENTIAL} FROM tokens WHERE sha256 = ? AND revoked_at_s IS NULL"  # noqa: S608
-        with self.reader() as db:
-            row = db.execute(query, (token_sha256,)).fetchone()
-        if row is None:
-            return None
-        token, now_s = TokenRow(*row[2:]), self._now_s()
-        if token.last_used_at_s is None or now_s - token.last_used_at_s >= _USE_NOTED_S:
-            with suppress(DiskError), self._transaction() as db:  # a full disk must not keep readers out
-                db.execute("UPDATE tokens SET last_used_at_s = ? WHERE id = ?", (now_s, row[0]))
-        return row[1], token
-
 
 def _moved(current: Generation | None) -> Moved:
     return Moved(current.head() if current else EMPTY_HEAD)
@@ -357,6 +265,7 @@ def _moved(current: Generation | None) -> Moved:
 def _compare(db: sqlite3.Connection, owner: str, stream: StreamId, new: NewGeneration) -> Stored | Moved | None:
     """The answer where a generation is not to be made; None where it is. Nothing that this allows becomes forbidden
     while others write: generations only come and grow."""
+    refuse_deleted(db, owner, stream.session_id)
     known = find_named(db, owner, stream, new.generation)
     parent = find_named(db, owner, stream, new.parent) if new.parent else None
     if known is not None:
@@ -372,8 +281,6 @@ def _kept_file(row: tuple[str, bytes, int, float]) -> KeptFile:
     path, sha256, size, changed_at_s = row
     return KeptFile(path, Content(sha256, size), changed_at_s)
 
-
-_CREDENTIAL = "name, owner, scope, created_at_s, last_used_at_s, revoked_at_s"
 
 _FILES = (
     "SELECT f.path, f.sha256, f.size_bytes, f.changed_at_s FROM files f JOIN sessions s ON s.id = f.session"
@@ -399,12 +306,3 @@ def _parse_cursor(cursor: str | None) -> tuple[float, int]:
         return float(changed_at_s), int(row)
     except ValueError:
         raise UsageError("the cursor is none that this server gave") from None
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else exc  # neither names a value that was stored
-        raise DiskError(f"the receiver's database can't be used: {why}") from exc

@@ -3,7 +3,7 @@
 Everything is scoped by `owner`, the owner of the token that asks: two owners never see each other's sessions, even
 under the same session id. Many processes may share one store, so nothing that matters lives in the process.
 Calls block; the app makes them in worker threads. A store that can't do its work raises MachineError; a guard that
-doesn't hold is an outcome.
+doesn't hold is an outcome. Whatever is asked of a session that was deleted, or written to it, raises SessionDeleted.
 """
 
 from collections.abc import Callable, Iterator
@@ -205,6 +205,18 @@ class Store(TokenKeeper, FileKeeper, Protocol):
         """Last write wins; a session that is not there yet begins with its facts."""
 
     def read_meta(self, owner: str, session_id: str) -> Meta | None: ...
+
+    def delete_session(self, owner: str, session_id: str) -> set[bytes]:
+        """Durably deletes a session, whether it is known or not: nothing of it is there any more, and nothing is taken,
+        until it is restored. What is appended at the same moment is deleted with it, or refused. Gives the SHA-256 of
+        each content that its files named. What is left of it on the disk is `clear_remains`'s."""
+
+    def restore_session(self, owner: str, session_id: str) -> None:
+        """Ends a deletion: the session is unknown, and may be written from its beginning. Harmless without one."""
+
+    def clear_remains(self) -> None:
+        """Takes what deletions left off the disk. Raises DiskError while that can't be; then it is to be called again,
+        or waits for the next start."""
 
     def probe(self) -> None:
         """Writes something durable, or raises MachineError."""

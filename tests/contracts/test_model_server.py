@@ -16,12 +16,14 @@ from agent.core.wire import (
     Request,
     append_request,
     capabilities_request,
+    delete_request,
     generation_request,
     head_request,
     loglines_request,
     meta_request,
     parse_capabilities,
     put_entry_request,
+    restore_request,
     session_path,
     streams_request,
 )
@@ -76,6 +78,7 @@ class Client:
                 self._put,
                 self._look,
                 self._again,
+                self._delete_or_restore,
             )
         )(stream)
         self._sent.append(made)
@@ -127,6 +130,12 @@ class Client:
         if self._rng.random() < 0.1:
             line = b'{"uuid":"%s"}' % (last or "x").encode()  # an entry that is the head already
         return put_entry_request(stream.session_id, last, line)
+
+    def _delete_or_restore(self, stream: StreamId) -> Request:
+        """Rarely, and mostly ended soon: a deleted session has little to tell."""
+        if self._rng.random() < 0.3:
+            return delete_request(stream.session_id)
+        return restore_request(self._rng.choice((*sorted(self._model.deleted), stream.session_id)))
 
     def _look(self, stream: StreamId) -> Request:
         rng = self._rng

@@ -18,11 +18,12 @@ from agent.errors import DiskError, MachineError
 from agent.receiver.sqlite import SqliteStore
 from agent.receiver.store import Guard, Store, Stored
 from tests.conftest import REPOSITORY
+from tests.contracts.deletion_suite import DeletionSuite
 from tests.contracts.generations_suite import GenerationsSuite
 from tests.contracts.store_suite import MAIN, StoreSuite, append, content, name
 
 
-class TestSqliteStore(StoreSuite, GenerationsSuite):
+class TestSqliteStore(StoreSuite, GenerationsSuite, DeletionSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Store]:
         ticks = itertools.count(1000)

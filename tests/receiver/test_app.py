@@ -166,7 +166,7 @@ def test_capabilities(client: Client) -> None:
     assert offer is not None
     assert offer.bulk is not None
     assert (offer.bulk.max_bytes, offer.bulk.encodings) == (8 << 20, ("zstd", "gzip"))
-    assert (offer.generations, offer.files, offer.delete) == (True, True, False)
+    assert (offer.generations, offer.files, offer.delete) == (True, True, True)
 
 
 @pytest.mark.parametrize("encoding", [None, "zstd", "gzip"])

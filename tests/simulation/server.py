@@ -121,6 +121,8 @@ class ModelServer:
         changed: Callable[[StreamId, Generation], None] = lambda stream, generation: None,
     ) -> None:
         self.sessions: dict[str, Session] = {}
+        self.deleted: set[str] = set()
+        """Sessions of which nothing is told or taken until they are restored."""
         self.bulk: BulkOffer | None = bulk or BulkOffer(8 << 20, 10_000, ("zstd", "gzip"))
         self.generations = generations
         self.max_entry_bytes = max_entry_bytes
@@ -141,14 +143,18 @@ class ModelServer:
         if request.path == f"{INGRESS}/capabilities" and request.method == "GET":
             if self.bulk is None:
                 return _problem(404)
-            return _json(200, Capabilities(bulk=self.bulk, generations=self.generations))
+            return _json(200, Capabilities(bulk=self.bulk, generations=self.generations, delete=True))
         target = parse_target(request.path)
         if target is None:
             return _problem(404)
         if self.bulk is None and target.tail:
             return _problem(404)
         answer = _ANSWERS.get((request.method, target.tail))
-        return answer(self, target, request) if answer else _problem(404)
+        if answer is None:
+            return _problem(404)
+        if target.session in self.deleted and request.method == "GET":
+            return _problem(410)
+        return answer(self, target, request)
 
     # --- base protocol ----------------------------------------------------------------------------------------
 
@@ -163,6 +169,8 @@ class ModelServer:
             return _problem(422)
         if (status := self.refuse(target.session, [line])) is not None:
             return _problem(status)
+        if target.session in self.deleted:
+            return _problem(410)
         stream_id = StreamId(target.session, "")
         head = self.head(stream_id)
         if head.last_uuid != request.headers.get("Last-Uuid") or head.last_uuid == found:
@@ -189,6 +197,8 @@ class ModelServer:
             return _problem(lines)
         if (status := self.refuse(target.session, lines)) is not None:
             return _problem(status)
+        if target.session in self.deleted:
+            return _problem(410)
         name, batch = request.headers["Generation"], request.headers["Batch-Id"]
         guard = (request.headers.get("Last-Uuid"), int(request.headers["Entry-Count"]))
         stream = self._find(target.stream)
@@ -234,6 +244,8 @@ class ModelServer:
         asked = msgspec.json.decode(body_bytes(request), type=_NewGeneration)
         if asked.parent is None and asked.shared_entries:
             return _problem(400)
+        if target.session in self.deleted:
+            return _problem(410)
         stream = self._find(target.stream)
         known = stream.generations.get(asked.generation)
         begun = (asked.parent, asked.shared_entries)
@@ -270,12 +282,23 @@ class ModelServer:
         return RawReply(200, {"content-type": NDJSON}, b"".join(line + b"\n" for line in lines))
 
     def put_meta(self, target: Target, request: Request) -> RawReply:
+        if target.session in self.deleted:
+            return _problem(410)
         self._session(target.session).meta = msgspec.json.decode(body_bytes(request), type=Meta)
         return RawReply(204, {}, b"")
 
     def get_meta(self, target: Target, _request: Request) -> RawReply:
         session = self.sessions.get(target.session)
         return _problem(404) if session is None else _json(200, session.meta)
+
+    def delete(self, target: Target, _request: Request) -> RawReply:
+        self.sessions.pop(target.session, None)
+        self.deleted.add(target.session)
+        return RawReply(204, {}, b"")
+
+    def restore(self, target: Target, _request: Request) -> RawReply:
+        self.deleted.discard(target.session)
+        return RawReply(204, {}, b"")
 
     # --- what is there ----------------------------------------------------------------------------------------
 
@@ -325,6 +348,8 @@ class ModelServer:
 _ANSWERS: dict[tuple[str, str], Callable[[ModelServer, Target, Request], RawReply]] = {
     ("PUT", ""): ModelServer.put_entry,
     ("GET", ""): ModelServer.get_loglines,
+    ("DELETE", ""): ModelServer.delete,
+    ("POST", "restore"): ModelServer.restore,
     ("POST", "entries"): ModelServer.append,
     ("GET", "entries"): ModelServer.get_entries,
     ("POST", "generations"): ModelServer.post_generation,
