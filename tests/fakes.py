@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from agent.core.wire import INGRESS, LongBody, RawReply, Request
+from agent.daemon.permits import SHARED, RulesNow, Verdict
 from agent.errors import Unreachable
 from agent.receiver.app import build_app
 from agent.receiver.blobs import Blobs
@@ -183,3 +184,25 @@ def reply(status: int, body: bytes = b"{}", headers: Mapping[str, str] | None = 
 
 def no_answer() -> RawReply:
     raise Unreachable("test can't be reached: no connection")
+
+
+class FakeRules:
+    """A private list in memory: sessions, folders, and whether it can be read."""
+
+    def __init__(self, *sessions: str, folders: Iterable[str] = (), blind: str = "") -> None:
+        self.sessions = set(sessions)
+        self.folders = set(folders)
+        self.blind = blind
+
+    def now(self) -> RulesNow:
+        digest = repr((sorted(self.sessions), sorted(self.folders), self.blind))
+        return RulesNow(digest, frozenset(self.sessions), " ".join(sorted(self.folders)), self.blind)
+
+    def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+        if self.blind:
+            return Verdict(self.blind, certain=False)
+        if session_id in self.sessions or folders & self.folders:
+            return Verdict("it is on the list")
+        if self.folders and not project:
+            return Verdict("its project is not known yet", certain=False)
+        return SHARED

@@ -81,6 +81,9 @@ from agent.system.state_db import TrackRow
 
 log = logging.getLogger(__name__)
 
+_RUNNING = "running"
+"""Settled in the store while answers are awaited: who finds it does not know all that was sent."""
+
 TAKEN_BACK = 0
 """In the place of a status: this tombstone was never stored, and the entry travels as it is."""
 
@@ -223,11 +226,20 @@ class Engine:
         self._beginning.find(track.mtime_ns for track in self.tracks.values())
         for orphan in self.keeper.load(self._found_held):
             self.sightings.find_orphan(orphan)
+        if self._store.settled(_RUNNING) or self._store.note:
+            self.private.unsure_until_s = self._world.now_s()
+        self.journal.note_settled(_RUNNING, "yes")
         rules = self._guard.rules()
         self._awaits_scan = rules.asks_content
         self.private.rules_changed(rules)
         self.gates.open()
         self.tick()
+
+    def finish(self) -> None:
+        """Writes what is known; no answer is awaited any more."""
+        if not self.outbox.in_flight:
+            self.journal.note_settled(_RUNNING, "")
+        self.journal.write()
 
     def _take_up(self) -> None:
         shared: dict[str, str] = {}  # ids recur in every table; here they become one
@@ -377,6 +389,7 @@ class Engine:
             state = State.PRIVATE if why else State.SYNCED
             track = Track(seen.provider, seen.path, -1, seen.mtime_ns, state, START, why)
             self._add(key, track)
+            self.private.settle(key, track)
         changed = (seen.size, seen.mtime_ns, seen.path) != (track.size, track.mtime_ns, track.path)
         if track.inode not in (0, seen.inode) and track.cursor.entry_count:
             changed = track.check = True  # another file under the same name; what it holds has to be seen
@@ -810,12 +823,15 @@ class Engine:
             self.apply(key, track, Event.RETRY)
 
     def _restore(self, sessions: frozenset[str]) -> None:
+        deleted = {key[:2] for key, track in self.tracks.items() if track.state is State.DELETED_ON_SERVER}
         for key, track in self.tracks.items():
-            if track.state is State.DELETED_ON_SERVER and key.session_id in sessions:
+            if key.session_id not in sessions or key[:2] not in deleted:
+                continue
+            if track.state in (State.DELETED_ON_SERVER, State.SYNCED):  # the server forgot the session as a whole
                 self.forget_sent(key, track)
                 track.status = DELETED_HERE
                 self.journal.note_audit(key, AuditKind.REQUEUED, "to be restored on the server")
-                self.apply(key, track, Event.RESTORED)
+                self.apply(key, track, Event.GREW if track.state is State.SYNCED else Event.RESTORED)
 
     def forget_sent(self, key: TrackKey, track: Track) -> None:
         """The server has nothing of it."""

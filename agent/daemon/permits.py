@@ -5,6 +5,7 @@ session, too: a resumed or forked conversation is a copy. So what is going to le
 entries, and what left before under other rules is looked at again.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -140,8 +141,8 @@ class Copies:
         """Wall time of the oldest entry of those that a former `digest` did not name: nothing that was last written
         before is a copy of one. Infinite when there are no such."""
         known = set(digest.split())
+        self._read_on()
         with self._lock:
-            self._read_all()
             added = [session for session in self._paths if quote(session) not in known]
             return min((self._begun.get(session, 0.0) for session in added), default=math.inf)
 
@@ -165,32 +166,39 @@ class Copies:
         """The private session in which one of these entries stands."""
         if not ids or not self._paths:
             return None
+        self._read_on()
         with self._lock:
-            self._read_all()
             found = (self._ids.get(one) for one in ids)
             return next((owner for owner in found if owner not in (None, session_id)), None)
 
-    def _read_all(self) -> None:
-        for owner, paths in self._paths.items():
-            for path, offset in paths.items():
-                paths[path] = self._read_on(owner, path, offset)
+    def _read_on(self) -> None:
+        """Takes in what the private sessions have grown by. Nobody is kept waiting while a disk is read."""
+        with self._lock:
+            places = [(owner, path, offset) for owner, paths in self._paths.items() for path, offset in paths.items()]
+        for owner, path, offset in places:
+            with contextlib.suppress(DiskError):  # of what is gone, what was read stays known
+                self._read_file(owner, path, offset)
 
-    def _read_on(self, owner: str, path: str, offset: int) -> int:
-        """What is gone can't be read; what was read of it stays known."""
-        try:
-            with self._files.open_file(path) as file:
-                size = file.size()
-                if size < offset:
-                    offset = 0
-                for window in _windows(file.read_at, offset, size):
-                    for one in read_passage(window, folders=False, ids=True).ids:
-                        self._ids.setdefault(one, owner)
-                    times = [at_s for raw in _TIME.findall(window) if (at_s := _parse_time_s(raw)) is not None]
-                    if times:
-                        self._begun[owner] = min(self._begun.get(owner, math.inf), *times)
-        except DiskError:
-            return offset
-        return size
+    def _read_file(self, owner: str, path: str, offset: int) -> None:
+        with self._files.open_file(path) as file:
+            size = file.size()
+            start = offset if offset <= size else 0
+            for window in _windows(file.read_at, start, size):
+                ids = read_passage(window, folders=False, ids=True).ids
+                times = [at_s for raw in _TIME.findall(window) if (at_s := _parse_time_s(raw)) is not None]
+                self._take(owner, ids, times)
+        with self._lock:
+            if owner in self._paths:
+                self._paths[owner][path] = size
+
+    def _take(self, owner: str, ids: Iterable[int], times: list[float]) -> None:
+        with self._lock:
+            if owner not in self._paths:
+                return  # shared again meanwhile
+            for one in ids:
+                self._ids.setdefault(one, owner)
+            if times:
+                self._begun[owner] = min(self._begun.get(owner, math.inf), *times)
 
 
 class Guard:

@@ -66,6 +66,8 @@ class Private:
         self._pending: set[str] = set()
         self._is_unsure = False
         self._is_new_copy_known = False
+        self.unsure_until_s = 0.0
+        """A server may have anything of files that were last written before this wall time and are not remembered."""
         self.epoch = ""
         """What was judged under another one has to be judged again."""
         self.blind = ""
@@ -91,9 +93,9 @@ class Private:
         return self.why.get(session, "")
 
     def rules_changed(self, rules: RulesNow) -> None:
-        self._rules, self.blind = rules, rules.blind
+        self._rules = rules
+        self._note_blind(rules.blind)
         if rules.blind:
-            log.warning("nothing is sent: %s", rules.blind)
             return
         self._is_new_copy_known = False
         known = {key.session_id for key in self._tracks if rules.names(key.session_id)}
@@ -105,6 +107,11 @@ class Private:
         for session in known:
             self.mark(session, NAMED)
         self._review()
+
+    def _note_blind(self, why: str) -> None:
+        if why != self.blind:
+            log.warning("%s", f"nothing is sent: {why}" if why else "what is private can be told again")
+        self.blind = why
 
     def tick(self) -> None:
         """Files of sessions that the rules name were found: others may be copies of them."""
@@ -176,7 +183,8 @@ class Private:
         if why is None or track.state in BUSY:
             return
         if track.status not in (DELETED_THERE, DELETED_HERE):
-            track.status = OWED if _may_be_there(track) or track.status == OWED else KEPT
+            is_unsure = track.status == 0 and track.mtime_ns < self.unsure_until_s * 1e9
+            track.status = OWED if _may_be_there(track) or track.status == OWED or is_unsure else KEPT
         track.reason, track.judged = why, self.epoch
         self._journal.note_change(key)
         self._teller.apply(key, track, Event.MARKED_PRIVATE)
@@ -185,7 +193,7 @@ class Private:
         """Whoever was to send it found that it may not leave."""
         track = self._tracks[done.key]
         if done.blind:
-            self.blind = done.why
+            self._note_blind(done.why)
             self._teller.apply(done.key, track, Event.HELD)
             return
         track.touched = track.touched or done.used

@@ -344,7 +344,7 @@ class Daemon:
                     break
                 self._handle(event)
                 self._engine.tick()
-            self._engine.journal.write()
+            self._engine.finish()
         except Exception as exc:  # noqa: BLE001 - a defect: say where, without the values, and let the service restart
             log.critical("the engine stopped: %s", _where(exc))
             self.failed.set()

@@ -1,42 +1,21 @@
 """What is private stays here, whatever the order of events; what was sent of it before goes; and back again."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import pytest
 
 from agent.core.lifecycle import State
 from agent.core.wire import Request, delete_request, session_path, streams_request
 from agent.daemon.engine import Restore
-from agent.daemon.permits import SHARED, RulesNow, Verdict
 from agent.daemon.private import RulesChanged
 from agent.daemon.world import Limits
-from tests.fakes import AsgiServer, ScriptedServer, no_answer
+from tests.fakes import AsgiServer, FakeRules, ScriptedServer, no_answer
 from tests.reliability import MakeTally
 from tests.simulation.world import DESTINATION, SimulatedAgent
 
 Make = Callable[..., SimulatedAgent]
 Lines = Callable[[int], bytes]
-
-
-class FakeRules:
-    """A private list in memory: sessions, folders, and whether it can be read."""
-
-    def __init__(self, *sessions: str, folders: Iterable[str] = (), blind: str = "") -> None:
-        self.sessions = set(sessions)
-        self.folders = set(folders)
-        self.blind = blind
-
-    def now(self) -> RulesNow:
-        digest = repr((sorted(self.sessions), sorted(self.folders), self.blind))
-        return RulesNow(digest, frozenset(self.sessions), " ".join(sorted(self.folders)), self.blind)
-
-    def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
-        if session_id in self.sessions or folders & self.folders:
-            return Verdict("it is on the list")
-        if self.folders and not project:
-            return Verdict("its project is not known yet", certain=False)
-        return SHARED
 
 
 class Listener(ScriptedServer):

@@ -8,10 +8,13 @@ from agent.core.identity import Cursor
 from agent.core.lifecycle import State
 from agent.core.session import StreamId
 from agent.core.transcript import EMPTY_CHAIN, entry_uuid, is_object, tombstone_line
+from agent.core.wire import Request
 from agent.daemon.engine import DIVERGED
+from agent.daemon.permits import read_passage
 from agent.daemon.tasks import TrackKey
+from agent.daemon.tracks import Track
 from tests.simulation.process import DESTINATION
-from tests.simulation.server import Generation
+from tests.simulation.server import Generation, parse_target
 from tests.simulation.transcripts import Version
 
 if TYPE_CHECKING:
@@ -79,10 +82,19 @@ def _own(story: "Story", lines: Iterable[bytes]) -> list[bytes]:
     return [line for line in lines if line not in story.foreign]
 
 
+def check_leave(story: "Story", request: Request) -> None:
+    """Before each request: nothing of a private session is spoken of, but the wish that it be forgotten."""
+    target = parse_target(request.path)
+    if target is None or request.method == "DELETE":
+        return
+    assert not story.rules.blind, "something leaves while nobody can tell what is private"
+    assert target.session not in story.rules.sessions, f"{target.session} is private, and leaves"
+
+
 def check_cursor(story: "Story", key: TrackKey) -> None:
     """Behind every outcome: what the agent takes for stored is stored."""
     cursor: Cursor = story.process.engine.tracks[key].cursor
-    if story.server.has_lost or cursor.sent_count == 0:
+    if story.server.has_lost or cursor.sent_count == 0 or key.session_id in story.wire.ever_deleted:
         return
     if story.wire.fell_back:
         return  # one by one, entries without a uuid are passed over; a 409 puts that right
@@ -107,6 +119,11 @@ def check_end(story: "Story") -> None:
 
 def _check_stream(story: "Story", stream: StreamId) -> None:
     track = story.process.engine.tracks.get(TrackKey(DESTINATION, *stream))
+    if stream.session_id in story.rules.sessions:
+        _check_private(story, stream, track)
+        return
+    if track is not None and track.state in (State.PRIVATE, State.GONE) and _is_copy(story, stream):
+        return
     paths = [path for path, (place, _) in story.transcripts.files.items() if place.stream == stream]
     if not paths or stream in story.wire.deleted:
         return
@@ -141,6 +158,26 @@ def _check_stream(story: "Story", stream: StreamId) -> None:
         f"{stream}: the server holds {len(stored)} entries, {_lost(local, stored)} are missing"
         f" and {_lost(stored, local)} too many"
     )
+
+
+def _check_private(story: "Story", stream: StreamId, track: Track | None) -> None:
+    if track is not None:
+        assert track.state in (State.PRIVATE, State.GONE), f"{stream} is private, and {track.state}"
+    forgets = story.server.has_lost or story.has_lost_state or stream in story.wire.deleted | story.diverged
+    if story.server.bulk and not forgets:
+        current = story.server.current(stream)
+        assert current is None or not current.lines, f"{stream} is private, and still on the server"
+
+
+def _is_copy(story: "Story", stream: StreamId) -> bool:
+    """Whether an entry of it ever stood in a private session as well."""
+
+    def ids(sessions: Iterable[str]) -> frozenset[int]:
+        versions = story.transcripts.versions
+        contents = [one.content for key, made in versions.items() if key.session_id in sessions for one in made]
+        return frozenset().union(*(read_passage(bytes(one), folders=False, ids=True).ids for one in contents))
+
+    return bool(ids([stream.session_id]) & ids(story.rules.sessions))
 
 
 def _is_crowded(story: "Story", stream: StreamId) -> bool:

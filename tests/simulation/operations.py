@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.session import StreamId
 from agent.core.transcript import split_lines
-from agent.daemon.engine import Retry, Woken
+from agent.core.wire import delete_request
+from agent.daemon.engine import Restore, Retry, Woken
 from tests.simulation import badfiles
 from tests.simulation.transcripts import PLACES, Place, beside, other_place
 from tests.simulation.wire import Crash
@@ -172,7 +173,7 @@ def lose_hints(story: "Story") -> None:
 
 
 def scan(story: "Story") -> None:
-    story.process.scanner.scan()
+    story.process.scan()
 
 
 def look_again(story: "Story") -> None:
@@ -218,10 +219,12 @@ def cut_power(story: "Story") -> None:
 
 
 def lie(story: "Story") -> None:
+    story.has_lost_state = True
     story.medium.lies = not story.medium.lies
 
 
 def fill_disk(story: "Story") -> None:
+    story.has_lost_state = True
     story.medium.is_full = True
 
 
@@ -235,6 +238,7 @@ def damage(story: "Story") -> None:
 
 
 def roll_back(story: "Story") -> None:
+    story.has_lost_state = True
     story.log(story.medium.roll_back(story.rng))
     raise Crash
 
@@ -356,7 +360,7 @@ def _wake(story: "Story") -> None:
     """The daemon compares both clocks every few seconds; and may be stopped before it does."""
     if story.rng.random() < 0.8:
         story.process.inbox.append(Woken())
-        story.process.scanner.scan()
+        story.process.scan()
 
 
 TABLE = (
@@ -428,6 +432,53 @@ class Table:
 
     def draw_sudden(self, rng: random.Random) -> Operation:
         return self._sudden[bisect(self._sudden_sums, rng.random() * self._sudden_sums[-1])]
+
+
+# --- what is private ------------------------------------------------------------------------------------------------
+
+
+def mark_private(story: "Story") -> None:
+    story.rules.sessions.add(story.rng.choice(PLACES).stream.session_id)
+
+
+def share_again(story: "Story") -> None:
+    story.rules.sessions.discard(story.rng.choice(PLACES).stream.session_id)
+
+
+def spoil_list(story: "Story") -> None:
+    story.rules.blind = "the list can't be read"
+
+
+def mend_list(story: "Story") -> None:
+    story.rules.blind = ""
+
+
+def delete_there(story: "Story") -> None:
+    """Somebody deletes a session on the server, with another agent or a browser."""
+    session_id = story.rng.choice(PLACES).stream.session_id
+    if story.server.bulk:
+        story.server.send(delete_request(session_id))
+        story.wire.ever_deleted.add(session_id)
+        story.wire.deleted.update(place.stream for place in PLACES if place.stream.session_id == session_id)
+
+
+def restore(story: "Story") -> None:
+    story.process.inbox.append(Restore(frozenset({story.rng.choice(PLACES).stream.session_id})))
+
+
+PRIVATE_TABLE = (
+    Operation("mark private", 4, mark_private),
+    Operation("share again", 2, share_again),
+    Operation("spoil the private list", 0.5, spoil_list),
+    Operation("mend the private list", 2, mend_list),
+    Operation("delete there", 0.2, delete_there),
+    Operation("restore", 0.5, restore),
+)
+"""The same for stories of what is private."""
+
+
+def draw_private(rng: random.Random) -> Operation:
+    return rng.choices(PRIVATE_TABLE, [one.weight for one in PRIVATE_TABLE])[0]
 
 
 def draw_table(story: "Story") -> Table:

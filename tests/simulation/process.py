@@ -11,12 +11,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from agent.core.lifecycle import UNSENT, Condition
+from agent.core.status import OWED
 from agent.daemon.asking import Sender
-from agent.daemon.engine import Engine, Input, Observed, Vanished
-from agent.daemon.permits import Guard, NoRules
+from agent.daemon.engine import Engine, Input, Observed, ScanEnded, Vanished
+from agent.daemon.permits import Guard, Rulebook
+from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
+from agent.daemon.reviewing import review
 from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import DeleteTask, MetaTask, ProbeTask, Task, TrackKey
+from agent.daemon.tasks import DeleteTask, DiskTask, MetaTask, ProbeTask, ReviewTask, Task, TrackKey
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Files, Limits, World
 from agent.providers import PROVIDERS
@@ -35,6 +38,7 @@ class Machine(NamedTuple):
     rng: random.Random
     limits: Limits
     compress: bool
+    rulebook: Rulebook
     checked: Callable[[TrackKey], None]
 
 
@@ -47,16 +51,30 @@ class Process:
         self.inbox: deque[Input] = deque()
         self.tasks: list[Task] = []
         self.is_stopping = False
+        self._rules_told = machine.rulebook.now()
         self._running: set[TrackKey] = set()
         self._rng = rng = machine.rng
         self._checked = machine.checked
         world = World(clock.now_s, clock.monotonic_s, rng.random, self._new_uuid)
         self.destination = DestinationState(DESTINATION, "http://127.0.0.1", compress=machine.compress)
+        self.reviews: deque[ReviewTask] = deque()
+        self._files, self._guard = machine.files, Guard(machine.rulebook, machine.files)
         self.engine = Engine(
-            [self.destination], store, world, self._dispatch, machine.limits, guard=Guard(NoRules(), machine.files)
+            [self.destination],
+            store,
+            world,
+            self._dispatch,
+            machine.limits,
+            guard=self._guard,
+            dispatch_disk=self._dispatch_disk,
         )
         self._pusher = Pusher(
-            {DESTINATION: machine.sender}, PROVIDERS, clock.now_s, lambda: self.is_stopping, files=machine.files
+            {DESTINATION: machine.sender},
+            PROVIDERS,
+            clock.now_s,
+            lambda: self.is_stopping,
+            files=machine.files,
+            guard=self._guard,
         )
         self.scanner = Scanner(
             [Root(PROVIDERS["claude"], machine.root)],
@@ -68,7 +86,22 @@ class Process:
     def start(self) -> None:
         self.engine.start()
         self.scanner.expect(self.engine.followed())
+        self.scan()
+
+    def scan(self) -> None:
         self.scanner.scan()
+        self.inbox.append(ScanEnded())
+
+    def look_at_rules(self) -> None:
+        """The daemon's look, every second."""
+        rules = self._guard.rules()
+        if rules != self._rules_told or rules.blind != self.engine.private.blind:
+            self._rules_told = rules
+            self.inbox.append(RulesChanged(rules))
+
+    def _dispatch_disk(self, task: DiskTask) -> None:
+        if isinstance(task, ReviewTask):
+            self.reviews.append(task)
 
     def _new_uuid(self) -> str:
         return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
@@ -95,6 +128,9 @@ class Process:
 
     def run_task(self) -> bool:
         """One of the tasks that were handed out, from its beginning to its outcome."""
+        if self.reviews and (not self.tasks or self._rng.random() < 0.5):
+            self.inbox.append(review(self._guard, self._files, self.reviews.popleft()))
+            return True
         if not self.tasks:
             return False
         task = self.tasks.pop(self._rng.randrange(len(self.tasks)))
@@ -135,14 +171,15 @@ class Process:
             self.run_task()
         while self.take_event():
             pass
-        self.engine.journal.write()
+        self.engine.finish()
         self.store.close()
 
     # --- an end -----------------------------------------------------------------------------------------------
 
     def settle(self, most: int = 5_000) -> None:
         """Everything that can still happen by itself, happens."""
-        self.scanner.scan()
+        self.scan()
+        self.look_at_rules()
         for _ in range(most):
             if self.take_event() or self.run_task():
                 continue
@@ -158,6 +195,8 @@ class Process:
         """A stream waits for a time that will come by itself, not for a person."""
         if self.destination.condition in (Condition.NEEDS_LOGIN, Condition.MISCONFIGURED):
             return False
+        if any(track.status == OWED for track in self.engine.tracks.values()) and self.destination.deletes:
+            return True
         return any(track.state in UNSENT for track in self.engine.tracks.values())
 
 

@@ -8,14 +8,14 @@ import random
 from typing import Any
 
 from agent.core.session import StreamId
-from agent.core.wire import BulkOffer
+from agent.core.wire import BulkOffer, Request
 from agent.daemon.engine import QUIET_S, Retry
 from agent.daemon.tasks import TrackKey
 from agent.daemon.world import Limits
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, FakeRules
 from tests.simulation import operations
 from tests.simulation.badfiles import BadFiles
-from tests.simulation.checks import check_cursor, check_end, check_generation
+from tests.simulation.checks import check_cursor, check_end, check_generation, check_leave
 from tests.simulation.disk import FakeDisk
 from tests.simulation.process import Machine, Process
 from tests.simulation.server import Generation, ModelServer
@@ -27,6 +27,10 @@ STEPS = 150
 PASS_S = 30.0
 SCAN_S = 300.0
 AUDIT_S = 1200.0
+
+PRIVATE_SHARE = 0.3
+"""Of stories, those in which somebody has something to hide; and how often he changes his mind there."""
+PRIVATE_STEPS = 0.06
 
 
 class Story:
@@ -52,9 +56,16 @@ class Story:
         self.poison: dict[bytes, int] = {}
         """What an entry holds that is refused, and with which status."""
         self.session_statuses: dict[str, int] = {}
+        # Drawn apart, so that the other stories stay what they were.
+        self._fate = random.Random(~seed)
+        self.is_private = self._fate.random() < PRIVATE_SHARE
+        """Whether this is also a story of what is private."""
+        self.rules = FakeRules()
+        self.has_lost_state = False
+        """Whether the state may say less than what was once written to it, and nobody can tell."""
         self.server = _make_server(self, is_base)
         self.backups = [self.server.copy()]
-        self.wire = Wire(self.server, rng, self.log, self.between)
+        self.wire = Wire(self.server, rng, self.log, self.between, self._check_leave)
         self.wire.trouble = rng.choice((0.0, 0.0, 0.1, 0.3, 0.6))
         self.wire.harsh = rng.random() < 0.15
         self.disk = disk or FakeDisk(self.clock.now_s)
@@ -71,7 +82,7 @@ class Story:
         """Whether everything is looked at slowly again and again."""
         limits = Limits(workers=rng.choice((1, 2, 8)), audit_interval_s=AUDIT_S if self.audits else 0.0)
         self._machine = Machine(
-            self.files, self.wire, root, self.clock, rng, limits, rng.random() < 0.1, self._check_cursor
+            self.files, self.wire, root, self.clock, rng, limits, rng.random() < 0.1, self.rules, self._check_cursor
         )
         self._next_pass_s = self._next_scan_s = 0.0
         self.boot()
@@ -93,6 +104,8 @@ class Story:
 
     def step(self) -> None:
         operation = self._table.draw(self.rng)
+        if self.is_private and self._fate.random() < PRIVATE_STEPS:
+            operation = operations.draw_private(self._fate)
         try:
             self.log(operation.name)
             operation.act(self)
@@ -109,6 +122,7 @@ class Story:
         self.files.faults.clear()
         self.files.out_of_descriptors = False
         self.medium.is_full = False
+        self.rules.blind = ""
         self.wire.deliver_all_late()
         if self.server.has_lost or self.diverged or self.is_led:
             for path, (place, _) in list(self.transcripts.files.items()):
@@ -146,7 +160,8 @@ class Story:
             self.process.scanner.look_again()
         if self.clock.mono_s >= self._next_scan_s:
             self._next_scan_s = self.clock.mono_s + SCAN_S
-            self.process.scanner.scan()
+            self.process.scan()
+        self.process.look_at_rules()
 
     @property
     def is_sudden(self) -> bool:
@@ -169,6 +184,9 @@ class Story:
 
     def note_append(self, stream: StreamId, generation: Generation) -> None:
         check_generation(self, stream, generation)
+
+    def _check_leave(self, request: Request) -> None:
+        check_leave(self, request)
 
     def _check_cursor(self, key: TrackKey) -> None:
         check_cursor(self, key)

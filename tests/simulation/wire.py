@@ -43,11 +43,14 @@ class Wire:
         rng: random.Random,
         log: Callable[[str], None],
         between: Callable[[], None] = lambda: None,
+        leaves: Callable[[Request], None] = lambda _: None,
     ) -> None:
+        """`leaves` is called with each request before anything happens to it."""
         self.server = server
         self._rng = rng
         self._log = log
         self._between = between
+        self._leaves = leaves
         self._late: list[Request] = []
         self._on_way: set[StreamId] = set()
         self.trouble = 0.0
@@ -64,8 +67,13 @@ class Wire:
         self.deleted: set[StreamId] = set()
         """Streams that a 410 was given for, since the last start of the agent and ever."""
         self.told_deleted: set[StreamId] = set()
+        self.ever_deleted: set[str] = set()
+        """Sessions that somebody asked the server to delete."""
 
     def send(self, request: Request) -> RawReply:
+        self._leaves(request)
+        if request.method == "DELETE" and (target := parse_target(request.path)):
+            self.ever_deleted.add(target.session)
         stream = _written_stream(request)
         if stream is None:
             answer = self._send(request)
