@@ -12,7 +12,7 @@ from sys import intern
 from typing import NamedTuple
 
 from agent.core.audit import AuditKind
-from agent.core.backoff import TRIES, retry_delay_s
+from agent.core.backoff import COOL_DOWN_FIRST_S, TRIES, retry_delay_s
 from agent.core.identity import START, Cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
 from agent.core.projects import matches_project
@@ -80,6 +80,9 @@ from agent.errors import DiskError
 from agent.system.state_db import TrackRow
 
 log = logging.getLogger(__name__)
+
+_REVIEW = "\0review"
+"""No destination's name: whose timer it is that brings another look at what could not be read."""
 
 _RUNNING = "running"
 """Settled in the store while answers are awaited: who finds it does not know all that was sent."""
@@ -187,6 +190,8 @@ class Engine:
         self._first_seen_s: dict[str, float] = {}
         """New sessions that are held for a while → wall time."""
         self._awaits_scan = False
+        self._is_unsure = False
+        """Until the first scan has ended: a server may have anything of what is found and not remembered."""
         self._moved: set[TrackKey] = set()
         """Streams of which something was sent since the audit log last told of it."""
         self._timers: Timers[TrackKey | str] = Timers()
@@ -226,8 +231,7 @@ class Engine:
         self._beginning.find(track.mtime_ns for track in self.tracks.values())
         for orphan in self.keeper.load(self._found_held):
             self.sightings.find_orphan(orphan)
-        if self._store.settled(_RUNNING) or self._store.note:
-            self.private.unsure_until_s = self._world.now_s()
+        self._is_unsure = bool(self._store.settled(_RUNNING) or self._store.note)
         self.journal.note_settled(_RUNNING, "yes")
         rules = self._guard.rules()
         self._awaits_scan = rules.asks_content
@@ -279,6 +283,7 @@ class Engine:
     def _add(self, key: TrackKey, track: Track) -> None:
         if self._limits.hold_s and key._replace(subpath="") not in self.tracks and not track.cursor.sent_count:
             self._first_seen_s.setdefault(key.session_id, min(self._world.now_s(), track.mtime_ns / 1e9))
+        track.touched = track.touched or self._is_unsure
         self.tracks[key] = track
         if key.subpath and key.subpath not in (known := self._subpaths.setdefault(key.session_id, [])):
             known.append(key.subpath)
@@ -311,7 +316,7 @@ class Engine:
                 for gone in event.gone:
                     self.sightings.lose(gone)
             case ScanEnded():
-                self._awaits_scan = False
+                self._awaits_scan = self._is_unsure = False
             case Woken():
                 self._wake()
 
@@ -670,6 +675,9 @@ class Engine:
 
     def _timer_fired(self, due: Due[TrackKey | str]) -> None:
         owner, number = due.owner, due.number
+        if owner == _REVIEW:
+            self.private.review()
+            return
         if isinstance(owner, str):
             self.gates.time_came(owner, number)
             return
@@ -839,6 +847,10 @@ class Engine:
         self._take_stones_back(key, track)
         self.facts.forget_told(key.destination, key.session_id)
         self.journal.note_change(key)
+
+    def set_review(self) -> None:
+        """What could not be read is looked at again by and by."""
+        self._set_timer(_REVIEW, 0, COOL_DOWN_FIRST_S)
 
     def retry_later(self, key: TrackKey, track: Track) -> None:
         track.attempts += 1

@@ -35,6 +35,7 @@ class Teller(Protocol):
 
     def apply(self, key: TrackKey, track: Track, event: Event) -> None: ...
     def forget_sent(self, key: TrackKey, track: Track) -> None: ...
+    def set_review(self) -> None: ...
     def retry_later(self, key: TrackKey, track: Track) -> None: ...
 
 
@@ -66,8 +67,6 @@ class Private:
         self._pending: set[str] = set()
         self._is_unsure = False
         self._is_new_copy_known = False
-        self.unsure_until_s = 0.0
-        """A server may have anything of files that were last written before this wall time and are not remembered."""
         self.epoch = ""
         """What was judged under another one has to be judged again."""
         self.blind = ""
@@ -106,7 +105,7 @@ class Private:
         self.epoch = self._guard.epoch(rules)
         for session in known:
             self.mark(session, NAMED)
-        self._review()
+        self.review()
 
     def _note_blind(self, why: str) -> None:
         if why != self.blind:
@@ -118,7 +117,7 @@ class Private:
         if self._is_new_copy_known and not self.blind:
             self.rules_changed(self._rules)
 
-    def _review(self) -> None:
+    def review(self) -> None:
         """Everything that was judged under other rules."""
         self._pending, self._is_unsure = set(), False
         asked: dict[str, str] = {}
@@ -128,6 +127,8 @@ class Private:
                 continue
             if track.state is State.PRIVATE and session not in self.why:
                 self._teller.apply(key, track, Event.MARKED_SHARED)  # nothing could tell; perhaps it can now
+            elif self.why.get(session) == NAMED:
+                asked[session] = ""  # no more
             elif track.judged != self.epoch and (session in self.why or _may_be_there(track)):
                 asked[session] = track.judged
         for session, judged in asked.items():
@@ -141,8 +142,10 @@ class Private:
         self._note_reviewed()
 
     def reviewed(self, done: Reviewed) -> None:
-        if done.epoch != self.epoch:
+        if done.epoch != self.epoch and not done.unread:
             return  # asked again since
+        if done.unread:
+            self._teller.set_review()
         self._pending.discard(done.session_id)
         if not done.why:
             self._clear(done.session_id)
@@ -183,8 +186,7 @@ class Private:
         if why is None or track.state in BUSY:
             return
         if track.status not in (DELETED_THERE, DELETED_HERE):
-            is_unsure = track.status == 0 and track.mtime_ns < self.unsure_until_s * 1e9
-            track.status = OWED if _may_be_there(track) or track.status == OWED or is_unsure else KEPT
+            track.status = OWED if _may_be_there(track) or track.status == OWED else KEPT
         track.reason, track.judged = why, self.epoch
         self._journal.note_change(key)
         self._teller.apply(key, track, Event.MARKED_PRIVATE)

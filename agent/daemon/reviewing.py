@@ -21,7 +21,7 @@ def review(guard: Guard, files: Files, task: ReviewTask) -> Reviewed:
     except NotShared as exc:
         return Reviewed(task.session_id, exc.message, exc.certain, epoch)
     except DiskError as exc:
-        return Reviewed(task.session_id, exc.message, certain=False, epoch=epoch)
+        return Reviewed(task.session_id, exc.message, certain=False, epoch=epoch, unread=True)
     return Reviewed(task.session_id, "", certain=True, epoch=epoch)
 
 

@@ -399,7 +399,7 @@ class Daemon:
         except Exception as exc:  # noqa: BLE001 - a defect must cost one file its second name, not all
             log.error("a defect in keeping files: %s", _where(exc))  # noqa: TRY400 - a traceback may quote a transcript
             if isinstance(task, ReviewTask):
-                return Reviewed(task.session_id, why, certain=False, epoch="")
+                return Reviewed(task.session_id, why, certain=False, epoch="", unread=True)
             return NotHeld(task.stream, why)
 
     def _run_scanner(self) -> None:

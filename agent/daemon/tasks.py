@@ -228,12 +228,14 @@ class ReviewTask(NamedTuple):
 
 
 class Reviewed(NamedTuple):
-    """`why` is empty for what may. `epoch`: under which rules."""
+    """`why` is empty for what may. `epoch`: under which rules. `unread`: that can't be told, since a file could not be
+    read."""
 
     session_id: str
     why: str
     certain: bool
     epoch: str
+    unread: bool = False
 
 
 class FoundHeld(NamedTuple):
