@@ -140,7 +140,7 @@ def _take_token(one: Destination, *, from_stdin: bool) -> Secret | None:
             text, missing = token_in(environment()), f"{VARIABLE} is not set"
         case _ if from_stdin:
             text, missing = sys.stdin.readline(_MOST_TOKEN).strip(), "no token on stdin"
-        case _ if sys.stdin.isatty():
+        case _ if is_terminal():
             text = click.prompt(f"token for {one.url}", hide_input=True, err=True).strip()
             missing = "no token"
         case _:
@@ -148,6 +148,10 @@ def _take_token(one: Destination, *, from_stdin: bool) -> Secret | None:
     if not text:
         raise UsageError(missing, hint=hint)
     return Secret(text)
+
+
+def is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def check_token(one: Destination, token: Secret) -> None:
