@@ -120,7 +120,9 @@ def test_after_a_login_the_keyring_is_asked_again(keyring: FakeKeyring) -> None:
     tokens.token("default")
     tokens.renew("default", "old")
     keyring.holds = "new"
-    tokens.forget()
+    tokens.forget("another")
+    assert keyring.looks == 2
+    tokens.forget("default")
     assert tokens.token("default") == "new"
     assert not tokens.find_changed(), "a keyring tells nobody"
 
