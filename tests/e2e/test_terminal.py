@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import PROGRAM, READY_S, end, environment, receiver
+from tests.e2e.processes import PROGRAM, READY_S, TOKEN, end, environment, receiver
 
 if sys.platform == "win32":
     pytest.skip("no pseudo-terminals", allow_module_level=True)
@@ -56,6 +56,14 @@ class Terminal:
         os.close(self._master)
 
 
+def environment_of_children(pid: int) -> bytes:
+    """Where the system tells; Linux does."""
+    children = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    found = b"".join(Path(f"/proc/{child}/environ").read_bytes() for child in children.split())
+    assert b"TRANSCRIPTD_HOME" in found or sys.platform != "linux"
+    return found
+
+
 @pytest.fixture
 def projects(tmp_path: Path) -> Path:
     folder = tmp_path / "projects"
@@ -77,6 +85,7 @@ def test_the_live_view_follows_a_session_and_ends_on_ctrl_c(terminal: Terminal, 
     assert "viewer       http://127.0.0.1:" in terminal.seen
     assert "tide" in terminal.seen
     assert "3 entries" in terminal.seen
+    assert TOKEN.encode() not in environment_of_children(terminal.process.pid), "of a real server; not the receiver's"
     with (projects / "p" / "s1.jsonl").open("ab") as file:
         file.write(b'{"uuid":"v"}\n')
     terminal.read_until("4 entries")
