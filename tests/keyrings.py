@@ -61,6 +61,10 @@ class Desktop:
             self._keyring.wait(READY_S)
             self._keyring = None
 
+    def send_signal(self, number: int) -> None:
+        assert self._keyring is not None
+        self._keyring.send_signal(number)
+
     def lock(self) -> None:
         with open_dbus_connection() as connection:
             _ask(connection, _SECRET_SERVICE, "Lock", "ao", ([_LOGIN],))

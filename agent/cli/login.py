@@ -81,7 +81,7 @@ def logout(name: str | None) -> None:
     was_there = _keyring(one).drop(_place(one, paths))
     click.echo(f"{one.name}: logged out" if was_there else f"{one.name}: there was no token in {_where(one)}")
     _warn_of_variable()
-    _poke(paths)
+    _poke(paths, one)
 
 
 # --- which server ------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def _take_token(one: Destination, *, from_stdin: bool) -> Secret | None:
             text, missing = token_in(environment()), f"{VARIABLE} is not set"
         case _ if from_stdin:
             text, missing = sys.stdin.readline(_MOST_TOKEN).strip(), "no token on stdin"
-        case _ if sys.stdin.isatty():
+        case _ if is_terminal():
             text = click.prompt(f"token for {one.url}", hide_input=True, err=True).strip()
             missing = "no token"
         case _:
@@ -148,6 +148,10 @@ def _take_token(one: Destination, *, from_stdin: bool) -> Secret | None:
     if not text:
         raise UsageError(missing, hint=hint)
     return Secret(text)
+
+
+def is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def check_token(one: Destination, token: Secret) -> None:
@@ -228,7 +232,7 @@ def _write(paths: Paths, one: Destination) -> None:
 def _tell_agent(paths: Paths, one: Destination) -> None:
     if one.token != TokenIn.ENVIRONMENT:
         _warn_of_variable()
-    known = _poke(paths)
+    known = _poke(paths, one)
     if known is None:
         click.echo("no agent is running here; transcriptd run starts it")
     elif any(all(getattr(one, key) == value for key, value in row.items()) for row in known):
@@ -237,13 +241,14 @@ def _tell_agent(paths: Paths, one: Destination) -> None:
         click.echo("restart the running agent: it takes up the new settings when it starts")
 
 
-def _poke(paths: Paths) -> list[dict[str, str]] | None:
-    """Tells the running agent to look for tokens again, and gives what it knows of where they are; None without one."""
+def _poke(paths: Paths, one: Destination) -> list[dict[str, str]] | None:
+    """Tells the running agent to look for the token again, and gives what it knows of where tokens are; None without
+    one."""
     from agent.system.control_socket import ControlClient
 
     try:
         with ControlClient(paths.socket) as client:
-            found: list[dict[str, str]] = client.call("agent.tokens_changed")["destinations"]
+            found: list[dict[str, str]] = client.call("agent.token_changed", destination=one.name)["destinations"]
             return found
     except NotRunning:
         return None

@@ -22,6 +22,7 @@ import agent
 from agent.cli.config import environment
 from agent.errors import MachineError, UsageError
 from agent.system.paths import Paths, default_paths, make_private_folder, paths_below
+from agent.system.tokens import VARIABLE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -163,6 +164,7 @@ def _receiver(data: Path) -> Iterator[_Receiver]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=home_of_package,
+        env={name: value for name, value in environment().items() if name != VARIABLE},
     )
     stdin, stdout = process.stdin, process.stdout
     if stdin is None or stdout is None:

@@ -37,10 +37,13 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
     def retry(params: Mapping[str, Any]) -> Any:
         return {"sessions": daemon.request_retry(_beginnings(params))}
 
-    def tokens_changed(_: Mapping[str, Any]) -> Any:
+    def token_changed(params: Mapping[str, Any]) -> Any:
         """Somebody logged in or out. What the settings said of tokens when this process began is told, since it knows
         no newer ones."""
-        daemon.take_new_tokens()
+        destination = params.get("destination")
+        if not isinstance(destination, str):
+            raise UsageError("destination: a name")
+        daemon.take_new_token(destination)
         return {"destinations": daemon.describe_tokens()}
 
     def progress(_: Mapping[str, Any]) -> Any:
@@ -61,7 +64,7 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         "agent.retry": retry,
         "agent.restore": restore,
         "agent.privacy_changed": privacy_changed,
-        "agent.tokens_changed": tokens_changed,
+        "agent.token_changed": token_changed,
         "agent.progress": progress,
         "sessions.list": sessions,
     }

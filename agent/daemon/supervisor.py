@@ -289,9 +289,9 @@ class Daemon:
             self._inbox.put(Retry(frozenset(sessions)))
         return len(sessions)
 
-    def take_new_tokens(self) -> None:
-        """Somebody stored or removed a token: every destination is asked again, with what is there now."""
-        self._tokens.forget()
+    def take_new_token(self, destination: str) -> None:
+        """Somebody stored or removed it: every destination is asked again, with what is there now."""
+        self._tokens.forget(destination)
         self._inbox.put(Retry())
 
     def describe_tokens(self) -> list[dict[str, str]]:
@@ -463,7 +463,7 @@ class Daemon:
     def _look_at_tokens(self) -> None:
         if self._tokens.find_changed():
             log.info("a file with a token changed")
-            self.take_new_tokens()
+            self._inbox.put(Retry())
 
     def _pass(self) -> None:
         self._ensure_watches()

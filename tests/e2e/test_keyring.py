@@ -2,6 +2,7 @@
 where none belongs."""
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -11,8 +12,18 @@ from typing import Any
 
 import pytest
 
+from agent.core.settings import Destination, Settings, Watch
+from agent.core.wire import RawReply, Request
+from agent.daemon import supervisor
+from agent.daemon.supervisor import Daemon
 from agent.system.control_socket import ControlClient
-from tests.e2e.processes import PROGRAM, READY_S, Receiver, end, receiver
+from agent.system.network import WayOut
+from agent.system.paths import paths_below
+from agent.system.remote import Remote
+from agent.system.tokens import Secret
+from agent.system.tokens.client import Keyring, Place
+from agent.system.tokens.sources import open_tokens
+from tests.e2e.processes import PROGRAM, READY_S, TOKEN, Receiver, end, receiver
 from tests.keyrings import Desktop, desktop, wait_for
 from tests.reliability import MakeTally
 
@@ -72,10 +83,15 @@ class Machine:
         self.said = ""  # this is the one place that shows it
         return token.group()
 
-    def start(self) -> None:
+    def start(self, **more: str) -> None:
         with self.log.open("a") as log:
             self.agent = subprocess.Popen(
-                [*PROGRAM, "run"], env=self.environment(), stdout=log, stderr=log, text=True, stdin=subprocess.DEVNULL
+                [*PROGRAM, "run"],
+                env={**self.environment(), **more},
+                stdout=log,
+                stderr=log,
+                text=True,
+                stdin=subprocess.DEVNULL,
             )
         wait_for((self.home / "state" / "control.sock").exists, "the agent", READY_S)
 
@@ -227,3 +243,98 @@ def test_a_day_with_a_keyring(bus: Desktop, machine: Machine, tally: MakeTally) 
     waiting = machine.log.read_text().count("is waiting_for_keyring")
     assert waiting <= 2, "once a change of state: not there yet, then locked"
     machine.stop()
+
+
+def test_an_item_that_is_removed_behind_our_back(bus: Desktop, machine: Machine) -> None:
+    """What is in memory goes on; the next start says that somebody has to log in."""
+    token = machine.make_token("first")
+    bus.log_in()
+    assert machine.login(token).returncode == 0
+    machine.write()
+    machine.start()
+    machine.arrives()
+    place = Place(f"transcriptd {machine.server.url}", f"default of {machine.home}")
+    assert Keyring("secret-service").drop(place)
+    machine.write()
+    machine.arrives()
+    machine.stop()
+    done = machine.do("push")
+    assert done.returncode == 4
+    assert "there is no token for" in done.stdout
+    assert "there was no token" in machine.do("logout").stdout
+    machine.start()
+    machine.waits_for("needs_login")
+    Keyring("secret-service").store(place, Secret(token))
+    machine.write()
+    machine.do("push")  # somebody's wish to try again looks at the keyring, too
+    machine.arrives()
+
+
+def test_the_variable_shows_where_its_owner_put_it_and_nowhere_else(machine: Machine) -> None:
+    token = machine.make_token("first")
+    assert machine.do("login", machine.server.url, "--environment", TRANSCRIPTD_TOKEN=token).returncode == 0
+    machine.write()
+    machine.start(TRANSCRIPTD_TOKEN=token)
+    machine.arrives()
+    assert machine.status()["destinations"][0]["token"] == "environment"
+    assert canaries(machine, [token]) == [(token, "processes")], "the agent's own environment, by its owner's word"
+
+
+class InProcess:
+    """An agent in this process, with a token from a file."""
+
+    def __init__(self, folder: Path, url: str, token: str) -> None:
+        self.projects = folder / "projects"
+        (self.projects / "p").mkdir(parents=True)
+        self.token_file = folder / "token"
+        self.put(token)
+        one = Destination(url, token="file", token_file=str(self.token_file))
+        settings = Settings((one,), watch=Watch(claude=(str(self.projects),)))
+        paths = paths_below(folder / "agent")
+        tokens = open_tokens((one,), "", {})
+        self.daemon = Daemon(settings, paths, tokens, {}, way_out=lambda: WayOut("10.0.0.2", None))
+
+    def put(self, token: str) -> None:
+        fresh = self.token_file.with_name("fresh")
+        fresh.write_text(token)
+        fresh.chmod(0o600)
+        fresh.replace(self.token_file)
+
+    def condition(self) -> str:
+        return self.daemon.ask(lambda engine: str(next(iter(engine.gates)).condition))
+
+
+@pytest.fixture
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InProcess]:
+    monkeypatch.setattr(supervisor, "TOKENS_S", 0.1)
+    with receiver(tmp_path / "data") as server:
+        made = InProcess(tmp_path, server.url, TOKEN)
+        try:
+            yield made
+        finally:
+            made.daemon.stop()
+
+
+def test_a_token_file_that_changes_needs_no_restart(in_process: InProcess) -> None:
+    in_process.put("tsd_wrong")
+    in_process.daemon.start()
+    wait_for(lambda: in_process.condition() == "needs_login", "the wrong token to be refused")
+    in_process.put(TOKEN)
+    wait_for(lambda: in_process.condition() == "running", "the right one to be noticed")
+    in_process.token_file.chmod(0o644)
+    wait_for(lambda: in_process.condition() == "needs_login", "that others may read it")
+    in_process.token_file.chmod(0o600)
+    wait_for(lambda: in_process.condition() == "running", "that they may not any more")
+
+
+def test_a_defect_with_the_token_in_hand_shows_its_place_only(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: Remote, request: Request, token: str) -> RawReply:
+        raise RuntimeError(f"a defect with {token} in its words")
+
+    monkeypatch.setattr(Remote, "_send", broken)
+    caplog.set_level(logging.DEBUG)
+    in_process.daemon.start()
+    wait_for(lambda: "a defect in a push: RuntimeError at" in caplog.text, "the defect to be told")
+    assert TOKEN not in caplog.text

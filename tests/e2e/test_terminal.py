@@ -1,4 +1,4 @@
-"""`try` as somebody at a terminal sees it."""
+"""`try` and `login` as somebody at a terminal sees them."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import PROGRAM, READY_S, end, environment
+from tests.e2e.processes import PROGRAM, READY_S, TOKEN, end, environment, receiver
 
 if sys.platform == "win32":
     pytest.skip("no pseudo-terminals", allow_module_level=True)
@@ -27,7 +27,10 @@ class Terminal:
     def __init__(self, home: Path, *arguments: str) -> None:
         self._master, slave = pty.openpty()
         env = environment(home, TERM="xterm-256color", COLUMNS="100", LINES="40")
-        self.process = subprocess.Popen([*PROGRAM, *arguments], env=env, stdin=slave, stdout=slave, stderr=slave)
+        # In a session of its own: what asks for secrets would find the terminal of whoever runs the tests.
+        self.process = subprocess.Popen(
+            [*PROGRAM, *arguments], env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        )
         os.close(slave)
         self._timer = threading.Timer(READY_S, self.process.kill)
         self._timer.start()
@@ -44,10 +47,21 @@ class Terminal:
             assert data, f"the program ended before {words!r}"
             self.seen += _CONTROL.sub(b"", data).decode(errors="replace")
 
+    def type(self, words: str) -> None:
+        os.write(self._master, words.encode() + b"\n")
+
     def close(self) -> None:
         self._timer.cancel()
         end(self.process, signal.SIGKILL)
         os.close(self._master)
+
+
+def environment_of_children(pid: int) -> bytes:
+    """Where the system tells; Linux does."""
+    children = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    found = b"".join(Path(f"/proc/{child}/environ").read_bytes() for child in children.split())
+    assert b"TRANSCRIPTD_HOME" in found or sys.platform != "linux"
+    return found
 
 
 @pytest.fixture
@@ -71,6 +85,7 @@ def test_the_live_view_follows_a_session_and_ends_on_ctrl_c(terminal: Terminal, 
     assert "viewer       http://127.0.0.1:" in terminal.seen
     assert "tide" in terminal.seen
     assert "3 entries" in terminal.seen
+    assert TOKEN.encode() not in environment_of_children(terminal.process.pid), "of a real server; not the receiver's"
     with (projects / "p" / "s1.jsonl").open("ab") as file:
         file.write(b'{"uuid":"v"}\n')
     terminal.read_until("4 entries")
@@ -82,3 +97,17 @@ def test_the_live_view_follows_a_session_and_ends_on_ctrl_c(terminal: Terminal, 
 
 def test_a_title_can_not_steer_the_terminal(terminal: Terminal) -> None:
     terminal.read_until("bad  [31m title")
+
+
+def test_login_asks_for_the_token_and_never_shows_it(tmp_path: Path) -> None:
+    with receiver(tmp_path / "data") as server:
+        terminal = Terminal(tmp_path / "home", "login", server.url)
+        try:
+            terminal.read_until(f"token for {server.url}: ")
+            terminal.type("tsd_typed_but_wrong")
+            terminal.read_until("does not accept this token; nothing was changed")
+            assert terminal.process.wait(timeout=30) == 4
+        finally:
+            terminal.close()
+    assert "tsd_typed" not in terminal.seen
+    assert not (tmp_path / "home" / "config.toml").exists()

@@ -23,6 +23,7 @@ LIFECYCLE = "agent/core/lifecycle.py"
 TRANSCRIPT = "agent/core/transcript.py"
 WIRE_REPLIES = "agent/core/wire/replies.py"
 WIRE_REQUESTS = "agent/core/wire/requests.py"
+ASKING = "agent/daemon/asking.py"
 ENGINE = "agent/daemon/engine.py"
 FILESENDER = "agent/daemon/filesender.py"
 GATES = "agent/daemon/gates.py"
@@ -40,6 +41,11 @@ SYSTEM_FILES = "agent/system/files.py"
 KEEPING = "agent/system/keeping.py"
 REMOTE = "agent/system/remote.py"
 SPOOL = "agent/system/spool.py"
+TOKENS = "agent/system/tokens/__init__.py"
+TOKENS_CHILD = "agent/system/tokens/child.py"
+TOKENS_CLIENT = "agent/system/tokens/client.py"
+TOKENS_PLACES = "agent/system/tokens/places.py"
+TOKENS_SOURCES = "agent/system/tokens/sources.py"
 STATE_OPENING = "agent/system/state_db/opening.py"
 STATE_SCHEMA = "agent/system/state_db/schema.py"
 RECEIVER_BLOBS = "agent/receiver/blobs.py"
@@ -57,6 +63,10 @@ TEST_DESTINATIONS = "tests/daemon/test_destinations.py::test_"
 TEST_ENGINE = "tests/daemon/test_engine.py::test_"
 TEST_GENERATIONS = "tests/daemon/test_generations.py::test_"
 TEST_HELD = "tests/daemon/test_held.py::test_"
+TEST_TOKENS = "tests/daemon/test_tokens.py::test_"
+TEST_TOKENS_BACKENDS = "tests/system/tokens/test_backends.py::test_"
+TEST_TOKENS_PLACES = "tests/system/tokens/test_places.py::test_"
+TEST_TOKENS_SOURCES = "tests/system/tokens/test_sources.py::test_"
 TEST_SIDE_FILES = "tests/daemon/test_side_files.py::test_"
 TEST_SPOOLING = "tests/daemon/test_spooling.py::test_"
 TEST_TAILS = "tests/daemon/test_tails.py::test_"
@@ -652,4 +662,70 @@ RECEIVER = (
     ),
 )
 
-MUTANTS = (*CURSOR, *LINES, *REALIGNING, *ANSWERS, *TURNS, *PRIVACY, *FILES, *DISK, *RECEIVER)
+LOGIN = (
+    Mutant(
+        "the agent may be asked to unlock",
+        TOKENS_CLIENT,
+        'reply = self._ask("look", place, quiet=True)',
+        'reply = self._ask("look", place, quiet=False)',
+        (f"{TEST_TOKENS_BACKENDS}every_backend_is_loaded_by_its_name_quiet_for_looks_and_loud_for_its_owner",),
+    ),
+    Mutant(
+        "a token is not read back",
+        TOKENS_CHILD,
+        'return {"is": "done" if keyring.get_password(service, account) == question["secret"] else "differs"}',
+        'return {"is": "done"}',
+        (f"{TEST_TOKENS_BACKENDS}what_is_stored_is_read_back",),
+    ),
+    Mutant(
+        "what asks the keyring gets the token of the environment",
+        TOKENS_CLIENT,
+        "if name not in (VARIABLE, CREDENTIALS)}",
+        "if name != CREDENTIALS}",
+        (f"{TEST_TOKENS_BACKENDS}a_process_gets_neither_tokens_nor_credentials_but_the_way_to_the_bus",),
+    ),
+    Mutant(
+        "the group may read the token",
+        TOKENS_PLACES,
+        "if mode & 0o077:",
+        "if mode & 0o007:",
+        (f"{TEST_TOKENS_PLACES}one_that_others_may_open_is_refused_with_its_mode_and_what_helps",),
+    ),
+    Mutant(
+        "another server gets the token",
+        TOKENS_SOURCES,
+        'return Place(f"transcriptd {parts.scheme}://{parts.netloc.lower()}", account)',
+        'return Place("transcriptd", account)',
+        (f"{TEST_TOKENS_SOURCES}a_token_is_for_an_origin_a_name_and_a_home",),
+    ),
+    Mutant(
+        "a token shows itself",
+        TOKENS,
+        'return "Secret(***)"',
+        'return f"Secret({self.text})"',
+        (f"{TEST_TOKENS_SOURCES}no_holder_of_a_token_shows_it",),
+    ),
+    Mutant(
+        "a locked keyring asks for a login",
+        ASKING,
+        "return NeedsLogin(exc.message, exc.hint, later=True)",
+        "return NeedsLogin(exc.message, exc.hint)",
+        (f"{TEST_TOKENS}delivery_waits_for_a_keyring_and_goes_on_within_half_a_minute",),
+    ),
+    Mutant(
+        "a login while the old token is tried is lost",
+        GATES,
+        "one.asked_again = one.condition is Condition.PROBING",
+        "one.asked_again = False",
+        (f"{TEST_TOKENS}a_login_that_comes_while_the_old_token_is_tried_is_not_lost",),
+    ),
+    Mutant(
+        "nobody looks behind a refused token",
+        REMOTE,
+        "if reply.status != _UNAUTHORIZED:",
+        "if reply.status:",
+        (f"{TEST_REMOTE}a_refused_token_that_was_replaced_costs_one_request_more",),
+    ),
+)
+
+MUTANTS = (*CURSOR, *LINES, *REALIGNING, *ANSWERS, *TURNS, *PRIVACY, *FILES, *DISK, *RECEIVER, *LOGIN)

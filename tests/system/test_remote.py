@@ -1,5 +1,6 @@
 """The one door to the network, against servers that behave, and servers that do not."""
 
+import contextlib
 import gzip
 import itertools
 import os
@@ -19,7 +20,7 @@ from agent.errors import DiskError, Unauthorized, Unreachable
 from agent.system import remote as remote_module
 from agent.system.remote import Remote
 from tests.conftest import require_tool
-from tests.system.http_server import Seen, Server, plain, resets, sends, serving
+from tests.system.http_server import Answer, Seen, Server, plain, resets, sends, serving
 
 TOKEN = "tsd_this-must-not-show"
 GET = Request("GET", "/v1/x")
@@ -175,6 +176,35 @@ def test_the_token_is_asked_before_each_request() -> None:
         remote.send(GET)
         remote.send(GET)
     assert [one.headers["authorization"] for one in server.seen] == ["Bearer one", "Bearer two"]
+
+
+def _accepts(good: str) -> Answer:
+    def answer(connection: socket.socket, seen: Seen) -> bool:
+        connection.sendall(plain() if seen.headers["authorization"] == f"Bearer {good}" else plain("401 Unauthorized"))
+        return True
+
+    return answer
+
+
+def test_a_refused_token_that_was_replaced_costs_one_request_more() -> None:
+    body = LongBody(4, lambda: iter([b"bo", b"dy"]))
+    with serving(_accepts("new")) as server:
+        remote = Remote(server.url, lambda: "old", lambda refused: "new" if refused == "old" else None)
+        with contextlib.closing(remote):
+            assert remote.send(Request("POST", "/x", body=body)).status == 200
+    assert [(one.headers["authorization"], one.body) for one in server.seen] == [
+        ("Bearer old", b"body"),
+        ("Bearer new", b"body"),
+    ]
+
+
+@pytest.mark.parametrize(("renewed", "requests"), [(None, 1), ("bad", 2)])
+def test_a_token_that_stays_refused_is_asked_for_no_third_time(renewed: str | None, requests: int) -> None:
+    with serving(_accepts("new")) as server:
+        remote = Remote(server.url, lambda: "old", lambda _: renewed)
+        with contextlib.closing(remote):
+            assert remote.send(GET).status == 401
+    assert len(server.seen) == requests
 
 
 def test_without_a_token_nothing_is_connected() -> None:

@@ -20,8 +20,8 @@ class TokenSource(Protocol):
     def renew(self, destination: str, refused: str) -> str | None:
         """Another token than the one that the server just refused; None when there is no other. Never raises."""
 
-    def forget(self) -> None:
-        """Somebody stored or removed a token: look again."""
+    def forget(self, destination: str) -> None:
+        """Somebody stored or removed its token: look again. Nothing happens for a name that is not known."""
 
     def source(self, destination: str) -> str:
         """Where it comes from, in the words of the settings; "given" by whoever started this process."""
@@ -54,7 +54,7 @@ class FixedToken:
     def renew(self, destination: str, refused: str) -> str | None:
         return None
 
-    def forget(self) -> None:
+    def forget(self, destination: str) -> None:
         """There is nothing to look at again."""
 
     def source(self, destination: str) -> str:

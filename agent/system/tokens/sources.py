@@ -120,9 +120,9 @@ class _Tokens:
     def renew(self, destination: str, refused: str) -> str | None:
         return _text(self._kept[destination].get_instead(refused))
 
-    def forget(self) -> None:
-        for kept in self._kept.values():
-            kept.forget()
+    def forget(self, destination: str) -> None:
+        if destination in self._kept:
+            self._kept[destination].forget()
 
     def source(self, destination: str) -> str:
         return self._words[destination]

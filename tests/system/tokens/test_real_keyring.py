@@ -1,6 +1,8 @@
 """The keyring's door against a real gnome-keyring."""
 
+import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +99,42 @@ def test_whoever_stores_may_be_asked_to_unlock(bus: Desktop) -> None:
     with pytest.raises(KeyringLocked):
         Keyring("secret-service").store(PLACE, Secret("tsd_one"))
     assert bus.prompts() == 1
+
+
+def test_the_process_that_asks_shows_no_token(bus: Desktop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither that which it stores, nor one that lies in our own environment."""
+    monkeypatch.setenv("TRANSCRIPTD_TOKEN", "tsd_of_the_environment")
+    bus.log_in()
+    ended = threading.Event()
+    shown = set[bytes]()
+
+    def look() -> None:
+        while not ended.is_set():
+            shown.update(_shown_by_children())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        Keyring("secret-service").store(PLACE, Secret("tsd_stored"))
+        found = Keyring("secret-service").find(PLACE)
+    finally:
+        ended.set()
+        looking.join(10)
+    assert found is not None
+    seen = b"\n".join(shown)
+    assert b"agent.system.tokens.child" in seen, "it was seen at work"
+    assert b"DBUS_SESSION_BUS_ADDRESS" in seen
+    assert b"tsd_" not in seen
+
+
+def _shown_by_children() -> Iterator[bytes]:
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # whatever has ended meanwhile
+            for child in (task / "children").read_text().split():
+                program = Path(f"/proc/{child}/cmdline").read_bytes()
+                if b"agent.system.tokens.child" in program:  # before that it is a copy of this process
+                    yield program
+                    yield Path(f"/proc/{child}/environ").read_bytes()
 
 
 def test_the_bus_is_found_at_its_usual_place(bus: Desktop, monkeypatch: pytest.MonkeyPatch) -> None:
