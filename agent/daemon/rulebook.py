@@ -12,6 +12,9 @@ from agent.system.git import GitRemotes
 from agent.system.paths import Paths
 from agent.system.privacy_list import PrivacyList
 
+HAS_LIST = "private_list"
+"""Settled in the store once there is one: from then on a missing list makes everything private."""
+
 
 class ListedRules:
     """`had_list`: there was one in an earlier life, so that a missing one is no sign that nothing is private."""
@@ -35,8 +38,7 @@ class ListedRules:
         return Verdict(found.why, found.certain and bool(found.rule)) if found.private else SHARED
 
     def _read(self) -> PrivateRules:
-        rules = self._list.read()
-        return rules.closed(f"the private list is gone: {self._list.path}") if rules.missing else rules
+        return close_missing(self._list, self._list.read())
 
 
 def _folders_digest(rules: PrivateRules) -> str:
@@ -45,3 +47,19 @@ def _folders_digest(rules: PrivateRules) -> str:
         return ""
     said = repr((rules.projects, rules.remotes, rules.share, rules.shared_projects, rules.fold_case))
     return hashlib.blake2b(said.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+class FixedRules(ListedRules):
+    """Rules as they were read once, for commands that look and make nothing."""
+
+    def __init__(self, rules: PrivateRules, git: GitRemotes) -> None:
+        self._rules = rules
+        self._git = git
+
+    def _read(self) -> PrivateRules:
+        return self._rules
+
+
+def close_missing(private_list: PrivacyList, rules: PrivateRules) -> PrivateRules:
+    """`rules` of a list that was there once: without it everything is private."""
+    return rules.closed(f"the private list is gone: {private_list.path}") if rules.missing else rules
