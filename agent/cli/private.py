@@ -11,10 +11,10 @@ import click
 from agent.cli.config import environment, load_settings
 from agent.core.privacy import PrivateRules, Rule, Verdict, parse_rule, render_folder
 from agent.core.session import Facts
-from agent.errors import NotRunning, UsageError
+from agent.errors import NotRunning, PrivacyListError, UsageError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths
-from agent.system.privacy_list import PrivacyList
+from agent.system.privacy_list import BRING_BACK, PrivacyList
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
@@ -86,7 +86,7 @@ def add(as_json: bool, **named: Any) -> None:
     rules_list = PrivacyList(paths.private_list, settings.privacy)
     known = _read_known(paths)
     rules = [one.rules[0] for one in name_rules(_with_ids(known, settings, **named), **named)]
-    edited = rules_list.add(rules)
+    edited = rules_list.add(rules, create=not _had_list(paths))
     agent, note = tell_agent(paths)
     covered = count_covered(PrivacyList(paths.private_list, settings.privacy).read(), rules, settings, known)
     if as_json:
@@ -160,7 +160,12 @@ def list_(as_json: bool) -> None:
     rules_list = PrivacyList(paths.private_list, settings.privacy)
     rules = rules_list.rules()
     known = _read_known(paths)
-    verdicts = _decide_all(rules_list.read(), settings, known)
+    in_force = rules_list.read()
+    if in_force.missing and _had_list(paths):
+        raise PrivacyListError(
+            f"the private list is gone, so everything is private: {rules_list.path}", hint=BRING_BACK
+        )
+    verdicts = _decide_all(in_force, settings, known)
     counts: dict[str, int] = {}
     others: dict[str, int] = {}
     for verdict in verdicts.values():
@@ -360,6 +365,13 @@ def survey(rules: PrivateRules, settings: "Settings", facts: Mapping[str, Facts]
 
     git = GitRemotes(environment(), os.path.expanduser("~"))
     return survey_sessions(find_roots(settings, environment()), facts, rules, git)
+
+
+def _had_list(paths: Paths) -> bool:
+    """Whether an agent has seen a list here. One that is missing since must not be begun anew."""
+    from agent.cli.rehearsing import read_remembered
+
+    return read_remembered(paths)[1]
 
 
 def _read_known(paths: Paths) -> _Known:

@@ -72,7 +72,7 @@ def read_rules(paths: Paths, settings: Settings, *, had_list: bool) -> "PrivateR
 
 
 def read_remembered(paths: Paths) -> tuple[Remembered, bool]:
-    """What the agent remembers, and whether there was a private list once."""
+    """What the agent remembers, and whether it has seen a private list: one that is missing since is gone."""
     from agent.daemon.rulebook import HAS_LIST
     from agent.daemon.tasks import TrackKey
 

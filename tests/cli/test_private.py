@@ -14,6 +14,7 @@ from agent.cli.config import environment
 from agent.core.identity import START
 from agent.core.privacy import HEADER
 from agent.core.session import Facts, StreamId
+from agent.daemon.rulebook import HAS_LIST
 from agent.system.control_socket import ControlServer
 from agent.system.paths import default_paths
 from agent.system.state_db import Changes, TrackRow, open_state
@@ -194,6 +195,21 @@ def test_a_list_that_is_not_understood_ends_with_its_line(work: Path, command: t
     assert (done.status, done.out) == (78, "")
     assert f"line 2 of {path}: 'privat' is no kind of rule" in done.err
     assert path.read_text() == "# mine\nprivat ~/work\n"
+
+
+def test_a_list_that_is_gone_is_not_begun_anew(work: Path) -> None:
+    db = open_state(default_paths(environment()).database, "aside")
+    db.settle(HAS_LIST, "yes")
+    db.close()
+    for command in (("list",), ("add", "--session", ONE)):
+        done = run("private", *command)
+        assert (done.status, done.out) == (78, "")
+        assert "the private list is gone" in done.err
+        assert "make an empty file in its place" in done.err
+    path = default_paths(environment()).private_list
+    assert not path.exists(), "it would share what the old one kept"
+    path.touch()
+    assert run("private", "add", "--session", ONE).status == 0
 
 
 def test_a_running_agent_is_told_at_once(work: Path) -> None:
