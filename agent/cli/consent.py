@@ -62,8 +62,8 @@ def ask_consent(paths: Paths, destination: Destination) -> Settings:
     backlog = _ask_history(chosen, default=settings.push.backlog)
     settings = change_settings(paths, lambda text: _write_answers(text, share, shared_projects, backlog=backlog))
     click.echo(f"shared with {destination.url}: {_words(settings)}")
-    click.echo("to see every byte before it leaves: transcriptd push --dry-run --show; to keep more here:")
-    click.echo("transcriptd private add")
+    click.echo("to see every byte before it leaves: transcriptd push --dry-run --show")
+    click.echo("to keep more here: transcriptd private add")
     return settings
 
 
@@ -114,7 +114,7 @@ def _show(projects: Sequence[ProjectHere]) -> None:
         size = size_words(sum(one.bytes for one in rest))
         click.echo(f"and {plural(len(rest), 'more project')}: {plural(sessions, 'session')}, {size}")
     private = sum(one.private for one in projects)
-    click.echo(_sum(projects) + (f"; {private:,} more stay here" if private else ""))
+    click.echo(_sum(projects) + (f"; {private:,} private" if private else ""))
 
 
 def render_projects(projects: Sequence[ProjectHere], now_s: float) -> "Table":

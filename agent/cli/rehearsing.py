@@ -179,7 +179,7 @@ def show_leaving(paths: Paths, beginnings: Sequence[str]) -> None:
             for leaving in rehearsal.run(plan):
                 out.end()
                 said = [size_words(leaving.bytes)]
-                said += [f"{leaving.entries:,} entries"] if leaving.entries else []
+                said += [f"{leaving.entries:,} entr{'y' if leaving.entries == 1 else 'ies'}"] if leaving.entries else []
                 said += [f"{plural(leaving.marks, 'secret')} replaced"] if leaving.marks else []
                 said += [clean(leaving.trouble)] if leaving.trouble else []
                 click.echo(f"# {name}, {clean(leaving.what)}: {', '.join(said)}", err=True)

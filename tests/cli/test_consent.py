@@ -64,7 +64,7 @@ def test_what_lies_here_is_shown_before_anything_is_asked(here: Path) -> None:
     assert rows[2][:5] == ["2", "/w/a[1]", "1", "2.0", "kB"]
     # What is private where folders count: a session whose folder nobody knows is one of them.
     assert [rows[3][2:], rows[4][1:]] == [["known)", "1", "private"], ["/w/secret/x", "1", "private"]]
-    assert rows[5] == ["3", "sessions,", "10.0", "kB;", "2", "more", "stay", "here"]
+    assert rows[5] == ["3", "sessions,", "10.0", "kB;", "2", "private"]
     assert "send also what is there already (3 sessions, 10.0 kB)?" in rest
     assert "shared with https://h.example: all projects, history too\n" in rest
     assert "CANARY" not in out

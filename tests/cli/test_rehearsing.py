@@ -111,7 +111,7 @@ def test_what_has_grown_is_shown_from_where_it_was(server: Recording, projects: 
         file.write(line(99, "/w/open", "more"))
     data, said = shown()
     assert data == line(99, "/w/open", "more")
-    assert f"# {TWO}, main: {len(data)} B, 1 entries\n" in said
+    assert f"# {TWO}, main: {len(data)} B, 1 entry\n" in said
     run("push")
     assert server.of(TWO) == data
 
