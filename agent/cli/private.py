@@ -35,11 +35,13 @@ class Named(NamedTuple):
 
 
 class Covered(NamedTuple):
-    """What rules cover of what is known here. `sent`: sessions of which a server has something."""
+    """What rules cover of what is known here. `sent`: sessions of which a server has something. `doubtful`: reason →
+    further sessions that stay here because these rules can't be applied to them."""
 
     sessions: int
     bytes: int
     sent: int
+    doubtful: Mapping[str, int] = {}
 
 
 class _Known(NamedTuple):
@@ -110,6 +112,8 @@ def add(as_json: bool, **named: Any) -> None:
         what, whom = ("1 of them is", "it") if covered.sent == 1 else (f"{covered.sent:,} of them are", "them")
         when = "now" if agent == "told" else "when it runs next"
         click.echo(f"{what} on a server; the agent deletes {whom} there {when}")
+    for why, count in covered.doubtful.items():
+        click.echo(f"! {plural(count, 'more session')}: {clean(why)}, so nothing of it leaves")
     if note:
         click.echo(f"! {note}", err=True)
 
@@ -327,8 +331,13 @@ def count_covered(rules: PrivateRules, added: Iterable[Rule], settings: "Setting
         return Covered(len(ids), size, sum(session.casefold() in ids for session in known.sent))
     here = survey(narrowed, settings, known.facts).sessions
     sizes = {one.session_id: one.bytes for one in here}
-    covered = {session for session, verdict in _decide_all(narrowed, settings, known, here).items() if verdict.rule}
-    return Covered(len(covered), sum(sizes.get(one, 0) for one in covered), len(covered & known.sent))
+    verdicts = _decide_all(narrowed, settings, known, here)
+    covered = {session for session, verdict in verdicts.items() if verdict.rule}
+    doubtful: dict[str, int] = {}
+    for verdict in verdicts.values():
+        if verdict.private and not verdict.rule:
+            doubtful[verdict.why] = doubtful.get(verdict.why, 0) + 1
+    return Covered(len(covered), sum(sizes.get(one, 0) for one in covered), len(covered & known.sent), doubtful)
 
 
 def _still_private(rules: PrivateRules, removed: Iterable[Rule], settings: "Settings", known: _Known) -> dict[str, str]:

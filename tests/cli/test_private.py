@@ -123,6 +123,15 @@ def test_patterns_and_remotes_cover_what_they_say(work: Path) -> None:
     assert (listed["private"], listed["known"], listed["others"]) == (3, 4, {})
 
 
+def test_what_a_rule_can_not_be_applied_to_is_counted(work: Path) -> None:
+    (work / "open").rmdir()
+    done = run("private", "add", "--remote", "github.com/acme/*", "--json").json()
+    why = "its git remote can't be told"
+    assert (done["sessions"], done["doubtful"]) == (0, {why: 2})
+    assert f"! 2 more sessions: {why}, so nothing of it leaves\n" in run("private", "add", "--remote", "h.x/*").out
+    assert f"2 more sessions: {why}\n" in run("private", "list").out
+
+
 def test_a_session_is_named_by_its_beginning(work: Path) -> None:
     done = run("private", "add", "777", "0f3c2b1e-9", "--json")
     assert done.json()["added"] == [f"session {THREE}", f"session {ONE}"]
@@ -149,6 +158,7 @@ def test_this_session_is_what_claude_code_says(work: Path, monkeypatch: pytest.M
         "sessions": 1,
         "bytes": 100,
         "sent": 1,
+        "doubtful": {},
     }
     assert run("private", "remove", "--this").out.endswith(f"session {ONE}: removed\n")
 
