@@ -1,6 +1,7 @@
 """The private list and the settings of privacy, as `permits` asks for them."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping
 
@@ -8,22 +9,32 @@ from agent.core.privacy import PrivateRules
 from agent.core.settings import Privacy
 from agent.daemon.permits import SHARED, RulesNow, Verdict
 from agent.daemon.subjects import subject_of
+from agent.errors import DiskError
 from agent.system.git import GitRemotes
 from agent.system.paths import Paths
 from agent.system.privacy_list import PrivacyList
+
+log = logging.getLogger(__name__)
 
 HAS_LIST = "private_list"
 """Settled in the store once there is one: from then on a missing list makes everything private."""
 
 
 class ListedRules:
-    """`had_list`: there was one in an earlier life, so that a missing one is no sign that nothing is private."""
+    """`had_list`: there was one in an earlier life, so that a missing one is no sign that nothing is private.
+    `has_list`: one was seen, in this life or that; False where none can be made, as in a folder that nobody may
+    write."""
 
     def __init__(self, paths: Paths, privacy: Privacy, environment: Mapping[str, str], *, had_list: bool) -> None:
         self._list = PrivacyList(paths.private_list, privacy)
         self._git = GitRemotes(environment, os.path.expanduser("~"))
+        self.has_list = had_list
         if not had_list:
-            self._list.create()
+            try:
+                self._list.create()
+            except DiskError as exc:
+                log.warning("there is no private list yet: %s", exc.message)
+        self._read()
 
     def now(self) -> RulesNow:
         rules = self._read()
@@ -38,7 +49,9 @@ class ListedRules:
         return Verdict(found.why, found.certain and bool(found.rule)) if found.private else SHARED
 
     def _read(self) -> PrivateRules:
-        return close_missing(self._list, self._list.read())
+        rules = self._list.read()
+        self.has_list = self.has_list or not rules.missing
+        return close_missing(self._list, rules) if self.has_list else rules
 
 
 def _folders_digest(rules: PrivateRules) -> str:

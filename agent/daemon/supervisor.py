@@ -151,7 +151,8 @@ class Daemon:
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
         self._remotes = {one.name: _remote(one, tokens) for one in settings.destinations}
         had_list = self._store.settled(HAS_LIST) != ""
-        self._guard = Guard(ListedRules(paths, settings.privacy, environment, had_list=had_list), files)
+        rulebook = ListedRules(paths, settings.privacy, environment, had_list=had_list)
+        self._guard = Guard(rulebook, files)
         self._rules_told = self._guard.rules()
         self._pusher = Pusher(
             self._remotes, PROVIDERS, clock.now_s, self._stopping.is_set, pause=self._pause, guard=self._guard
@@ -176,7 +177,8 @@ class Daemon:
             host=platform.node(),
             version=__version__,
         )
-        self._engine.journal.note_settled(HAS_LIST, "yes")
+        if rulebook.has_list:
+            self._engine.journal.note_settled(HAS_LIST, "yes")
         self._monotonic_s, self._now_s = clock.monotonic_s, clock.now_s
         self._environment = environment
         self._roots = find_roots(settings, environment)

@@ -76,6 +76,16 @@ def test_each_change_is_seen_at_once(private: PrivacyList, clock: Clock) -> None
         assert not covers(private, f"/a{number - 1:03}")
 
 
+def test_a_fresh_list_is_read_each_time(private: PrivacyList, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two writes within one tick of a file system's clock leave one signature."""
+    monkeypatch.setattr(privacy_list, "_signature", lambda seen: (0, 0, 0, time.time_ns(), 0))
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18)
+    private.path.write_text("project /a")
+    assert covers(private, "/a")
+    private.path.write_text("project /b")
+    assert covers(private, "/b")
+
+
 def test_a_change_that_sets_size_and_time_back_is_seen(private: PrivacyList, clock: Clock, tmp_path: Path) -> None:
     private.path.write_text("project /a")
     os.utime(private.path, ns=(OLD_NS, OLD_NS))
