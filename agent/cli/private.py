@@ -110,6 +110,7 @@ def add(as_json: bool, **named: Any) -> None:
     click.echo(f"private: {plural(covered.sessions, 'session')}, {size_words(covered.bytes)}")
     if covered.sent:
         what, whom = ("1 of them is", "it") if covered.sent == 1 else (f"{covered.sent:,} of them are", "them")
+        what = "it is" if covered.sessions == 1 else what
         when = "now" if agent == "told" else "when it runs next"
         click.echo(f"{what} on a server; the agent deletes {whom} there {when}")
     for why, count in covered.doubtful.items():

@@ -3,7 +3,9 @@
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -17,7 +19,9 @@ from agent.system.paths import Paths
 
 if TYPE_CHECKING:
     from agent.core.privacy import PrivateRules
+    from agent.daemon.asking import Sender
     from agent.daemon.permits import Guard
+    from agent.daemon.pusher import Pusher
 
 _SHOWN_WITHHELD = 20
 """Rows for people of what stays here; scripts get all."""
@@ -168,10 +172,11 @@ def show_leaving(paths: Paths, beginnings: Sequence[str]) -> None:
     from agent.cli.output import clean, plural, size_words
 
     preview = prepare_preview(paths, beginnings)
+    make_pusher = partial(_make_pusher, preview.guard)
     out = _Output()
     sent = marks = 0
     for one, plans in preview.plans:
-        rehearsal = Rehearsal(one, preview.guard, preview.known, out, host=platform.node())
+        rehearsal = Rehearsal(one, make_pusher, preview.known, out, host=platform.node())
         for plan in plans:
             name = f"{clean(plan.session.session_id)}" + (f" to {clean(one.name)}" if len(preview.plans) > 1 else "")
             if plan.why_not:
@@ -186,6 +191,14 @@ def show_leaving(paths: Paths, beginnings: Sequence[str]) -> None:
                 sent, marks = sent + leaving.bytes, marks + leaving.marks
     replaced = f", {plural(marks, 'secret')} replaced" if marks else ""
     click.echo(f"# {size_words(sent)} would leave{replaced}; nothing was sent", err=True)
+
+
+def _make_pusher(guard: "Guard", senders: Mapping[str, "Sender"]) -> "Pusher":
+    """As the daemon's: whatever changes bytes there has to be handed in here, too."""
+    from agent.daemon.pusher import Pusher
+    from agent.providers import PROVIDERS
+
+    return Pusher(senders, PROVIDERS, time.time, guard=guard)
 
 
 class _Output:

@@ -14,8 +14,8 @@ from agent.core.projects import matches_project
 from agent.core.session import Facts, Head, Observation, is_side_file
 from agent.core.settings import Destination, Settings
 from agent.core.wire import LongBody, RawReply, Request
+from agent.daemon.asking import Sender
 from agent.daemon.facts import meta_of
-from agent.daemon.permits import Guard
 from agent.daemon.pusher import Pusher
 from agent.daemon.survey import SessionHere
 from agent.daemon.tasks import (
@@ -31,7 +31,6 @@ from agent.daemon.tasks import (
     UploadTask,
     Withheld,
 )
-from agent.providers import PROVIDERS
 from agent.system.state_db import TrackRow
 
 _BATCH_BYTES = 1 << 20
@@ -124,16 +123,23 @@ def _why_not(
 
 
 class Rehearsal:
-    """For one thread. `out` is given every byte that would leave, in its order and before compression."""
+    """For one thread. `make_pusher`: the one that sends, but to these senders. `out` is given every byte that would
+    leave, in its order and before compression."""
 
     def __init__(
-        self, destination: Destination, guard: Guard, known: Remembered, out: Callable[[bytes], None], *, host: str
+        self,
+        destination: Destination,
+        make_pusher: Callable[[Mapping[str, Sender]], Pusher],
+        known: Remembered,
+        out: Callable[[bytes], None],
+        *,
+        host: str,
     ) -> None:
         self._destination = destination
         self._known = known
         self._host, self._version = host, __version__
         self._taker = _Taker(out)
-        self._pusher = Pusher({destination.name: self._taker}, PROVIDERS, lambda: 0.0, guard=guard)
+        self._pusher = make_pusher({destination.name: self._taker})
         self._facts: dict[str, Facts] = dict(known.facts)
 
     def run(self, plan: Plan) -> Iterator[Leaving]:

@@ -99,7 +99,7 @@ def test_short_names_of_servers_are_told_at_length(remotes: GitRemotes, home: Pa
         ("Host wo\nHostName github.com", "git@work:acme/x.git", ""),
         ("Host w* !work\nHostName github.com", "git@work:acme/x.git", ""),
         ("# Host work\nHost home\nHostName github.com\nUser", "git@work:acme/x.git", ""),
-        ("Host work\nHostName github.com\n", "https://work/acme/x.git", ""),
+        ("Host office\nHostName github.com\n", "https://office/acme/x.git", ""),
     ],
 )
 def test_hosts_that_ssh_knows_by_other_names(home: Path, tmp_path: Path, config: str, url: str, also: str) -> None:
