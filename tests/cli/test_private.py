@@ -197,11 +197,19 @@ def test_the_list_is_shown_to_people(work: Path) -> None:
     assert shown.endswith("3 of 4 sessions private\n")
 
 
-@pytest.mark.parametrize("command", [("list",), ("add", "--session", ONE), ("remove", "--session", ONE)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("private", "list"),
+        ("private", "add", "--session", ONE),
+        ("private", "remove", "--session", ONE),
+        ("config", "check"),
+    ],
+)
 def test_a_list_that_is_not_understood_ends_with_its_line(work: Path, command: tuple[str, ...]) -> None:
     path = default_paths(environment()).private_list
     path.write_text("# mine\nprivat ~/work\n")
-    done = run("private", *command)
+    done = run(*command)
     assert (done.status, done.out) == (78, "")
     assert f"line 2 of {path}: 'privat' is no kind of rule" in done.err
     assert path.read_text() == "# mine\nprivat ~/work\n"

@@ -1,5 +1,6 @@
 """The private list on disk: never out of date, never half, never lost."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -369,6 +370,25 @@ def test_a_change_by_hand_during_an_edit_is_not_lost(private: PrivacyList, monke
     with pytest.raises(DiskError, match="somebody else"):
         private.add([Rule("project", "/a")])
     assert private.path.read_text() == "project /by/hand\n"
+    assert sorted(one.name for one in private.path.parent.iterdir()) == ["private.list", "private.list.lock"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_an_edit_that_fails_leaves_the_list_as_it_was(
+    private: PrivacyList, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    private.add([Rule("project", "/a")])
+    before = private.path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(DiskError, match="can't be written: No space left"):
+        private.add([Rule("project", "/b")])
+    with pytest.raises(DiskError, match="can't be written: No space left"):
+        private.remove([Rule("project", "/a")])
+    assert private.path.read_bytes() == before
     assert sorted(one.name for one in private.path.parent.iterdir()) == ["private.list", "private.list.lock"]
 
 
