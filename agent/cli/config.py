@@ -91,8 +91,11 @@ def show() -> None:
 
 @config.command()
 def check() -> None:
-    """Check the settings file; exit status 78 when it is wrong."""
+    """Check the settings file and the private list; exit status 78 when one of them is wrong."""
+    from agent.system.privacy_list import PrivacyList
+
     paths = default_paths(environment())
     settings = load_settings(paths)
+    PrivacyList(paths.private_list, settings.privacy).rules()
     names = ", ".join(one.name for one in settings.destinations) or "none yet"
     click.echo(f"{paths.config} is fine; destinations: {names}")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from agent.cli.config import change_settings, environment, load_settings
+from agent.cli.consent import ask_consent
 from agent.core.settings import Destination, Settings, TokenIn, check_url
 from agent.errors import NotRunning, SettingsError, Unauthorized, Unreachable, UsageError
 from agent.system.paths import Paths, default_paths
@@ -61,8 +62,8 @@ def login(
         click.echo(f"not checked: the credential {one.credential} is handed to the service only", err=True)
     else:
         check_token(one, token)
-    # Between the check and the settings: from here on a running agent may send. Whoever asks what is to be shared
-    # asks here.
+    # From here on a running agent may send.
+    ask_consent(paths, one)
     if one.token == TokenIn.KEYRING and token is not None:
         _keyring(one).store(_place(one, paths), token)
     _write(paths, one)

@@ -11,10 +11,10 @@ import click
 from agent.cli.config import environment, load_settings
 from agent.core.privacy import PrivateRules, Rule, Verdict, parse_rule, render_folder
 from agent.core.session import Facts
-from agent.errors import NotRunning, UsageError
+from agent.errors import NotRunning, PrivacyListError, UsageError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths
-from agent.system.privacy_list import PrivacyList
+from agent.system.privacy_list import BRING_BACK, PrivacyList
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
@@ -35,11 +35,13 @@ class Named(NamedTuple):
 
 
 class Covered(NamedTuple):
-    """What rules cover of what is known here. `sent`: sessions of which a server has something."""
+    """What rules cover of what is known here. `sent`: sessions of which a server has something. `doubtful`: reason →
+    further sessions that stay here because these rules can't be applied to them."""
 
     sessions: int
     bytes: int
     sent: int
+    doubtful: Mapping[str, int] = {}
 
 
 class _Known(NamedTuple):
@@ -86,7 +88,7 @@ def add(as_json: bool, **named: Any) -> None:
     rules_list = PrivacyList(paths.private_list, settings.privacy)
     known = _read_known(paths)
     rules = [one.rules[0] for one in name_rules(_with_ids(known, settings, **named), **named)]
-    edited = rules_list.add(rules)
+    edited = rules_list.add(rules, create=not _had_list(paths))
     agent, note = tell_agent(paths)
     covered = count_covered(PrivacyList(paths.private_list, settings.privacy).read(), rules, settings, known)
     if as_json:
@@ -108,8 +110,11 @@ def add(as_json: bool, **named: Any) -> None:
     click.echo(f"private: {plural(covered.sessions, 'session')}, {size_words(covered.bytes)}")
     if covered.sent:
         what, whom = ("1 of them is", "it") if covered.sent == 1 else (f"{covered.sent:,} of them are", "them")
+        what = "it is" if covered.sessions == 1 else what
         when = "now" if agent == "told" else "when it runs next"
         click.echo(f"{what} on a server; the agent deletes {whom} there {when}")
+    for why, count in covered.doubtful.items():
+        click.echo(f"! {plural(count, 'more session')}: {clean(why)}, so nothing of it leaves")
     if note:
         click.echo(f"! {note}", err=True)
 
@@ -160,7 +165,12 @@ def list_(as_json: bool) -> None:
     rules_list = PrivacyList(paths.private_list, settings.privacy)
     rules = rules_list.rules()
     known = _read_known(paths)
-    verdicts = _decide_all(rules_list.read(), settings, known)
+    in_force = rules_list.read()
+    if in_force.missing and _had_list(paths):
+        raise PrivacyListError(
+            f"the private list is gone, so everything is private: {rules_list.path}", hint=BRING_BACK
+        )
+    verdicts = _decide_all(in_force, settings, known)
     counts: dict[str, int] = {}
     others: dict[str, int] = {}
     for verdict in verdicts.values():
@@ -322,8 +332,13 @@ def count_covered(rules: PrivateRules, added: Iterable[Rule], settings: "Setting
         return Covered(len(ids), size, sum(session.casefold() in ids for session in known.sent))
     here = survey(narrowed, settings, known.facts).sessions
     sizes = {one.session_id: one.bytes for one in here}
-    covered = {session for session, verdict in _decide_all(narrowed, settings, known, here).items() if verdict.rule}
-    return Covered(len(covered), sum(sizes.get(one, 0) for one in covered), len(covered & known.sent))
+    verdicts = _decide_all(narrowed, settings, known, here)
+    covered = {session for session, verdict in verdicts.items() if verdict.rule}
+    doubtful: dict[str, int] = {}
+    for verdict in verdicts.values():
+        if verdict.private and not verdict.rule:
+            doubtful[verdict.why] = doubtful.get(verdict.why, 0) + 1
+    return Covered(len(covered), sum(sizes.get(one, 0) for one in covered), len(covered & known.sent), doubtful)
 
 
 def _still_private(rules: PrivateRules, removed: Iterable[Rule], settings: "Settings", known: _Known) -> dict[str, str]:
@@ -360,6 +375,13 @@ def survey(rules: PrivateRules, settings: "Settings", facts: Mapping[str, Facts]
 
     git = GitRemotes(environment(), os.path.expanduser("~"))
     return survey_sessions(find_roots(settings, environment()), facts, rules, git)
+
+
+def _had_list(paths: Paths) -> bool:
+    """Whether an agent has seen a list here. One that is missing since must not be begun anew."""
+    from agent.cli.rehearsing import read_remembered
+
+    return read_remembered(paths)[1]
 
 
 def _read_known(paths: Paths) -> _Known:

@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.config import environment, load_settings, load_with_destination, remembered
-from agent.errors import MachineError, NotRunning
+from agent.cli.config import environment, load_with_destination
+from agent.errors import MachineError, NotRunning, UsageError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths, make_private_folder
 
@@ -103,14 +103,26 @@ def run() -> None:
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only list what would be sent.")
+@click.argument("session", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Only list what would be sent, and what would not, and why.")
+@click.option("--show", is_flag=True, help="With --dry-run: every byte that would leave, redacted as it would be.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
-def push(dry_run: bool, as_json: bool) -> None:
-    """Send what waits, now: one pass, by the running agent or by this command itself."""
+def push(session: tuple[str, ...], dry_run: bool, show: bool, as_json: bool) -> None:
+    """Send what waits, now: one pass, by the running agent or by this command itself.
+
+    SESSION, an id or its beginning, narrows what --dry-run looks at. A pass is always one of all sessions.
+    """
     paths = default_paths(environment())
     if dry_run:
-        _list_unsent(paths, as_json)
+        from agent.cli.rehearsing import list_leaving, show_leaving
+
+        if show:
+            show_leaving(paths, session)
+        else:
+            list_leaving(paths, session, as_json)
         return
+    if session or show:
+        raise UsageError("a pass is one of all sessions; SESSION and --show go with --dry-run")
     try:
         client = ControlClient(paths.socket)
     except NotRunning:
@@ -212,48 +224,3 @@ def _tell(found: "Status", heading: str, as_json: bool) -> None:
         sys.exit(69)
     if not found.synced:
         sys.exit(TRY_AGAIN)
-
-
-def _list_unsent(paths: Paths, as_json: bool) -> None:
-    from agent.cli.output import clean, console, make_table, plural, print_json, size_words
-    from agent.daemon.scanner import Scanner
-    from agent.daemon.supervisor import find_roots
-
-    settings = load_settings(paths)
-    with remembered(paths) as store:
-        sent = {row.stream: row.cursor.offset for row in store.tracks()} if store else {}
-    rows: list[dict[str, Any]] = []
-
-    def observed(observations: list[Any], _: bool) -> None:
-        for seen in observations:
-            offset = sent.get(seen.stream, 0)
-            if seen.size > offset:
-                rows.append(
-                    {
-                        "session": seen.stream.session_id,
-                        "subpath": seen.stream.subpath,
-                        "path": seen.path,
-                        "bytes": seen.size - offset,
-                        "new": offset == 0,
-                    }
-                )
-
-    Scanner(find_roots(settings, environment()), observed, lambda _: None).scan()
-    rows.sort(key=lambda row: row["path"])
-    total = sum(row["bytes"] for row in rows)
-    if as_json:
-        print_json({"schema": 1, "transcripts": rows, "bytes": total})
-        return
-    shown = [
-        (
-            clean(row["session"]),
-            clean(row["subpath"]) or "main",
-            size_words(row["bytes"]),
-            "new" if row["new"] else "grown",
-        )
-        for row in rows
-    ]
-    columns = [("session", "left"), ("transcript", "fold"), ("to send", "right"), ("", "left")]
-    if rows:
-        console().print(make_table(columns, shown))
-    click.echo(f"{plural(len(rows), 'transcript')}, {size_words(total)} to send; nothing was sent")

@@ -135,9 +135,13 @@ class PrivateRules(NamedTuple):
     def _decide(self, subject: Subject) -> Verdict:
         if self.unreadable:
             return Verdict(True, self.unreadable, certain=False)
-        found = self._listed(subject)
-        if found:
-            return Verdict(True, f"it is on the private list: {found}", found)
+        if subject.session_id.casefold() in self.sessions:
+            return _listed(f"session {subject.session_id}")
+        for alias in sorted(subject.aliases):
+            if alias.casefold() in self.sessions:
+                return Verdict(True, f"its entries stand in a private session, {alias}", f"session {alias}")
+        if found := self._covering(subject):
+            return _listed(found)
         if self.share == "listed" and subject.project and not self._is_shared(subject):
             return Verdict(True, 'its project is not one of shared_projects, and share = "listed"')
         if not subject.project and (self.projects or self.share == "listed"):
@@ -146,10 +150,8 @@ class PrivateRules(NamedTuple):
             return Verdict(True, "its git remote can't be told", certain=False)
         return _SHARED
 
-    def _listed(self, subject: Subject) -> str:
-        for session in (subject.session_id, *sorted(subject.aliases)):
-            if session.casefold() in self.sessions:
-                return f"session {session}"
+    def _covering(self, subject: Subject) -> str:
+        """The text of the rule for folders or remotes that covers it."""
         folders = [*subject.folders, *subject.project_spellings, *filter(None, [subject.project])]
         ways = {_folder(one) for one in folders}
         if self.fold_case:
@@ -168,6 +170,10 @@ class PrivateRules(NamedTuple):
 
     def _key(self, folder: str) -> str:
         return _folder(folder).casefold() if self.fold_case else _folder(folder)
+
+
+def _listed(rule: str) -> Verdict:
+    return Verdict(True, f"it is on the private list: {rule}", rule)
 
 
 def parse_rules(

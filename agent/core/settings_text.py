@@ -20,6 +20,7 @@ def set_destination(text: str, name: str, values: Values) -> str:
     document = _parse(text)
     rows = document.get("destination")
     if rows is None:
+        _add_gap(document, text)
         rows = document["destination"] = tomlkit.aot()
         rows = document["destination"]  # what was put there is a copy
     for row in rows:
@@ -41,7 +42,14 @@ def set_section(text: str, section: str, values: Values) -> str:
     if section not in document:
         document[section] = tomlkit.table()
     _set(document[section], values)
-    return tomlkit.dumps(document)
+    written = tomlkit.dumps(document)
+    return written if text.strip() else written.lstrip("\n")
+
+
+def _add_gap(document: tomlkit.TOMLDocument, text: str) -> None:
+    """A blank line before what comes next."""
+    if text.strip() and not text.endswith("\n\n"):
+        document.add(tomlkit.nl())
 
 
 def _parse(text: str) -> tomlkit.TOMLDocument:

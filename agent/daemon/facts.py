@@ -42,9 +42,7 @@ class SessionFacts:
 
     def meta(self, session_id: str, provider: str) -> tuple[Meta, str]:
         """What a server is told, and a digest to know it again by."""
-        facts = self.of(session_id)
-        meta = Meta(provider, facts.project, facts.title or facts.prompt, self._host, self._version)
-        return meta, hashlib.blake2b(msgspec.json.encode(meta), digest_size=8).hexdigest()
+        return meta_of(self.of(session_id), provider, self._host, self._version)
 
     def is_told(self, destination: str, session_id: str, provider: str) -> bool:
         return self._told.get(destination, {}).get(session_id) == self.meta(session_id, provider)[1]
@@ -57,6 +55,12 @@ class SessionFacts:
     def note_told(self, destination: str, session_id: str, digest: str) -> None:
         self._told.setdefault(destination, {})[session_id] = digest
         self._journal.note_meta(destination, session_id, digest)
+
+
+def meta_of(facts: Facts, provider: str, host: str, version: str) -> tuple[Meta, str]:
+    """What a server is told of a session, and a digest to know it again by."""
+    meta = Meta(provider, facts.project, facts.title or facts.prompt, host, version)
+    return meta, hashlib.blake2b(msgspec.json.encode(meta), digest_size=8).hexdigest()
 
 
 def _shared(facts: Facts) -> Facts:

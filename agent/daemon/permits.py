@@ -168,8 +168,8 @@ class Copies:
             return None
         self._read_on()
         with self._lock:
-            found = (self._ids.get(one) for one in ids)
-            return next((owner for owner in found if owner not in (None, session_id)), None)
+            owners = {owner for one in ids if (owner := self._ids.get(one)) is not None} - {session_id}
+            return min(owners, default=None)
 
     def _read_on(self) -> None:
         """Takes in what the private sessions have grown by. Nobody is kept waiting while a disk is read."""

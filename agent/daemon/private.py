@@ -97,10 +97,10 @@ class Private:
         if rules.blind:
             return
         self._is_new_copy_known = False
-        known = {key.session_id for key in self._tracks if rules.names(key.session_id)}
+        known = dict.fromkeys(key.session_id for key in self._tracks if rules.names(key.session_id))
         self._guard.copies.forget(one for one in self._guard.copies.sessions() if not rules.names(one))
         for session in known:
-            paths = {track.path for key, track in self._of(session) if not is_side_file(key.subpath)}
+            paths = [track.path for key, track in self._of(session) if not is_side_file(key.subpath)]
             self._guard.copies.know(session, paths)
         self.epoch = self._guard.epoch(rules)
         for session in known:

@@ -1,6 +1,7 @@
 """The private list and the settings of privacy, as `permits` asks for them."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping
 
@@ -8,19 +9,32 @@ from agent.core.privacy import PrivateRules
 from agent.core.settings import Privacy
 from agent.daemon.permits import SHARED, RulesNow, Verdict
 from agent.daemon.subjects import subject_of
+from agent.errors import DiskError
 from agent.system.git import GitRemotes
 from agent.system.paths import Paths
 from agent.system.privacy_list import PrivacyList
 
+log = logging.getLogger(__name__)
+
+HAS_LIST = "private_list"
+"""Settled in the store once there is one: from then on a missing list makes everything private."""
+
 
 class ListedRules:
-    """`had_list`: there was one in an earlier life, so that a missing one is no sign that nothing is private."""
+    """`had_list`: there was one in an earlier life, so that a missing one is no sign that nothing is private.
+    `has_list`: one was seen, in this life or that; False where none can be made, as in a folder that nobody may
+    write."""
 
     def __init__(self, paths: Paths, privacy: Privacy, environment: Mapping[str, str], *, had_list: bool) -> None:
         self._list = PrivacyList(paths.private_list, privacy)
         self._git = GitRemotes(environment, os.path.expanduser("~"))
+        self.has_list = had_list
         if not had_list:
-            self._list.create()
+            try:
+                self._list.create()
+            except DiskError as exc:
+                log.warning("there is no private list yet: %s", exc.message)
+        self._read()
 
     def now(self) -> RulesNow:
         rules = self._read()
@@ -36,7 +50,8 @@ class ListedRules:
 
     def _read(self) -> PrivateRules:
         rules = self._list.read()
-        return rules.closed(f"the private list is gone: {self._list.path}") if rules.missing else rules
+        self.has_list = self.has_list or not rules.missing
+        return close_missing(self._list, rules) if self.has_list else rules
 
 
 def _folders_digest(rules: PrivateRules) -> str:
@@ -45,3 +60,19 @@ def _folders_digest(rules: PrivateRules) -> str:
         return ""
     said = repr((rules.projects, rules.remotes, rules.share, rules.shared_projects, rules.fold_case))
     return hashlib.blake2b(said.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+class FixedRules(ListedRules):
+    """Rules as they were read once, for commands that look and make nothing."""
+
+    def __init__(self, rules: PrivateRules, git: GitRemotes) -> None:
+        self._rules = rules
+        self._git = git
+
+    def _read(self) -> PrivateRules:
+        return self._rules
+
+
+def close_missing(private_list: PrivacyList, rules: PrivateRules) -> PrivateRules:
+    """`rules` of a list that was there once: without it everything is private."""
+    return rules.closed(f"the private list is gone: {private_list.path}") if rules.missing else rules

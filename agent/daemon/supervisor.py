@@ -36,7 +36,7 @@ from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
 from agent.daemon.report import Surroundings
 from agent.daemon.reviewing import review
-from agent.daemon.rulebook import ListedRules
+from agent.daemon.rulebook import HAS_LIST, ListedRules
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.spooling import Spooling
 from agent.daemon.tasks import (
@@ -76,9 +76,6 @@ from agent.system.watcher import Watcher
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_HAS_LIST = "private_list"
-"""Settled in the store once there is one: from then on a missing list makes everything private."""
 
 STOP_S = 5.0
 """A request in flight has this long to end when we are asked to stop; service managers wait 90 s, people do not."""
@@ -153,8 +150,9 @@ class Daemon:
         self._looks: queue.SimpleQueue[Callable[[], None] | str | None] = queue.SimpleQueue()
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
         self._remotes = {one.name: _remote(one, tokens) for one in settings.destinations}
-        had_list = self._store.settled(_HAS_LIST) != ""
-        self._guard = Guard(ListedRules(paths, settings.privacy, environment, had_list=had_list), files)
+        had_list = self._store.settled(HAS_LIST) != ""
+        rulebook = ListedRules(paths, settings.privacy, environment, had_list=had_list)
+        self._guard = Guard(rulebook, files)
         self._rules_told = self._guard.rules()
         self._pusher = Pusher(
             self._remotes, PROVIDERS, clock.now_s, self._stopping.is_set, pause=self._pause, guard=self._guard
@@ -179,7 +177,8 @@ class Daemon:
             host=platform.node(),
             version=__version__,
         )
-        self._engine.journal.note_settled(_HAS_LIST, "yes")
+        if rulebook.has_list:
+            self._engine.journal.note_settled(HAS_LIST, "yes")
         self._monotonic_s, self._now_s = clock.monotonic_s, clock.now_s
         self._environment = environment
         self._roots = find_roots(settings, environment)

@@ -2,27 +2,39 @@
 its configuration names.
 
 All checkouts that a folder lies in count, so a submodule or a clone inside another one has the remotes of both. Read
-are `remote.*.url`, `remote.*.pushurl`, and `url.*.insteadOf` there and in the user's own configuration. Not read:
-configuration that another file includes (a checkout whose own file includes one can't be told), names of hosts from
-the configuration of ssh, remotes that only stand on a command line.
+are `remote.*.url`, `remote.*.pushurl`, `url.*.insteadOf` there and in the user's own configuration, and which hosts the
+user's configuration of ssh gives other names: rather one too many. Not read: configuration that another file includes
+(a checkout whose own file includes one can't be told), remotes that only stand on a command line.
 """
 
+import glob
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, TypeVar
 
 from agent.core.privacy import normalise_remote
 
 _MOST_BYTES = 1 << 20
 _MOST_CACHED = 10_000
 _SECTION = re.compile(r'\[\s*([A-Za-z0-9.-]+)\s*(?:"((?:[^"\\\n]|\\.)*)")?\s*\]')
+_SSH_LINE = re.compile(r"\s*([A-Za-z]+)(?:\s*=\s*|\s+)(.*)")
+_MOST_INCLUDES = 16
+_T = TypeVar("_T")
 _KEY = re.compile(r"([A-Za-z][A-Za-z0-9-]*)[ \t]*")
 
 
 class _Unreadable(Exception):
     """What is there can't be told."""
+
+
+class _Ssh(NamedTuple):
+    """`names`: patterns of hosts, and how such a host is really called. `includes`: patterns of further files."""
+
+    names: tuple[tuple[tuple[str, ...], str], ...]
+    includes: tuple[str, ...]
 
 
 class _Config(NamedTuple):
@@ -43,7 +55,8 @@ class GitRemotes:
         folder = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
         own = environment.get("GIT_CONFIG_GLOBAL")
         self._global = [own] if own else [os.path.join(home, ".gitconfig"), os.path.join(folder, "git", "config")]
-        self._cache: dict[str, tuple[tuple[int, int, int, int], _Config]] = {}
+        self._home = home
+        self._cache: dict[str, tuple[tuple[int, int, int, int], Any]] = {}
         self._mutex = threading.Lock()
 
     def of(self, folders: Iterable[str]) -> frozenset[str] | None:
@@ -73,31 +86,58 @@ class GitRemotes:
 
     def _remotes(self, repository: str) -> set[str]:
         common = _common_folder(repository)
-        configs = [self._read(os.path.join(common, "config"))]
-        configs += [self._read(os.path.join(place, "config.worktree")) for place in {common, repository}]
+        places = [os.path.join(common, "config")]
+        places += [os.path.join(place, "config.worktree") for place in {common, repository}]
+        configs = [self._read(place, _parse_config) or _NOTHING for place in places]
         if any(one.includes for one in configs):
             raise _Unreadable
         instead = [pair for one in configs for pair in one.instead]
-        instead += [pair for path in self._global for pair in self._read(path).instead]
-        found = set()
-        for url in (url for one in configs for url in one.urls):
-            found.add(normalise_remote(url))
-            found |= {normalise_remote(base + url[len(short) :]) for short, base in instead if url.startswith(short)}
-            if url.startswith("."):  # relative to the checkout, as in submodules
-                found.add(normalise_remote(os.path.normpath(os.path.join(os.path.dirname(common), url))))
+        for path in self._global:
+            instead += (self._read(path, _parse_config) or _NOTHING).instead
+        urls = {url for one in configs for url in one.urls}
+        urls |= {base + url[len(short) :] for url in urls for short, base in instead if url.startswith(short)}
+        # Relative ones, as in submodules, begin at the checkout.
+        urls |= {os.path.normpath(os.path.join(os.path.dirname(common), url)) for url in urls if url.startswith(".")}
+        found = {normalise_remote(url) for url in urls}
+        found |= {other for url in urls if _goes_by_ssh(url) for other in self._other_names(normalise_remote(url))}
         return {one for one in found if one}
 
-    def _read(self, path: str) -> _Config:
+    def _other_names(self, remote: str) -> set[str]:
+        """The same remote with its host as the user's configuration of ssh calls it."""
+        host, slash, path = remote.partition("/")
+        names = self._ssh_names(os.path.join(self._home, ".ssh", "config"), _MOST_INCLUDES)
+        return {
+            normalise_remote(name.replace("%h", host) + slash + path)
+            for patterns, name in names
+            if _means(patterns, host)
+        }
+
+    def _ssh_names(self, path: str, depth: int) -> list[tuple[tuple[str, ...], str]]:
+        config: _Ssh | None = self._read(path, _parse_ssh)
+        if config is None:
+            return []
+        if not depth:
+            raise _Unreadable
+        found = list(config.names)
+        for pattern in config.includes:
+            whole = os.path.join(self._home, ".ssh", re.sub(r"^~(?=/)", lambda _: self._home, pattern))
+            for included in sorted(glob.glob(whole)):
+                found += self._ssh_names(included, depth - 1)
+        return found
+
+    def _read(self, path: str, parse: Callable[[str], _T]) -> _T | None:
+        """What `parse` makes of a file; None without it."""
         try:
             seen = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
-            return _NOTHING
+            return None
         signature = (seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
         with self._mutex:
             known = self._cache.get(path)
         if known is not None and known[0] == signature:
-            return known[1]
-        config = _parse_config(_read_text(path))
+            cached: _T = known[1]
+            return cached
+        config = parse(_read_text(path))
         with self._mutex:
             if len(self._cache) >= _MOST_CACHED:
                 self._cache.clear()
@@ -176,6 +216,40 @@ def _parse_config(text: str) -> _Config:
             elif whole == "url" and key in ("insteadof", "pushinsteadof"):
                 instead.append((value, subsection))
     return _Config(tuple(urls), tuple(instead), includes)
+
+
+def _goes_by_ssh(url: str) -> bool:
+    scheme, is_url, _ = url.partition("://")
+    return scheme in ("ssh", "git+ssh", "ssh+git") if is_url else re.match(r"[^/.~][^/]*:", url) is not None
+
+
+def _means(patterns: tuple[str, ...], host: str) -> bool:
+    """Whether a host is one of the patterns of ssh's configuration, of which those with a ! take hosts out."""
+    if any(one.startswith("!") and fnmatchcase(host, one[1:]) for one in patterns):
+        return False
+    return any(fnmatchcase(host, one) for one in patterns)
+
+
+def _parse_ssh(text: str) -> _Ssh:
+    """Names of hosts wherever they stand; what depends on more than the host's name counts as if it held."""
+    names: list[tuple[tuple[str, ...], str]] = []
+    includes: list[str] = []
+    patterns: tuple[str, ...] = ("*",)
+    for line in text.splitlines():
+        found = _SSH_LINE.match(line)
+        if found is None:
+            continue
+        key, words = found[1].lower(), found[2].replace('"', "").split()
+        if key == "host":
+            patterns = tuple(word.casefold() for word in words)
+        elif key == "match":
+            lists = [words[at + 1] for at, word in enumerate(words[:-1]) if word.lower() in ("host", "originalhost")]
+            patterns = tuple(word.casefold() for one in lists for word in one.split(",")) or ("*",)
+        elif key == "hostname":
+            names += [(patterns, word.casefold()) for word in words[:1]]
+        elif key == "include":
+            includes += words
+    return _Ssh(tuple(names), tuple(includes))
 
 
 def _read_value(text: str, at: int) -> tuple[str, int]:

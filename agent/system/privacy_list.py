@@ -29,6 +29,8 @@ FRESH_S = 1.0
 LINKS_S = 5.0
 """So often the links that lead into and out of the folders of rules are looked for anew."""
 
+BRING_BACK = "bring it back, or make an empty file in its place if nothing is to be private"
+
 LOCK_S = 10.0
 _TRIES = 5
 _MOST_LINKS = 10_000
@@ -104,11 +106,14 @@ class PrivacyList:
         known = {self._key(rule) for rule in self.rules()}
         return [rule for rule in rules if self._key(rule) in known]
 
-    def add(self, rules: Iterable[Rule]) -> Edited:
+    def add(self, rules: Iterable[Rule], *, create: bool = True) -> Edited:
         """Puts rules at the end, all or none, except those that stand there already. Raises DiskError, and
-        PrivacyListError for a list that can't be parsed."""
+        PrivacyListError for a list that can't be parsed, or is not there and not to be begun: a new one would share
+        what the old one kept."""
         with self._locked():
             text = self._read_text()
+            if text is None and not create:
+                raise PrivacyListError(f"the private list is gone: {self.path}", hint=BRING_BACK)
             found = [rule for rule in parse_lines(text or "", str(self.path)) if rule is not None]
             known = {self._key(rule) for rule in found}
             added: list[Rule] = []

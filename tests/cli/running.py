@@ -22,6 +22,7 @@ class Done:
     status: int
     out: str
     err: str
+    raw: bytes = b""
 
     def json(self) -> Any:
         assert self.status == 0 or self.out, self.err
@@ -39,7 +40,7 @@ def run(*arguments: str, stdin: str = "", program: str = "transcriptd") -> Done:
         except SystemExit as exc:
             status = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
         out, err = streams[0].getvalue(), streams[1].getvalue()
-    return Done(status, out.decode(), err.decode())
+    return Done(status, out.decode(errors="replace"), err.decode(), out)
 
 
 def spawn(*arguments: str, python: tuple[str, ...] = (), more: Mapping[str, str] | None = None) -> Done:

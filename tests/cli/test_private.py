@@ -14,6 +14,7 @@ from agent.cli.config import environment
 from agent.core.identity import START
 from agent.core.privacy import HEADER
 from agent.core.session import Facts, StreamId
+from agent.daemon.rulebook import HAS_LIST
 from agent.system.control_socket import ControlServer
 from agent.system.paths import default_paths
 from agent.system.state_db import Changes, TrackRow, open_state
@@ -122,6 +123,15 @@ def test_patterns_and_remotes_cover_what_they_say(work: Path) -> None:
     assert (listed["private"], listed["known"], listed["others"]) == (3, 4, {})
 
 
+def test_what_a_rule_can_not_be_applied_to_is_counted(work: Path) -> None:
+    (work / "open").rmdir()
+    done = run("private", "add", "--remote", "github.com/acme/*", "--json").json()
+    why = "its git remote can't be told"
+    assert (done["sessions"], done["doubtful"]) == (0, {why: 2})
+    assert f"! 2 more sessions: {why}, so nothing of it leaves\n" in run("private", "add", "--remote", "h.x/*").out
+    assert f"2 more sessions: {why}\n" in run("private", "list").out
+
+
 def test_a_session_is_named_by_its_beginning(work: Path) -> None:
     done = run("private", "add", "777", "0f3c2b1e-9", "--json")
     assert done.json()["added"] == [f"session {THREE}", f"session {ONE}"]
@@ -148,6 +158,7 @@ def test_this_session_is_what_claude_code_says(work: Path, monkeypatch: pytest.M
         "sessions": 1,
         "bytes": 100,
         "sent": 1,
+        "doubtful": {},
     }
     assert run("private", "remove", "--this").out.endswith(f"session {ONE}: removed\n")
 
@@ -186,14 +197,37 @@ def test_the_list_is_shown_to_people(work: Path) -> None:
     assert shown.endswith("3 of 4 sessions private\n")
 
 
-@pytest.mark.parametrize("command", [("list",), ("add", "--session", ONE), ("remove", "--session", ONE)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("private", "list"),
+        ("private", "add", "--session", ONE),
+        ("private", "remove", "--session", ONE),
+        ("config", "check"),
+    ],
+)
 def test_a_list_that_is_not_understood_ends_with_its_line(work: Path, command: tuple[str, ...]) -> None:
     path = default_paths(environment()).private_list
     path.write_text("# mine\nprivat ~/work\n")
-    done = run("private", *command)
+    done = run(*command)
     assert (done.status, done.out) == (78, "")
     assert f"line 2 of {path}: 'privat' is no kind of rule" in done.err
     assert path.read_text() == "# mine\nprivat ~/work\n"
+
+
+def test_a_list_that_is_gone_is_not_begun_anew(work: Path) -> None:
+    db = open_state(default_paths(environment()).database, "aside")
+    db.settle(HAS_LIST, "yes")
+    db.close()
+    for command in (("list",), ("add", "--session", ONE)):
+        done = run("private", *command)
+        assert (done.status, done.out) == (78, "")
+        assert "the private list is gone" in done.err
+        assert "make an empty file in its place" in done.err
+    path = default_paths(environment()).private_list
+    assert not path.exists(), "it would share what the old one kept"
+    path.touch()
+    assert run("private", "add", "--session", ONE).status == 0
 
 
 def test_a_running_agent_is_told_at_once(work: Path) -> None:

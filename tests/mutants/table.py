@@ -48,11 +48,19 @@ TOKENS_PLACES = "agent/system/tokens/places.py"
 TOKENS_SOURCES = "agent/system/tokens/sources.py"
 STATE_OPENING = "agent/system/state_db/opening.py"
 STATE_SCHEMA = "agent/system/state_db/schema.py"
+PRIVACY_RULES = "agent/core/privacy.py"
+PRIVACY_LIST = "agent/system/privacy_list.py"
+GIT = "agent/system/git.py"
+RULEBOOK = "agent/daemon/rulebook.py"
 RECEIVER_BLOBS = "agent/receiver/blobs.py"
 RECEIVER_FILES = "agent/receiver/files.py"
 RECEIVER_SCHEMA = "agent/receiver/schema.py"
 RECEIVER_STORE = "agent/receiver/sqlite.py"
 
+TEST_PRIVACY = "tests/core/test_privacy.py::test_"
+TEST_PRIVACY_LIST = "tests/system/test_privacy_list.py::test_"
+TEST_GIT = "tests/system/test_git.py::test_"
+TEST_RULEBOOK = "tests/daemon/test_rulebook.py::test_"
 TEST_BACKOFF = "tests/core/test_backoff.py::test_"
 TEST_IDENTITY = "tests/core/test_identity.py::test_"
 TEST_LIFECYCLE = "tests/core/test_lifecycle.py::test_"
@@ -728,4 +736,102 @@ LOGIN = (
     ),
 )
 
-MUTANTS = (*CURSOR, *LINES, *REALIGNING, *ANSWERS, *TURNS, *PRIVACY, *FILES, *DISK, *RECEIVER, *LOGIN)
+
+LIST = (
+    Mutant(
+        "an unreadable list shares",
+        PRIVACY_RULES,
+        "            return Verdict(True, self.unreadable, certain=False)",
+        "            return Verdict(False)",
+        (
+            f"{TEST_PRIVACY}nothing_is_shared_while_the_list_says_nothing",
+            f"{TEST_PRIVACY_LIST}what_can_not_be_read_is_private",
+        ),
+    ),
+    Mutant(
+        "an unknown project is shared",
+        PRIVACY_RULES,
+        'if not subject.project and (self.projects or self.share == "listed"):',
+        "if False:",
+        (f"{TEST_PRIVACY}what_is_not_known_is_private_only_where_a_rule_asks_for_it",),
+    ),
+    Mutant(
+        "an unknown remote is shared",
+        PRIVACY_RULES,
+        "if subject.remotes is None and self.remotes:",
+        "if False:",
+        (f"{TEST_PRIVACY}what_is_not_known_is_private_only_where_a_rule_asks_for_it",),
+    ),
+    Mutant(
+        "only the first folder of a session counts",
+        PRIVACY_RULES,
+        "folders = [*subject.folders, *subject.project_spellings,",
+        "folders = [*subject.project_spellings,",
+        (f"{TEST_PRIVACY}any_folder_of_a_session_counts_and_every_spelling_of_a_rule",),
+    ),
+    Mutant(
+        "a link out of a shared folder shares",
+        PRIVACY_RULES,
+        "for spelling in {subject.project, *subject.project_spellings}",
+        "for spelling in {subject.project}",
+        (f"{TEST_PRIVACY_LIST}a_link_out_of_a_shared_folder_shares_nothing",),
+    ),
+    Mutant(
+        "a half-written list counts alone",
+        PRIVACY_LIST,
+        "self._before.append((now_s, old.rules))",
+        "pass",
+        (f"{TEST_PRIVACY_LIST}a_list_that_is_cut_for_a_moment_still_counts",),
+    ),
+    Mutant(
+        "a fresh list is known by its time",
+        PRIVACY_LIST,
+        "return changed_at_ns < time.time_ns() - int(FRESH_S * 1e9)",
+        "return True",
+        (f"{TEST_PRIVACY_LIST}a_fresh_list_is_read_each_time",),
+    ),
+    Mutant(
+        "a list replaced while it is read is believed",
+        PRIVACY_LIST,
+        "if _signature(before) == _signature(opened) == _signature(after) and len(data) == before.st_size:",
+        "if True:",
+        (f"{TEST_PRIVACY_LIST}a_replacement_in_the_middle_of_a_read_is_noticed",),
+    ),
+    Mutant(
+        "a change by hand is written over",
+        PRIVACY_LIST,
+        "if self._read_text() != instead_of:",
+        "if False:",
+        (f"{TEST_PRIVACY_LIST}a_change_by_hand_during_an_edit_is_not_lost",),
+    ),
+    Mutant(
+        "a list that is gone shares",
+        RULEBOOK,
+        "return close_missing(self._list, rules) if self.has_list else rules",
+        "return rules",
+        (f"{TEST_RULEBOOK}a_list_that_goes_keeps_everything_here_until_it_is_back",),
+    ),
+    Mutant(
+        "a list that is gone is begun anew",
+        PRIVACY_LIST,
+        "if text is None and not create:",
+        "if False:",
+        ("tests/cli/test_private.py::test_a_list_that_is_gone_is_not_begun_anew",),
+    ),
+    Mutant(
+        "included configuration of git is passed over",
+        GIT,
+        "if any(one.includes for one in configs):",
+        "if False:",
+        (f"{TEST_GIT}what_is_no_plain_configuration_can_not_be_told",),
+    ),
+    Mutant(
+        "a checkout that is gone has no remotes",
+        GIT,
+        "                    return None\n",
+        "                    continue\n",
+        (f"{TEST_GIT}what_is_gone_or_may_not_be_read_can_not_be_told",),
+    ),
+)
+
+MUTANTS = (*CURSOR, *LINES, *REALIGNING, *ANSWERS, *TURNS, *PRIVACY, *LIST, *FILES, *DISK, *RECEIVER, *LOGIN)

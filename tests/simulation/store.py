@@ -124,6 +124,7 @@ class FakeStore:
         self._sessions.update(change.sessions)
         self._metas.update(((destination, session), digest) for destination, session, digest in change.metas)
         self._audit.extend(change.audit)
+        self._settled.update(change.settled)
 
     def tracks(self) -> Iterator[TrackRow]:
         return (self._tracks[key] for key in sorted(self._tracks))

@@ -85,6 +85,37 @@ def test_short_names_of_servers_are_told_at_length(remotes: GitRemotes, home: Pa
     assert told(remotes, folder) == {"gh/acme/x", "h.example/acme/x"}
 
 
+@pytest.mark.parametrize(
+    ("config", "url", "also"),
+    [
+        ("Host work\n  HostName github.com\n", "git@work:acme/x.git", "github.com/acme/x"),
+        ("Host github.com-work other\nHostname=GitHub.com\n", "git@github.com-work:acme/x", "github.com/acme/x"),
+        ('host "w*" !web\n\tHostName "ssh.github.com" # 443\n', "ssh://git@work:443/acme/x", "github.com/acme/x"),
+        ("Host *\nHostName %h.example.org\n", "git:acme/x", "git.example.org/acme/x"),
+        ("Match originalhost work,other user ada\nHostName github.com", "work:acme/x", "github.com/acme/x"),
+        ("Match exec true\nHostName github.com", "work:acme/x", "github.com/acme/x"),
+        ("Include config.d/*\n", "included:acme/x", "github.com/acme/x"),
+        ("Include ~/.ssh/config.d/one\n", "included:acme/x", "github.com/acme/x"),
+        ("Host wo\nHostName github.com", "git@work:acme/x.git", ""),
+        ("Host w* !work\nHostName github.com", "git@work:acme/x.git", ""),
+        ("# Host work\nHost home\nHostName github.com\nUser", "git@work:acme/x.git", ""),
+        ("Host office\nHostName github.com\n", "https://office/acme/x.git", ""),
+    ],
+)
+def test_hosts_that_ssh_knows_by_other_names(home: Path, tmp_path: Path, config: str, url: str, also: str) -> None:
+    (home / ".ssh" / "config.d").mkdir(parents=True)
+    (home / ".ssh" / "config").write_text(config)
+    (home / ".ssh" / "config.d" / "one").write_text("Host included\nHostName github.com\n")
+    assert told(GitRemotes({}, str(home)), make(tmp_path / "x", url)) == {normalise_remote(url), *filter(None, [also])}
+
+
+def test_a_circle_in_the_configuration_of_ssh_can_not_be_told(remotes: GitRemotes, home: Path, tmp_path: Path) -> None:
+    (home / ".ssh").mkdir()
+    (home / ".ssh" / "config").write_text("Include config\n")
+    assert told(remotes, make(tmp_path / "x", "work:acme/x")) is None
+    assert told(remotes, make(tmp_path / "y", "https://h.example/x")) == {"h.example/x"}
+
+
 def test_a_remote_beside_the_checkout(remotes: GitRemotes, tmp_path: Path) -> None:
     folder = make(tmp_path / "x", "../srv/y.git")
     assert normalise_remote(str(tmp_path / "srv" / "y")) in (told(remotes, folder) or ())

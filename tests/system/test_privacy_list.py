@@ -1,5 +1,6 @@
 """The private list on disk: never out of date, never half, never lost."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -74,6 +75,16 @@ def test_each_change_is_seen_at_once(private: PrivacyList, clock: Clock) -> None
         assert covers(private, f"/a{number:03}")
         clock.now_s += 2 * FRESH_S
         assert not covers(private, f"/a{number - 1:03}")
+
+
+def test_a_fresh_list_is_read_each_time(private: PrivacyList, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two writes within one tick of a file system's clock leave one signature."""
+    monkeypatch.setattr(privacy_list, "_signature", lambda seen: (0, 0, 0, time.time_ns(), 0))
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18)
+    private.path.write_text("project /a")
+    assert covers(private, "/a")
+    private.path.write_text("project /b")
+    assert covers(private, "/b")
 
 
 def test_a_change_that_sets_size_and_time_back_is_seen(private: PrivacyList, clock: Clock, tmp_path: Path) -> None:
@@ -359,6 +370,25 @@ def test_a_change_by_hand_during_an_edit_is_not_lost(private: PrivacyList, monke
     with pytest.raises(DiskError, match="somebody else"):
         private.add([Rule("project", "/a")])
     assert private.path.read_text() == "project /by/hand\n"
+    assert sorted(one.name for one in private.path.parent.iterdir()) == ["private.list", "private.list.lock"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_an_edit_that_fails_leaves_the_list_as_it_was(
+    private: PrivacyList, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    private.add([Rule("project", "/a")])
+    before = private.path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(DiskError, match="can't be written: No space left"):
+        private.add([Rule("project", "/b")])
+    with pytest.raises(DiskError, match="can't be written: No space left"):
+        private.remove([Rule("project", "/a")])
+    assert private.path.read_bytes() == before
     assert sorted(one.name for one in private.path.parent.iterdir()) == ["private.list", "private.list.lock"]
 
 
