@@ -163,6 +163,8 @@ class Transcripts:
         place, old = self.files[path]
         if data != old.content:
             self.rewritten.add(place.stream)
+            if any(_looks_like_growth(bytes(one.content), data) for one in self.versions[place.stream]):
+                self.unseen.add(place.stream)
             version = Version(data)
             self.versions[place.stream].append(version)
             self.files[path] = (place, version)
@@ -196,6 +198,18 @@ class Transcripts:
         """A side file."""
         self._disk.append(path, data)
         self._hint(path)
+
+
+def _looks_like_growth(old: bytes, new: bytes) -> bool:
+    """Whether some line of another text ends where one of the old did, and has all bytes before that in common with it
+    that a cursor remembers."""
+    end = new.find(b"\n") + 1
+    while 0 < end <= len(old):
+        start = max(0, end - MARKER_WINDOW_BYTES)
+        if old[start:end] == new[start:end] and old[:start] != new[:start]:
+            return True
+        end = new.find(b"\n", end) + 1
+    return False
 
 
 def other_place(path: str) -> str:
