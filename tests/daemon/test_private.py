@@ -167,12 +167,12 @@ def test_its_file_may_go_before_the_deletion_is_done(make_agent: Make, lines: Li
 def test_a_session_that_comes_into_a_private_folder_is_private_from_its_first_line_on(
     make_agent: Make, receiver: AsgiServer
 ) -> None:
-    rules = FakeRules(folders={"/work/secret"})
+    rules = FakeRules(folders={"/home/dev/secret"})
     agent = make_agent(receiver, rulebook=rules)
-    agent.append("s", line("a", "/work/open"))
+    agent.append("s", line("a", "/home/dev/open"))
     agent.settle()
     assert stored(receiver, "s")
-    agent.append("s", line("b", "/work/secret"))
+    agent.append("s", line("b", "/home/dev/secret"))
     agent.settle()
     assert agent.state("s") is State.PRIVATE
     assert is_deleted(receiver, "s")
@@ -183,10 +183,10 @@ def test_a_folder_that_becomes_private_takes_sessions_back_that_were_ever_in_it(
 ) -> None:
     rules = FakeRules()
     agent = make_agent(receiver, rulebook=rules)
-    agent.append("s", line("a", "/work/open") + line("b", "/work/secret") + line("c", "/work/open"))
-    agent.append("other", line("d", "/work/open"))
+    agent.append("s", line("a", "/home/dev/open") + line("b", "/home/dev/secret") + line("c", "/home/dev/open"))
+    agent.append("other", line("d", "/home/dev/open"))
     agent.settle()
-    rules.folders.add("/work/secret")
+    rules.folders.add("/home/dev/secret")
     told(agent)
     agent.settle()
     assert (agent.state("s"), agent.state("other")) == (State.PRIVATE, State.SYNCED)
@@ -199,12 +199,12 @@ def test_a_folder_that_becomes_private_takes_sessions_back_that_were_ever_in_it(
 
 def test_what_has_not_said_where_it_is_waits_until_it_does(make_agent: Make, receiver: AsgiServer) -> None:
     server = Listener(receiver)
-    agent = make_agent(server, rulebook=FakeRules(folders={"/work/secret"}))
+    agent = make_agent(server, rulebook=FakeRules(folders={"/home/dev/secret"}))
     agent.append("s", b'{"type":"summary","summary":"words"}\n')
     agent.settle()
     assert agent.state("s") is State.PRIVATE
     assert not [request for request in server.requests if "/session/s/" in request.path]
-    agent.append("s", line("a", "/work/open"))
+    agent.append("s", line("a", "/home/dev/open"))
     agent.settle()
     assert agent.state("s") is State.SYNCED
 
