@@ -1,21 +1,32 @@
 """Words of a transcript are looked for wherever the agent leaves anything: its state, its log, what commands print. It
 delivers, is refused, halves batches, stumbles over defects, is killed and asked everything meanwhile."""
 
+import io
 import json
+import logging
 import os
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.cli.defects import set_up_log
+from agent.core.settings import Destination, Settings, Watch
 from agent.core.wire import Request
-from tests.e2e.processes import PROGRAM, TOKEN, end, environment, write_config
+from agent.daemon.report import report
+from agent.daemon.supervisor import Daemon
+from agent.system.network import WayOut
+from agent.system.paths import paths_below
+from agent.system.tokens import FixedToken
+from tests.e2e.processes import PROGRAM, TOKEN, agent, command, end, environment, write_config
 from tests.reliability import MakeTally
 from tests.simulation.server import ModelServer
 from tests.system.http_server import Answer, Seen, Server, plain, serving
@@ -25,10 +36,9 @@ CANARY = "canary-5f2e"
 """In every entry, in titles, prompts and side files."""
 
 GOOD, BAD, FORBIDDEN, GONE = "good-session", "bad-session", "forbidden-session", "gone-session"
-COMMANDS = (
+COMMANDS = (  # all but `sessions list`, which shows titles to whom it is asked by
     ("status",),
     ("status", "--json"),
-    ("sessions", "list", "--json"),
     ("audit",),
     ("audit", "--json"),
     ("push",),
@@ -112,9 +122,7 @@ def ask_everything(home: Path) -> dict[str, str]:
     """What each command prints, on both streams."""
     told = {}
     for words in COMMANDS:
-        done = subprocess.run(
-            [*PROGRAM, *words], env=environment(home), capture_output=True, text=True, timeout=120, check=False
-        )
+        done = command(home, *words)
         assert "Traceback" not in done.stderr, words
         told[" ".join(words)] = done.stdout + done.stderr
     return told
@@ -141,7 +149,7 @@ def test_words_of_transcripts_and_tokens_stay_where_they_are(tmp_path: Path, ser
     home, projects = tmp_path / "home", tmp_path / "projects"
     write_sessions(projects)
     write_config(home, server.url, projects, '[log]\nlevel = "debug"\n')
-    told = {}
+    told: dict[str, str] = {}
     for number in range(2):  # killed once, so that what a crash leaves is looked at as well
         log = tmp_path / f"log-{number}"
         with log.open("w") as file:
@@ -161,18 +169,11 @@ def test_words_of_transcripts_and_tokens_stay_where_they_are(tmp_path: Path, ser
         assert found == []
 
 
-def wait_until_told(home: Path, process: "subprocess.Popen[bytes]") -> None:
+def wait_until_told(home: Path, process: "subprocess.Popen[Any]") -> None:
     """Until the first full look's work is done."""
     for _ in range(600):
         assert process.poll() is None
-        done = subprocess.run(
-            [*PROGRAM, "status", "--json"],
-            env=environment(home),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = command(home, "status", "--json")
         states = json.loads(done.stdout)["counts"]["states"] if done.stdout else {}
         if states and not set(states) & {"settling", "due", "pushing", "pushing_stale"}:
             return
@@ -188,15 +189,10 @@ def test_whatever_the_umask_all_that_the_agent_makes_is_its_users_alone(tmp_path
     (home / "state").mkdir(mode=0o755)
     (home / "state" / "spool").touch(0o644)
     with open_umask():
-        process = subprocess.Popen(
-            [*PROGRAM, "run"], env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
+        with agent(home) as process:
             wait_until_told(home, process)
             ask_everything(home)
             assert open_below(home) == []
-        finally:
-            end(process)
         ask_everything(home)
     assert open_below(home) == []
 
@@ -208,3 +204,54 @@ def open_below(home: Path) -> list[str]:
         for path in home.rglob("*")
         if path.lstat().st_mode & 0o077 and not path.is_symlink() and (path.is_dir() or path.lstat().st_nlink == 1)
     ]
+
+
+# --- defects ------------------------------------------------------------------------------------------------------
+
+DEFECTS = ("agent.daemon.pusher.Pusher.run", "agent.daemon.scanner.Scanner.scan", "agent.daemon.engine.Engine.handle")
+
+
+@pytest.mark.parametrize("place", DEFECTS)
+def test_a_defect_that_quotes_a_transcript_is_told_without_its_words(
+    place: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, tally: MakeTally
+) -> None:
+    home, projects = tmp_path / "home", tmp_path / "projects"
+    write_sessions(projects)
+    log, failed = io.StringIO(), threading.Event()
+
+    def stumble(*_: object, **__: object) -> None:
+        failed.set()
+        raise ValueError(CANARY)
+
+    monkeypatch.setattr(place, stumble)
+    settings = Settings((Destination(server.url),), watch=Watch(claude=(str(projects),)))
+    with log_to(log):
+        daemon = Daemon(settings, paths_below(home), FixedToken(TOKEN), {}, way_out=lambda: WayOut("10.0.0.2", None))
+        daemon.start()
+        try:
+            assert failed.wait(30)
+            if place.endswith("Engine.handle"):
+                assert daemon.failed.wait(30)
+                told = ""
+            else:
+                around = daemon.surroundings()
+                told = repr(daemon.ask(lambda engine: report(engine, around)))
+        finally:
+            daemon.stop()
+    assert "ValueError at test_canaries.py" in log.getvalue()
+    found = places_with(CANARY, {"log": log.getvalue(), "status": told}, home)
+    tally("private means private", "defects whose words are a transcript's").note(lost=len(found))
+    assert found == []
+
+
+@contextmanager
+def log_to(stream: io.StringIO) -> Iterator[None]:
+    """What a daemon logs at its most talkative."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, threading.excepthook, sys.unraisablehook
+    set_up_log("debug", "%(levelname)s %(message)s", stream)
+    try:
+        yield
+    finally:
+        root.handlers[:], threading.excepthook, sys.unraisablehook = before[0], before[2], before[3]
+        root.setLevel(before[1])
