@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.core.settings import EXAMPLE_TEXT, Settings, parse_settings, render_settings
+from agent.core.settings import EXAMPLE_TEXT, Settings, mask_settings, parse_settings, render_settings
 from agent.errors import SettingsError
 from agent.system.files import read_text
 from agent.system.paths import Paths, default_paths
@@ -78,13 +78,17 @@ def path() -> None:
 
 
 @config.command()
-def show() -> None:
+@click.option("--reveal", is_flag=True, help="Also the expressions of privacy.patterns, which may hold secrets.")
+def show(reveal: bool) -> None:
     """Print every setting as it is in force, defaults included."""
     paths = default_paths(environment())
-    settings = load_settings(paths)  # no setting holds a token, so there is nothing to mask
+    settings = load_settings(paths)
+    masked = settings if reveal else mask_settings(settings)
     exists = paths.config.exists()
     click.echo(f"# {paths.config}" + ("" if exists else " (not there; these are the defaults)"))
-    click.echo(render_settings(settings), nl=False)
+    click.echo(render_settings(masked), nl=False)
+    if masked != settings:
+        click.echo("# privacy.patterns is masked: --reveal shows it")
     if not exists:
         click.echo("\n# to begin with:\n" + "".join(f"# {line}\n" for line in EXAMPLE_TEXT.splitlines()), nl=False)
 

@@ -90,4 +90,4 @@ def _project(facts: Mapping[str, Facts], line: StreamLine) -> str:
 
 def _title(facts: Mapping[str, Facts], line: StreamLine) -> str:
     about = facts.get(line.session_id, Facts())
-    return about.title or about.prompt or line.session_id
+    return about.shown_title() or line.session_id

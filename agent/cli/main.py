@@ -71,3 +71,8 @@ def _run_command() -> None:
         if exc.hint:
             click.echo(f"  try: {exc.hint}" if exc.hint.startswith("transcriptd") else f"  {exc.hint}", err=True)
         sys.exit(exc.exit_status)
+    except Exception as exc:  # noqa: BLE001 - a defect: Python would repeat its words, which may be a transcript's
+        from agent.cli.defects import EXIT_STATUS, render_defect
+
+        click.echo(f"transcriptd: a defect in transcriptd\n{render_defect(exc)}", err=True)
+        sys.exit(EXIT_STATUS)

@@ -47,8 +47,7 @@ def serve(
 
     With --token-stdin a second line, if there is one, is a token that may only read.
     """
-    import logging
-
+    from agent.cli.defects import set_up_log
     from agent.errors import MachineError, UsageError
     from agent.receiver.app import build_app
     from agent.receiver.auth import Auth
@@ -56,7 +55,7 @@ def serve(
     from agent.receiver.bodies import Limits
     from agent.receiver.server import Server, address_of, bind
 
-    logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    set_up_log(log_level, "%(levelname)s %(name)s: %(message)s", sys.stderr)
     _warn_of_open_host(host)
     with _store(data) as store:
         auth = Auth(store)

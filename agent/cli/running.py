@@ -15,12 +15,13 @@ import click
 from agent.cli.config import environment, load_with_destination
 from agent.errors import MachineError, NotRunning, UsageError
 from agent.system.control_socket import ControlClient
-from agent.system.paths import Paths, default_paths, make_private_folder
+from agent.system.paths import Paths, default_paths, make_private_files, make_private_folder
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
     from agent.core.status import Status
     from agent.daemon.supervisor import Daemon
+    from agent.system.lock import DaemonLock
     from agent.system.tokens import TokenSource
 
 _LOOK_S = 0.1
@@ -39,11 +40,9 @@ def running_daemon(
     from agent.daemon.supervisor import Daemon
     from agent.system.control_socket import ControlServer
     from agent.system.lock import DaemonLock
+    from agent.system.process import kept_private
 
-    make_private_folder(paths.state)
-    lock = DaemonLock(paths.lock)
-    lock.acquire()
-    try:
+    with kept_private(), _held_lock(DaemonLock(paths.lock), paths):
         daemon = Daemon(settings, paths, tokens, environment())
         try:
             daemon.start(watch=watch)
@@ -55,14 +54,23 @@ def running_daemon(
                 control.close()
         finally:
             daemon.stop()
+
+
+@contextmanager
+def _held_lock(lock: "DaemonLock", paths: Paths) -> Iterator[None]:
+    make_private_folder(paths.state)
+    lock.acquire()
+    try:
+        make_private_files(paths.state)
+        yield
     finally:
         lock.release()
 
 
 def set_up_log(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    from agent.cli import defects
+
+    defects.set_up_log(level, "%(asctime)s %(levelname)s %(message)s", sys.stderr)
     for chatty in ("apscheduler", "jeepney", "keyring", "urllib3", "watchdog"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 

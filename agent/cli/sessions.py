@@ -72,7 +72,7 @@ def _by_session(lines: list[StreamLine], facts: Mapping[str, Facts]) -> list[dic
             {
                 "session": line.session_id,
                 "project": about.project,
-                "title": about.title or about.prompt,
+                "title": about.shown_title(),
                 "streams": 0,
                 "entries": 0,
                 "bytes": 0,

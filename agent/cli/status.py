@@ -10,7 +10,7 @@ from agent.cli.config import environment, load_settings, remembered
 from agent.core.status import Status
 from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient
-from agent.system.paths import Paths, default_paths
+from agent.system.paths import Paths, default_paths, find_open_files
 from agent.system.tokens import token_in
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ def status(as_json: bool, watch: bool) -> None:
 
 def read_status(paths: Paths) -> Status:
     """From the running daemon, else from what the state remembers."""
+    found = _read_status(paths)
+    return msgspec.structs.replace(found, problems=[*found.problems, *find_open_files(paths)])
+
+
+def _read_status(paths: Paths) -> Status:
     try:
         with ControlClient(paths.socket) as client:
             return parse_status(client.call("agent.status"))

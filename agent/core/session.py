@@ -51,6 +51,10 @@ class Gone(NamedTuple):
     path: str
 
 
+UNSAID = "…"
+"""In the place of a prompt: there was a title or a prompt, and only memory had it."""
+
+
 class Facts(NamedTuple):
     """What the lines of a session say about it; empty strings where they do not.
 
@@ -64,7 +68,19 @@ class Facts(NamedTuple):
 
     def merged(self, newer: "Facts") -> "Facts":
         """The first project and prompt hold (the folder may change within a session); the last title does."""
-        return Facts(self.project or newer.project, newer.title or self.title, self.prompt or newer.prompt)
+        prompt = newer.prompt if self.prompt == UNSAID and newer.prompt else self.prompt or newer.prompt
+        return Facts(self.project or newer.project, newer.title or self.title, prompt)
+
+    def to_keep(self) -> "Facts":
+        """What may be written down: nothing that stands in a transcript but the name of its folder."""
+        return Facts(self.project, prompt=UNSAID if self.title or self.prompt else "")
+
+    def before(self, offset: int) -> "Facts":
+        """What is known to whom reads on from there: the beginning tells again what is unsaid."""
+        return self._replace(prompt="") if offset == 0 and self.prompt == UNSAID else self
+
+    def shown_title(self) -> str:
+        return self.title or (self.prompt if self.prompt != UNSAID else "")
 
 
 class Provider(Protocol):

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -229,6 +229,17 @@ def render_settings(settings: Settings) -> str:
     return "\n".join(blocks)
 
 
+def mask_settings(settings: Settings) -> Settings:
+    """The same to be shown: a further secret may be written out in its pattern."""
+    masked = tuple(_masked(one) for one in settings.privacy.patterns)
+    return replace(settings, privacy=replace(settings.privacy, patterns=masked))
+
+
+def _masked(pattern: str) -> str:
+    kind, colon, expression = pattern.partition(":")
+    return f"{kind}: •••" if colon and expression.strip() else "•••"
+
+
 def _lines(value: Any) -> str:
     return "".join(f"{one.name} = {_toml(getattr(value, one.name))}\n" for one in fields(value))
 
@@ -287,8 +298,15 @@ def _reject_forbidden(value: Any, field: Field, where: str, source: str) -> None
 _KIND_WORDS = {str: "text in quotes", bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
 
 
+_SHOWN_CHARS = 24
+"""Of a value that is wrong. What is longer may be a token in the wrong place."""
+
+
 def _wrong(source: str, where: str, value: Any, expected: str) -> SettingsError:
-    return SettingsError(f"{where} in {source} is {_toml(value)}, expected {expected}", hint="transcriptd config path")
+    shown = _toml(value)
+    if len(shown) > _SHOWN_CHARS:
+        shown = f"something of {len(shown)} characters"
+    return SettingsError(f"{where} in {source} is {shown}, expected {expected}", hint="transcriptd config path")
 
 
 def _reject_unknown(given: Mapping[str, Any], known: list[str], prefix: str, source: str) -> None:

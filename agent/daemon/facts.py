@@ -5,7 +5,7 @@ from sys import intern
 
 import msgspec
 
-from agent.core.session import Facts, StreamId
+from agent.core.session import UNSAID, Facts, StreamId
 from agent.core.wire import Meta
 from agent.daemon.journal import Journal, Store
 
@@ -19,11 +19,15 @@ class SessionFacts:
         self._version = version
         self._told: dict[str, dict[str, str]] = {}
         self.known: dict[str, Facts] = {}
+        self._recalled: set[str] = set()
+        """Sessions whose title was told by an earlier run, and is in no memory now."""
 
     def load(self, store: Store, shared: dict[str, str]) -> None:
         """`shared` is given each string that others will hold too."""
         for session, facts in store.sessions():
             self.known[shared.setdefault(session, session)] = _shared(facts)
+            if facts.prompt == UNSAID:
+                self._recalled.add(session)
         for destination, session, digest in store.metas():
             self._told.setdefault(destination, {})[shared.setdefault(session, session)] = digest
 
@@ -38,6 +42,7 @@ class SessionFacts:
         learned = before.merged(facts)
         if learned != before:
             self.known[stream.session_id] = _shared(learned)
+            self._recalled.discard(stream.session_id)
             self._journal.note_session(stream.session_id, learned)
 
     def meta(self, session_id: str, provider: str) -> tuple[Meta, str]:
@@ -45,7 +50,10 @@ class SessionFacts:
         return meta_of(self.of(session_id), provider, self._host, self._version)
 
     def is_told(self, destination: str, session_id: str, provider: str) -> bool:
-        return self._told.get(destination, {}).get(session_id) == self.meta(session_id, provider)[1]
+        told = self._told.get(destination, {}).get(session_id, "")
+        if session_id in self._recalled:
+            return bool(told)  # to tell it again without its title would take that away
+        return told == self.meta(session_id, provider)[1]
 
     def forget_told(self, destination: str, session_id: str) -> None:
         """Nothing is known of the session there any more."""
@@ -59,7 +67,7 @@ class SessionFacts:
 
 def meta_of(facts: Facts, provider: str, host: str, version: str) -> tuple[Meta, str]:
     """What a server is told of a session, and a digest to know it again by."""
-    meta = Meta(provider, facts.project, facts.title or facts.prompt, host, version)
+    meta = Meta(provider, facts.project, facts.shown_title(), host, version)
     return meta, hashlib.blake2b(msgspec.json.encode(meta), digest_size=8).hexdigest()
 
 

@@ -80,7 +80,7 @@ class Journal:
         self._tombstones.append((key.destination, key.stream, ordinal, status))
 
     def note_session(self, session_id: str, facts: Facts) -> None:
-        self._sessions[session_id] = facts
+        self._sessions[session_id] = facts.to_keep()
 
     def note_meta(self, destination: str, session_id: str, digest: str) -> None:
         self._metas.append((destination, session_id, digest))

@@ -256,7 +256,7 @@ class Pusher:
         sent = self._append(task, batch)
         if (status := _refusal(sent)) is not None:
             sent = self._append_stone(task, batch, [body[:-1]], status)
-        return sent._replace(facts=provider.read_facts(body, run.marked, task.leave.facts))
+        return sent._replace(facts=provider.read_facts(body, run.marked, task.leave.facts.before(cursor.offset)))
 
     def _append_stone(self, task: PushTask, batch: _Batch, line: Iterable[bytes], status: int) -> _Sent:
         """The one entry of `batch` was refused: another travels in its place, made of what was refused and of nothing
@@ -350,7 +350,7 @@ class Pusher:
         read = lines.data[: at - lines.tail]
         cursor = cursor._replace(offset=cursor.offset + len(read), marker=marker_behind(lines.before, read))
         # Facts of a session are not told to a base server; `sessions list` shows them all the same.
-        facts = self._providers[task.provider].read_facts(lines.data, (), task.leave.facts)
+        facts = self._providers[task.provider].read_facts(lines.data, (), task.leave.facts.before(task.cursor.offset))
         return sent._replace(cursor=cursor, facts=facts, tombstones=stones)
 
     def _put(self, task: PushTask, last: str | None, body: bytes | LongBody) -> _Sent:

@@ -1,6 +1,7 @@
 """Where configuration, state, logs and the control socket live."""
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,3 +91,52 @@ def make_private_folder(folder: Path) -> None:
         raise DiskError(f"folder {folder} can't be made: {exc.strerror}") from exc
     if os.name == "posix" and seen.st_uid != os.getuid():
         raise DiskError(f"folder {folder} belongs to user {seen.st_uid}, not to {os.getuid()}")
+
+
+def make_private_files(folder: Path) -> None:
+    """Narrows what others may read below a folder of ours: files to 0600, folders to 0700. A file that has another
+    name elsewhere (a held transcript) keeps its mode, which is the other one's too. Raises DiskError, also when
+    something there is somebody else's."""
+    if os.name != "posix":
+        return
+    try:
+        for base, folders, files in os.walk(folder, onerror=_raise):
+            for name in folders + files:
+                _make_private(Path(base) / name)
+    except OSError as exc:
+        raise DiskError(f"{exc.filename or folder} can't be made private: {exc.strerror}") from exc
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _make_private(path: Path) -> None:
+    try:
+        seen = path.lstat()
+        is_folder = stat.S_ISDIR(seen.st_mode)
+        if stat.S_ISLNK(seen.st_mode) or (not is_folder and seen.st_nlink > 1):
+            return
+        if seen.st_uid != os.getuid():
+            hint = f"remove it, or: sudo chown -R {os.getuid()} {path.parent}"
+            raise DiskError(f"{path} belongs to user {seen.st_uid}, not to {os.getuid()}", hint=hint)
+        if seen.st_mode & 0o077:
+            path.chmod(0o700 if is_folder else 0o600)
+    except FileNotFoundError:
+        return  # whoever uses the folder beside us removed it
+
+
+def find_open_files(paths: Paths) -> list[tuple[str, str]]:
+    """What others may read or change of what people write themselves: what is wrong, and what to do."""
+    found: list[tuple[str, str]] = []
+    if os.name != "posix":
+        return found
+    for path in (paths.config, paths.private_list):
+        try:
+            mode, around = path.stat().st_mode, path.parent.stat().st_mode
+        except OSError:
+            continue  # whoever needs it says so
+        if around & 0o011 and mode & 0o066:
+            what = "change" if mode & 0o022 else "read"
+            found.append((f"others on this machine may {what} {path}", f"chmod 600 {path}"))
+    return found

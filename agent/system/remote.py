@@ -1,8 +1,11 @@
 """The network: the only door to a server. Requests in, answers out, every foreign error turned into ours.
 
-`requests` knows how to reach a server: proxies, certificates, TLS. It is asked once, for a pool of connections, and
-the pool carries the requests. A session of its own would follow redirects (a token must not travel to another host),
-read netrc files, keep cookies and ask all of that again for every request, which takes 2.7 times as long.
+`requests` knows how to reach a server: proxies, bundles of certificates. It is asked once, for a pool of connections,
+and the pool carries the requests. A session of its own would follow redirects (a token must not travel to another
+host), read netrc files, keep cookies and ask all of that again for every request, which takes 2.7 times as long.
+
+Whom to trust is asked of the operating system (`truststore`): what its owner or their employer added or took away there
+holds here too. `requests` by itself would trust a list of its own.
 """
 
 import contextlib
@@ -11,6 +14,7 @@ import io
 import re
 import socket
 import ssl
+import sys
 import threading
 import time
 import warnings
@@ -23,12 +27,14 @@ from urllib.parse import urlsplit
 import requests
 import requests.adapters
 import requests.utils
+import truststore
 import urllib3
 import urllib3.connection
 import urllib3.exceptions
 
 from agent import __version__
 from agent.core.backoff import parse_http_date
+from agent.core.settings import is_loopback
 from agent.core.wire import LongBody, RawReply, Request
 from agent.errors import Unauthorized, Unreachable
 
@@ -110,12 +116,26 @@ def _break(one: Any) -> None:
         socket.socket.shutdown(plain, socket.SHUT_RDWR)
 
 
+_SYSTEM_VERIFIES = sys.platform in ("darwin", "win32")
+"""There the system itself is asked about each certificate; elsewhere OpenSSL reads the system's list."""
+
+
+def _ask_system_trust() -> ssl.SSLContext:
+    """Verifies by what the operating system trusts now."""
+    trust = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if _SYSTEM_VERIFIES:
+        return trust
+    # It would read the whole list again (40 ms) for each connection, one at a time. This makes it read it once.
+    return trust.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost").context
+
+
 class _SendsPatiently:
     """While urllib3 sends, the time for connecting is in force. A server that is busy may take as long as it may for
     its answer."""
 
     sock: Any
     timeout: Any
+    ssl_context: Any = None
 
     def __init__(self, *args: Any, sockets: "_Sockets", **named: Any) -> None:
         super().__init__(*args, **named)
@@ -123,6 +143,8 @@ class _SendsPatiently:
 
     def connect(self) -> None:
         cuts = self._sockets.cuts
+        if _SYSTEM_VERIFIES and isinstance(self.ssl_context, truststore.SSLContext):
+            self.ssl_context = _ask_system_trust()  # it would let one handshake at a time happen
         super().connect()  # type: ignore[misc]  # of the connection that this is mixed into
         self.sock.settimeout(READ_S)
         self._sockets.add(self.sock, cuts)
@@ -280,13 +302,20 @@ class Remote:
         to_base = requests.Request("GET", self._base).prepare()
         # Asked anew with each pool: on macOS and Windows the proxy changes with the network.
         proxies = requests.utils.get_environ_proxies(self._base, no_proxy=None)
+        parts = urlsplit(self._base)
+        if parts.scheme == "http" and is_loopback(parts.hostname or ""):
+            proxies = {}  # the token would leave this machine in the open
         try:
             pool = adapter.get_connection_with_tls_context(to_base, self._verify, proxies=proxies)
         except (TypeError, ValueError, urllib3.exceptions.HTTPError):
             # Whatever falls over the proxy's address. Not `from` it: its text may hold the proxy's password.
             raise requests.exceptions.InvalidProxyURL from None
         assert isinstance(pool, urllib3.HTTPConnectionPool)  # noqa: S101 - both kinds are; the stubs know less
-        adapter.cert_verify(pool, self._base, self._verify, None)  # type: ignore[no-untyped-call]
+        if self._verify is not True:
+            adapter.cert_verify(pool, self._base, self._verify, None)  # type: ignore[no-untyped-call]
+        elif isinstance(pool, urllib3.HTTPSConnectionPool):
+            pool.cert_reqs = "CERT_REQUIRED"
+            pool.conn_kw["ssl_context"] = _ask_system_trust()
         pool.conn_kw["sockets"] = self._sockets
         pool.ConnectionCls = _patient(pool.ConnectionCls)
         names_all = adapter.request_url(to_base, proxies).startswith("http")
@@ -336,7 +365,7 @@ class _Pieces:
 
 
 def _verification(url: str) -> bool | str:
-    """True, or the bundle of certificates that the environment names."""
+    """The bundle of certificates that the environment names; True without one: those whom the system trusts."""
     merged = requests.Session().merge_environment_settings(url, {}, None, None, None)
     return merged["verify"] or True
 

@@ -136,3 +136,27 @@ def test_no_locale_ends_a_command(file: Path, encoding: str) -> None:
     for command in (["config", "show"], ["config", "check"], ["status"], ["status", "--json"]):
         done = spawn(*command, more={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"})
         assert (done.status, done.err) == (0, ""), command
+
+
+def test_show_masks_what_may_be_a_secret(file: Path) -> None:
+    """A pattern may be the secret itself; a token in the wrong place is not repeated either."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('[privacy]\npatterns = ["house key: open-sesame-[0-9]+", "just-open-sesame"]\n', encoding="utf-8")
+    shown = run("config", "show")
+    assert shown.status == 0
+    assert "open-sesame" not in shown.out
+    assert 'patterns = ["house key: •••", "•••"]' in shown.out
+    assert "house key: open-sesame-[0-9]+" in run("config", "show", "--reveal").out
+
+
+@pytest.mark.parametrize(
+    "line", ['token = "tsd_open-sesame-0123456789"', 'url = "https://ada:open-sesame@example.com"']
+)
+@pytest.mark.parametrize("command", [("config", "show"), ("config", "check"), ("status",), ("push",)])
+def test_a_secret_in_the_wrong_place_is_not_repeated(file: Path, line: str, command: tuple[str, ...]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    url = "" if line.startswith("url") else 'url = "https://example.com"\n'
+    file.write_text(f"[[destination]]\n{url}{line}\n", encoding="utf-8")
+    done = run(*command)
+    assert done.status == 78
+    assert "open-sesame" not in done.out + done.err

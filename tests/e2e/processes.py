@@ -86,7 +86,7 @@ def end(process: subprocess.Popen[Any], number: int = signal.SIGTERM) -> int:
 
 
 def write_config(home: Path, url: str, projects: Path, more: str = "") -> None:
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = f'[[destination]]\nurl = "{url}"\n[watch]\nclaude = ["{projects}"]\n{more}'
     (home / "config.toml").write_text(text, encoding="utf-8")
 

@@ -207,13 +207,16 @@ class NoTls(BadTls):
         self.relay.tls = None
 
 
-class DeadProxy(Fault):
-    """Repaired by its going away: the environment is asked again with the next way out."""
+class DeadProxy(DeadDns):
+    """Repaired by its going away: the environment is asked again with the next way out. What is called by a name of
+    this machine would go through no proxy."""
 
     title = "proxy is dead"
+    dead = False
     words = "through the proxy: it is not there, or does not let us through"
 
     def break_way(self) -> None:
+        super().break_way()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.monkeypatch.setenv("HTTP_PROXY", f"http://ada:open-sesame@127.0.0.1:{listener.getsockname()[1]}")
 

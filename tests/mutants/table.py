@@ -53,7 +53,9 @@ PRIVACY_LIST = "agent/system/privacy_list.py"
 GIT = "agent/system/git.py"
 RULEBOOK = "agent/daemon/rulebook.py"
 RECEIVER_BLOBS = "agent/receiver/blobs.py"
+RECEIVER_DATABASE = "agent/receiver/database.py"
 RECEIVER_FILES = "agent/receiver/files.py"
+RECEIVER_REMAINS = "agent/receiver/remains.py"
 RECEIVER_SCHEMA = "agent/receiver/schema.py"
 RECEIVER_STORE = "agent/receiver/sqlite.py"
 
@@ -85,6 +87,8 @@ TEST_KEEPING = "tests/system/test_keeping.py::test_"
 TEST_REMOTE = "tests/system/test_remote.py::test_"
 TEST_SPOOL = "tests/system/test_spool.py::test_"
 TEST_STATE_DB = "tests/system/test_state_db.py::test_"
+TEST_DELETION = "tests/receiver/test_deletion.py::test_"
+TEST_TRUST = "tests/system/test_remote_trust.py::test_"
 TEST_BLOBS = "tests/receiver/test_blobs.py::test_"
 TEST_FILES = "tests/receiver/test_files.py::test_"
 TEST_STORE = "tests/contracts/test_sqlite_store.py::TestSqliteStore::test_"
@@ -94,8 +98,9 @@ CURSOR = (
     Mutant(
         "advance the cursor before the answer",
         PUSHER,
-        "return _Sent(task.cursor, reply, batch.entries, task.facts)",
-        "return _Sent(task.cursor._replace(offset=batch.end, marker=batch.marker), reply, batch.entries, task.facts)",
+        "return _Sent(task.cursor, reply, batch.entries, task.leave.facts)",
+        "return _Sent(task.cursor._replace(offset=batch.end, marker=batch.marker), reply, batch.entries, "
+        "task.leave.facts)",
         (f"{TEST_DELIVERY}an_outage_is_waited_for_and_never_given_up",),
     ),
     Mutant(
@@ -628,14 +633,14 @@ RECEIVER = (
     ),
     Mutant(
         "receiver keeps a body that broke off",
-        RECEIVER_STORE,
-        'db.execute("ROLLBACK")',
-        'db.execute("COMMIT")',
+        RECEIVER_DATABASE,
+        '                    db.execute("ROLLBACK")',
+        '                    db.execute("COMMIT")',
         (f"{TEST_STORE}a_body_that_breaks_off_leaves_nothing",),
     ),
     Mutant(
         "receiver answers before the commit",
-        RECEIVER_STORE,
+        RECEIVER_DATABASE,
         '                yield db\n                db.execute("COMMIT")',
         '                yield db\n                threading.Timer(0.2, db.execute, ["COMMIT"]).start()',
         (f"{TEST_STORE}a_batch_is_kept_as_it_arrived",),
@@ -646,6 +651,41 @@ RECEIVER = (
         '"synchronous = FULL",',
         '"synchronous = NORMAL",',
         (f"{TEST_SQLITE}a_commit_waits_for_the_disk",),
+    ),
+    Mutant(
+        "a deleted session takes what comes",
+        RECEIVER_REMAINS,
+        'if db.execute("SELECT 1 FROM deletions WHERE owner = ? AND session_id = ?", (owner, session_id)).fetchone():',
+        "if False:",
+        (f"{TEST_STORE}nothing_of_a_deleted_session_is_told_or_taken",),
+    ),
+    Mutant(
+        "what was deleted stays in the log",
+        RECEIVER_REMAINS,
+        'return not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]',
+        "return True",
+        (f"{TEST_DELETION}a_deletion_that_died_half_way_is_finished_at_the_next_start",),
+    ),
+    Mutant(
+        "stray copies of what was deleted stay in the database",
+        RECEIVER_DATABASE,
+        "if self._has_slack():",
+        "if False:",
+        (f"{TEST_DELETION}copies_that_the_database_made_by_itself_are_gone_too",),
+    ),
+    Mutant(
+        "an upload under way is kept though its session was deleted",
+        RECEIVER_BLOBS,
+        '            for path in self._incoming.glob(f"*.{_short(owner)}.{_short(session_id)}.*"):',
+        "            for path in ():",
+        (f"{TEST_DELETION}an_upload_that_broke_off_is_dropped_and_that_of_others_kept",),
+    ),
+    Mutant(
+        "what goes to this machine goes through the proxy",
+        REMOTE,
+        'if parts.scheme == "http" and is_loopback(parts.hostname or ""):',
+        "if False:",
+        (f"{TEST_TRUST}what_stays_on_this_machine_goes_through_no_proxy",),
     ),
     Mutant(
         "wrong file digest accepted",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import DiskError
-from agent.system.paths import default_paths, make_private_folder, paths_below
+from agent.system.paths import default_paths, find_open_files, make_private_files, make_private_folder, paths_below
 from tests.system.privileges import NOBODY, needs_posix, needs_root, open_folder, unprivileged
 
 
@@ -119,3 +119,61 @@ def test_a_folder_that_may_not_be_made_is_told() -> None:
         folder.chmod(0o555)
         with unprivileged(), pytest.raises(DiskError, match="Permission denied"):
             make_private_folder(folder / "state")
+
+
+# --- private files ------------------------------------------------------------------------------------------------
+
+
+@needs_posix
+def test_files_and_folders_that_others_may_read_are_narrowed(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir(mode=0o755)
+    for name, mode in (("state.db", 0o644), ("below/kept", 0o666), ("fine", 0o600), ("read only", 0o400)):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    make_private_files(tmp_path)
+    modes = {str(path.relative_to(tmp_path)): mode_of(path) for path in tmp_path.rglob("*")}
+    assert modes == {"below": 0o700, "state.db": 0o600, "below/kept": 0o600, "fine": 0o600, "read only": 0o400}
+
+
+@needs_posix
+def test_a_held_transcript_and_what_links_lead_to_keep_their_modes(tmp_path: Path) -> None:
+    theirs, elsewhere, state = tmp_path / "transcript.jsonl", tmp_path / "elsewhere", tmp_path / "state"
+    state.mkdir()
+    for path in (theirs, elsewhere):
+        path.touch()
+        path.chmod(0o644)
+    os.link(theirs, state / "held")
+    (state / "link").symlink_to(elsewhere)
+    (state / "nowhere").symlink_to(tmp_path / "missing")
+    make_private_files(state)
+    assert (mode_of(theirs), mode_of(elsewhere)) == (0o644, 0o644)
+
+
+@needs_root
+def test_somebody_elses_file_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """As `sudo transcriptd` leaves it for the user, the other way round."""
+    (tmp_path / "state.db").touch()
+    os.chown(tmp_path / "state.db", NOBODY, NOBODY)
+    with pytest.raises(DiskError, match=f"belongs to user {NOBODY}, not to 0") as caught:
+        make_private_files(tmp_path)
+    assert "chown" in caught.value.hint
+
+
+@needs_posix
+@pytest.mark.parametrize(
+    ("folder", "mode", "word"),
+    [(0o755, 0o644, "read"), (0o711, 0o640, "read"), (0o755, 0o620, "change"), (0o755, 0o600, ""), (0o700, 0o666, "")],
+)
+def test_settings_that_others_may_read_or_change_are_told(tmp_path: Path, folder: int, mode: int, word: str) -> None:
+    paths = paths_below(tmp_path / "home")
+    paths.config.parent.mkdir()
+    assert find_open_files(paths) == []
+    for path in (paths.config, paths.private_list):
+        path.touch()
+        path.chmod(mode)
+    paths.config.parent.chmod(folder)
+    told = [
+        (f"others on this machine may {word} {path}", f"chmod 600 {path}")
+        for path in (paths.config, paths.private_list)
+    ]
+    assert find_open_files(paths) == (told if word else [])

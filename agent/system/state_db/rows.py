@@ -8,7 +8,7 @@ from agent.core.session import Facts, StreamId
 
 
 class TrackRow(NamedTuple):
-    """One stream at one destination, as it is remembered. `prompt` and titles of sessions are kept apart.
+    """One stream at one destination, as it is remembered. Facts of sessions are kept apart.
     `status`: the HTTP status that refused the stream for good, 0 for none. `inode` 0: not known. `generations`: how
     often a new one was begun for it there."""
 

@@ -1,0 +1,43 @@
+"""What the system is told about this process itself: what it makes is its user's alone, and no picture of its memory,
+which holds tokens and transcripts, is ever written to a disk."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+_PRIVATE_UMASK = 0o077
+_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
+
+
+@contextmanager
+def kept_private() -> Iterator[None]:
+    """For as long as the block lasts."""
+    with ExitStack() as undo:
+        undo.callback(os.umask, os.umask(_PRIVATE_UMASK))
+        if sys.platform != "win32":
+            undo.callback(_forbid_core_files())
+        if sys.platform == "linux":
+            undo.callback(_forbid_dumps())
+        yield
+
+
+if sys.platform != "win32":
+    import resource
+
+    def _forbid_core_files() -> Callable[[], None]:
+        """Gives what undoes it."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+        return lambda: resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+def _forbid_dumps() -> Callable[[], None]:
+    """Also for programs that collect core files through a pipe, which heed no limit, and for debuggers of other
+    processes of this user. Gives what undoes it."""
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    before = prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)
+    prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    return lambda: prctl(_PR_SET_DUMPABLE, int(before == 1), 0, 0, 0)
