@@ -21,6 +21,7 @@ from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Files, Limits, World
 from agent.providers import PROVIDERS
 from tests.fakes import FakeClock
+from tests.redactors import REDACTOR
 
 DESTINATION = "there"
 
@@ -56,7 +57,12 @@ class Process:
             [self.destination], store, world, self._dispatch, machine.limits, guard=Guard(NoRules(), machine.files)
         )
         self._pusher = Pusher(
-            {DESTINATION: machine.sender}, PROVIDERS, clock.now_s, lambda: self.is_stopping, files=machine.files
+            {DESTINATION: machine.sender},
+            PROVIDERS,
+            clock.now_s,
+            lambda: self.is_stopping,
+            files=machine.files,
+            redactor=REDACTOR,
         )
         self.scanner = Scanner(
             [Root(PROVIDERS["claude"], machine.root)],
