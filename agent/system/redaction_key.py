@@ -27,7 +27,7 @@ def read_or_make_key(*places: Path) -> bytes:
 def _read(place: Path) -> bytes | None:
     try:
         key = bytes.fromhex(place.read_text(encoding="ascii").strip())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as exc:
         raise DiskError(f"the redaction key {place} can't be read") from exc
