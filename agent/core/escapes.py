@@ -8,6 +8,7 @@ _BLOCK_BYTES = 128
 """How much is looked at to tell where one byte came from."""
 
 _TOKEN = re.compile(rb'\\(?:u[0-9a-fA-F]{4}|[\\"/bfnrt])')
+_SINGLE = re.compile(rb'\\(?:u[0-9a-fA-F]{4}|["/bfnrt])')
 _RUN = re.compile(rb'(?:\\[\\"/bfnrt])+|(?:\\u[0-9a-fA-F]{4})+')
 _UNICODE = re.compile(rb"(\\u[0-9a-fA-F]{4})")
 _SHORT = (
@@ -54,7 +55,7 @@ def _unescape(block: bytes) -> bytes:
 
 def _size(block: bytes) -> int:
     """How long `_unescape` makes it."""
-    return len(_unescape(_UNICODE.sub(_OTHER, block.replace(b"\\\\", _PAIR)))) if b"\\" in block else len(block)
+    return len(_SINGLE.sub(_OTHER, block.replace(b"\\\\", _PAIR))) if b"\\" in block else len(block)
 
 
 def escape_border(data: bytes, at: int, since: int = 0) -> int:

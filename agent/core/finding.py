@@ -18,7 +18,7 @@ transcripts it takes 3 MB."""
 _RULE_BYTES = 4 << 20
 _MOST_CANDIDATES = 8_000
 _MOST_FOUND = 500
-"""A text of a mebibyte with more is not looked at one by one: everything between the first and the last goes."""
+"""A text of a mebibyte with more is not looked at one by one: all of it goes."""
 
 _ESCAPED = r"\\u00[2-7][0-9A-Fa-f]"
 _SLASH = r"\\/"
@@ -81,22 +81,25 @@ class Searcher:
         return self._re2.compile(pattern.encode(), self._options(_RULE_BYTES))
 
     def find(self, raw: bytes, hits: Sequence[int], *, escaped: bool) -> tuple[list[Found], bool]:
-        """In order, and whether there are too many to tell apart: then only some are given. `hits`: what `screen` said
+        """In order, and whether there are too many to tell apart: then none is given. `hits`: what `screen` said
         of `raw`. `escaped`: a backslash always begins an escape, so none is cut in two."""
         found: list[tuple[int, int, int, Found]] = []
         views: list[View] = []
-        text, tally = raw, _Tally()
+        text = raw
         for level in range(_LEVELS + 1):
             literal = level or not escaped or b"\\" not in raw
-            for number, start, end in self._in_view(text, hits, tally) if literal else ():
+            tally = _Tally()
+            matches = list(self._in_view(text, hits, tally)) if literal else []
+            if tally.is_full():
+                return [], True
+            for number, start, end in matches:
                 at, to = start, end
                 for view in reversed(views):
                     at, to = view.origin(at), view.origin(to)
                 # The widest of those that begin together, then the rule that comes first, then the deepest look.
-                found.append(
-                    (at, -to, number * (_LEVELS + 1) - level, Found(at, to, self._rules[number].kind, text[start:end]))
-                )
-            if tally.is_full() or b"\\" not in text or level == _LEVELS:
+                one = Found(at, to, self._rules[number].kind, text[start:end])
+                found.append((at, -to, number * (_LEVELS + 1) - level, one))
+            if b"\\" not in text or level == _LEVELS:
                 break
             views.append(View(text))
             if views[-1].data == text and not (escaped and not level):
@@ -106,7 +109,7 @@ class Searcher:
             if not hits:  # what is escaped still deeper would show
                 break
         found.sort()
-        return [one for _, _, _, one in found], tally.is_full()
+        return [one for _, _, _, one in found], False
 
     def _in_view(self, text: bytes, hits: Sequence[int], tally: "_Tally") -> Iterator[tuple[int, int, int]]:
         for number in sorted(hits):

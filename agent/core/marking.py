@@ -53,10 +53,13 @@ class Edit(NamedTuple):
 
 class Place(NamedTuple):
     """How a piece of text stands in what surrounds it. `is_json`: only what is inside of strings may change. `inside`:
-    it begins inside of one."""
+    it begins inside of one. Before `since` it has left already, and behind `until` (None: its end) it is looked at
+    again."""
 
     is_json: bool
     inside: bool = False
+    since: int = 0
+    until: int | None = None
 
 
 def is_json_like(text: bytes) -> bool:
@@ -80,7 +83,7 @@ class Marker:
         """What to replace in `raw`, in order, without overlaps. `hits`: what the searcher's screen said of it."""
         found, dense = self._searcher.find(raw, hits, escaped=place.is_json)
         if dense:
-            return self._dense(raw, found[0].start if found else 0, place)
+            return self._dense(raw, place)
         if place.is_json and self._searcher.blocks_signal in hits:
             found = sorted(found + self._across_blocks(raw), key=lambda one: (one.start, -one.end))
         marks = [match.span() for match in _MARK.finditer(raw)] if b"[redacted:" in raw else []
@@ -119,16 +122,16 @@ class Marker:
                         found.append(Found(begin + part[0], begin + part[1], one.kind, one.text))
         return found
 
-    def _dense(self, raw: bytes, start: int, place: Place) -> list[Edit]:
-        """All text from `start` on, but for what can be told to be an id."""
-        text = raw[start:]
-        mark = self._mark(Found(start, len(raw), DENSE, text))
+    def _dense(self, raw: bytes, place: Place) -> list[Edit]:
+        """All text, but for what can be told to be an id."""
+        since, until = place.since, len(raw) if place.until is None else place.until
+        text = raw[since:until]
+        mark = self._mark(Found(since, until, DENSE, text))
         if not place.is_json:
-            return [Edit(start, len(raw), mark, DENSE)]
-        inside = (structural_quotes(raw[:start]) + place.inside) % 2
-        quoted = b'"' + text if inside else text
-        new = _DENSE_STRING.sub(lambda match: match[1] or b'"' + mark + match[2], quoted)
-        return [Edit(start, len(raw), new[inside:], DENSE)]
+            return [Edit(since, until, mark, DENSE)]
+        inside = (structural_quotes(raw[:since]) + place.inside) % 2
+        new = _DENSE_STRING.sub(lambda match: match[1] or b'"' + mark + match[2], b'"' * inside + text)
+        return [Edit(since, until, new[inside:], DENSE)]
 
 
 def _neighbours(raw: bytes) -> Iterator[list[tuple[int, int]]]:

@@ -227,13 +227,11 @@ class Redactor:
         """What is ready to leave, and how many bytes at the beginning of `text` the next window does without."""
         if self._out_of_time():
             raise RedactionTimeout(_TOO_LATE)
-        limit = len(text) if last else len(text) - _OVERLAP_BYTES
+        limit = len(text) if last else escape_border(text, len(text) - _OVERLAP_BYTES)
         hits = self._screen(text)
-        edits = self._edits(text, hits, Place(state.is_json, state.inside)) if hits else []
+        edits = self._edits(text, hits, Place(state.is_json, state.inside, state.context, limit)) if hits else []
         edits = [edit for edit in edits if edit.end > state.context and edit.start < limit]
         cut = max(limit, edits[-1].end) if edits else limit
-        if not last:
-            cut = escape_border(text, cut)
         clean = _spliced(text, state.context, cut, edits)
         counts.update(edit.kind for edit in edits)
         begin = escape_border(text, max(0, cut - _CONTEXT_BYTES))

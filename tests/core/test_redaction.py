@@ -1,6 +1,7 @@
 """The redactor keeps what is not secret byte for byte, whatever is thrown at it."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from agent.core.redaction import WINDOW_BYTES, Redactor, parse_rules
 from agent.core.secret_rules import RULES
 from agent.core.settings import Privacy
 from agent.errors import RedactionTimeout, SettingsError
+from tests.core.hostile_lines import HOSTILE
 from tests.core.redaction_figures import measure
 from tests.core.secret_samples import Chance, make_samples, split_over_blocks
 
@@ -198,6 +200,17 @@ def test_a_long_secret_line_counts() -> None:
     assert counts == {"github-token": 1}
 
 
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_lines_take_time_by_their_length(name: str) -> None:
+    """What goes by the square of it takes minutes here; `make bench` has the true figures."""
+    data = HOSTILE[name](3_000_000)
+    began = time.process_time()
+    done = redact(data)
+    took_s = time.process_time() - began
+    assert took_s < 5
+    assert b"ghp_0a1B2c3D4e5F6g7H8i9J0kLmNoPqRsTuVwXy" not in done
+
+
 # --- whatever comes -------------------------------------------------------------------------------------------------
 
 TEXTS = st.one_of(
@@ -257,3 +270,22 @@ def test_pieces_never_raise(data: bytes, at: int) -> None:
 @given(STRINGS)
 def test_text_is_text(text: str) -> None:
     assert REDACTOR.redact_text(REDACTOR.redact_text(text)) == REDACTOR.redact_text(text)
+
+
+@pytest.mark.parametrize("parts", [400, 2_000])
+def test_more_secrets_than_can_be_told_apart_leave_the_structure(parts: int) -> None:
+    chance = Chance(5)
+    content = [
+        {"type": "text", "text": f'a "\\n {chance.choice(SAMPLES)} \u2192\n' * 3, "n": 1.5} for _ in range(parts)
+    ]
+    entry = {"type": "user", "message": {"content": content}, "uuid": "3f8b6c1e-9d3a-4b2f-8f1f-7a55b2c3d4e5"}
+    data = line(entry)
+    done = json.loads(redact(data))
+    assert done["uuid"] == entry["uuid"]
+    assert done["type"] == "user"
+    assert len(json.dumps(done)) < len(data)
+    texts = [
+        next(text for name, text in block.items() if isinstance(text, str) and "redacted" in text)
+        for block in done["message"]["content"]
+    ]
+    assert len(texts) == parts
