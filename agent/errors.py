@@ -13,6 +13,7 @@ AgentError            message, hint, code, retry; exit status 1
 │ │ ├ KeyringLocked   it is locked, and only its owner can open it
 │ │ └ KeyringMissing  there is none, or not yet
 │ ├ TokenNotReadable  the place that the settings name gives no token; exit 77
+│ ├ RedactionTimeout  an entry can't be redacted in time
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
 ├ NotShared           it is private, or can't be shown not to be
@@ -99,6 +100,11 @@ class KeyringMissing(KeyringError):
 class TokenNotReadable(MachineError):
     code = "token_not_readable"
     exit_status = 77
+
+
+class RedactionTimeout(MachineError):
+    code = "redaction"
+    retry = True
 
 
 class AlreadyRunning(MachineError):

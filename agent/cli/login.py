@@ -157,6 +157,8 @@ def is_terminal() -> bool:
 
 def check_token(one: Destination, token: Secret) -> None:
     """Raises Unauthorized when the server refuses it, Unreachable when nobody knows."""
+    from agent.core.redaction import Redactor, parse_rules
+    from agent.core.settings import Privacy
     from agent.core.wire import NeedsLogin, RawReply, Reply, Unavailable, decide_put_reply, loglines_request
     from agent.daemon.asking import Asker
     from agent.daemon.pusher import Pusher
@@ -165,6 +167,7 @@ def check_token(one: Destination, token: Secret) -> None:
     from agent.system.remote import Remote
 
     remote = Remote(one.url, lambda: token.text)
+    nothing = Redactor(parse_rules(Privacy()), b"")  # of a session leaves for this
     senders = {one.name: remote}
 
     def decide(raw: RawReply, now_s: float) -> Reply:
@@ -172,7 +175,9 @@ def check_token(one: Destination, token: Secret) -> None:
         return NeedsLogin() if raw.status in (401, 403) else decide_put_reply(raw, now_s)
 
     try:
-        probed = Pusher(senders, PROVIDERS, time.time).run(ProbeTask(one.name, one.protocol == "upload"))
+        probed = Pusher(senders, PROVIDERS, time.time, redactor=nothing).run(
+            ProbeTask(one.name, one.protocol == "upload")
+        )
         assert isinstance(probed, Probed)  # noqa: S101 - what a probe comes back as
         reply = probed.reply
         offers_bulk = probed.capabilities is not None and probed.capabilities.bulk is not None

@@ -19,6 +19,7 @@ from agent.system.paths import Paths
 
 if TYPE_CHECKING:
     from agent.core.privacy import PrivateRules
+    from agent.core.redaction import Redactor
     from agent.daemon.asking import Sender
     from agent.daemon.permits import Guard
     from agent.daemon.pusher import Pusher
@@ -170,9 +171,11 @@ def _short(project: str) -> str:
 def show_leaving(paths: Paths, beginnings: Sequence[str]) -> None:
     """Every byte on stdout; what it belongs to, and what was replaced, on stderr."""
     from agent.cli.output import clean, plural, size_words
+    from agent.daemon.redacting import open_redactor
 
     preview = prepare_preview(paths, beginnings)
-    make_pusher = partial(_make_pusher, preview.guard)
+    redactor = open_redactor(load_settings(paths).privacy, paths)
+    make_pusher = partial(_make_pusher, preview.guard, redactor)
     out = _Output()
     sent = marks = 0
     for one, plans in preview.plans:
@@ -193,12 +196,12 @@ def show_leaving(paths: Paths, beginnings: Sequence[str]) -> None:
     click.echo(f"# {size_words(sent)} would leave{replaced}; nothing was sent", err=True)
 
 
-def _make_pusher(guard: "Guard", senders: Mapping[str, "Sender"]) -> "Pusher":
+def _make_pusher(guard: "Guard", redactor: "Redactor", senders: Mapping[str, "Sender"]) -> "Pusher":
     """As the daemon's: whatever changes bytes there has to be handed in here, too."""
     from agent.daemon.pusher import Pusher
     from agent.providers import PROVIDERS
 
-    return Pusher(senders, PROVIDERS, time.time, guard=guard)
+    return Pusher(senders, PROVIDERS, time.time, guard=guard, redactor=redactor)
 
 
 class _Output:

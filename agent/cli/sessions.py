@@ -15,6 +15,8 @@ from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths
 
 if TYPE_CHECKING:
+    from agent.core.identity import Cursor
+    from agent.core.redaction import Redactor
     from agent.core.settings import Destination
     from agent.daemon.verifier import Verdict
 
@@ -119,6 +121,9 @@ def verify(session: tuple[str, ...], as_json: bool) -> None:
     chosen = [line for line in lines if not session or any(line.session_id.startswith(one) for one in session)]
     if session and not chosen:
         raise UsageError(f"no session here begins with {session[0]!r}", hint="transcriptd sessions list")
+    from agent.daemon.redacting import open_redactor
+
+    redactor = open_redactor(settings.privacy, paths)
     verdicts: list[tuple[str, Verdict]] = []
     unread: list[str] = []
     for destination in settings.destinations:
@@ -126,7 +131,7 @@ def verify(session: tuple[str, ...], as_json: bool) -> None:
             click.echo(f"! {clean(destination.name)} only takes files; what it holds can't be compared", err=True)
             continue
         mine = [line for line in chosen if line.destination == destination.name and line.state not in _NOT_THERE]
-        found, failed = _verify_at(destination, mine, paths)
+        found, failed = _verify_at(destination, mine, paths, redactor)
         verdicts += [(destination.name, one) for one in found]
         unread += failed
     bad = [(name, one) for name, one in verdicts if one.outcome != "equal"]
@@ -164,7 +169,9 @@ def _fields(one: "Verdict") -> dict[str, Any]:
     return {name: getattr(one, name) for name in names}
 
 
-def _verify_at(destination: "Destination", lines: list[StreamLine], paths: Paths) -> tuple[list["Verdict"], list[str]]:
+def _verify_at(
+    destination: "Destination", lines: list[StreamLine], paths: Paths, redactor: "Redactor"
+) -> tuple[list["Verdict"], list[str]]:
     from agent.daemon.verifier import Subject, verify_streams
     from agent.system.remote import Remote
     from agent.system.tokens.sources import open_tokens
@@ -172,12 +179,20 @@ def _verify_at(destination: "Destination", lines: list[StreamLine], paths: Paths
     tokens = open_tokens([destination], paths.instance, environment())
     remote = Remote(destination.url, lambda: tokens.token(destination.name))
     stones: dict[StreamId, dict[int, int]] = {}
+    known: dict[StreamId, Cursor] = {}
     with remembered(paths) as store:
+        for row in store.tracks() if store else ():
+            if row.destination == destination.name:
+                known[row.stream] = row.cursor
         for name, stream, ordinal, status in store.tombstones() if store else ():
             if name == destination.name and status:
                 stones.setdefault(stream, {})[ordinal] = status
     try:
-        subjects = [Subject(StreamId(line.session_id, line.subpath), line.path, line.generation) for line in lines]
-        return verify_streams(remote, subjects, stones)
+        subjects = [
+            Subject(stream, line.path, line.generation, known.get(stream))
+            for line in lines
+            for stream in [StreamId(line.session_id, line.subpath)]
+        ]
+        return verify_streams(remote, subjects, stones, redactor)
     finally:
         remote.close()

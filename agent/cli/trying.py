@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from agent.core.redaction import Redactor
     from agent.core.settings import Settings
     from agent.core.status import Status, StreamLine
     from agent.daemon.supervisor import Daemon
@@ -62,6 +63,7 @@ def try_(once: bool, folder: Path | None, as_json: bool) -> None:
     from agent.cli.live import show_live
     from agent.cli.output import console
     from agent.cli.running import running_daemon, set_up_log, stop_signals
+    from agent.daemon.redacting import open_redactor
     from agent.daemon.report import list_streams
     from agent.system.tokens import FixedToken
 
@@ -87,7 +89,8 @@ def try_(once: bool, folder: Path | None, as_json: bool) -> None:
                 click.echo("stopped before everything was sent", err=True)
                 sys.exit(130)
             if once:
-                _finish(server, found, daemon.ask(list_streams), time.monotonic() - began, as_json=as_json)
+                redactor = open_redactor(settings.privacy, paths)
+                _finish(server, found, daemon.ask(list_streams), redactor, time.monotonic() - began, as_json=as_json)
                 return
             show_live(daemon, stop)
             click.echo(f"stopped; what was sent stays in {base / 'receiver'}")
@@ -240,7 +243,15 @@ def _counts_words(found: "Status") -> str:
     return f"{synced:,} of {plural(found.counts.streams, 'transcript')}"
 
 
-def _finish(server: _Receiver, found: "Status", lines: list["StreamLine"], took_s: float, *, as_json: bool) -> None:
+def _finish(
+    server: _Receiver,
+    found: "Status",
+    lines: list["StreamLine"],
+    redactor: "Redactor",
+    took_s: float,
+    *,
+    as_json: bool,
+) -> None:
     """Proves that both sides are equal, says so, and ends with 0 only then."""
     from agent.cli.output import clean, plural, print_json, size_words
     from agent.core.session import StreamId, is_side_file
@@ -250,7 +261,7 @@ def _finish(server: _Receiver, found: "Status", lines: list["StreamLine"], took_
     subjects = sorted(Subject(StreamId(line.session_id, line.subpath), line.path, line.generation) for line in lines)
     remote = Remote(server.url, lambda: server.token)
     try:
-        verdicts, unread = verify_streams(remote, subjects, {})
+        verdicts, unread = verify_streams(remote, subjects, {}, redactor)
     finally:
         remote.close()
     equal = [one for one in verdicts if one.outcome is Outcome.EQUAL]

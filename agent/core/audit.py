@@ -1,5 +1,6 @@
 """What the audit log tells of: things that people may ask about later."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -10,6 +11,8 @@ class AuditKind(StrEnum):
     """The server held what this agent did not send, and its word was taken for where to go on."""
     REALIGNED = "realigned"
     """The server stood elsewhere than remembered; the content proved where."""
+    REDACTED = "redacted"
+    """Secrets were replaced in what was sent; the detail says how many of which kind."""
     REWRITTEN = "rewritten"
     """The file no longer holds what was sent of it."""
     NEW_GENERATION = "new_generation"
@@ -30,3 +33,8 @@ class AuditKind(StrEnum):
     """A file is held in the state folder, so that it can be delivered even when it is deleted."""
     LET_GO = "let_go"
     """A kept file is needed no longer."""
+
+
+def counts_words(counts: Mapping[str, int]) -> str:
+    """The most frequent first: "3 github-token, 1 jwt"."""
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))

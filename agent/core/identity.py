@@ -18,7 +18,9 @@ class Cursor(NamedTuple):
     `offset`: bytes of the file. `entry_count`: lines up to there. `last_uuid`: id of the server's last entry, in the
     server's words. `chain`: chain hash over what was sent. `marker`: see `marker_of`. `generation`: None before the
     first append. `sent_count`: how many of those entries a server holds; a base server takes no others than main
-    entries with a uuid.
+    entries with a uuid. `raw_chain`: the chain hash over the lines of the file, before secrets were replaced in them;
+    empty where nothing was, so that both are one. Whether a file is still what was sent is asked of this one: what is
+    replaced changes with the rules.
     """
 
     offset: int = 0
@@ -28,6 +30,11 @@ class Cursor(NamedTuple):
     marker: bytes = b""
     generation: str | None = None
     sent_count: int = 0
+    raw_chain: bytes = b""
+
+    @property
+    def file_chain(self) -> bytes:
+        return self.raw_chain or self.chain
 
     def head(self) -> Head:
         return Head(self.last_uuid, self.entry_count, self.generation, self.chain.hex())
@@ -42,11 +49,17 @@ def marker_of(before: bytes) -> bytes:
 
 
 class Place(NamedTuple):
-    """A position behind an entry of a file: entries and bytes up to there, and the chain hash over them."""
+    """A position behind an entry of a file: entries and bytes up to there, and the chain hash over them; see `Cursor`
+    for `raw_chain`."""
 
     entry_count: int
     offset: int
     chain: bytes
+    raw_chain: bytes = b""
+
+
+def place_behind(mark: EntryMark) -> Place:
+    return Place(mark.ordinal, mark.end, mark.chain, mark.raw_chain)
 
 
 BEGINNING = Place(0, 0, EMPTY_CHAIN)
@@ -68,7 +81,7 @@ class Survey:
         self._places: list[Place] = []
         self._stride = 1
         for mark in marks:
-            place = Place(mark.ordinal, mark.end, mark.chain)
+            place = place_behind(mark)
             for head in wanted.get(mark.ordinal, ()):
                 if _agrees(mark, head):
                     self.best = (head, place)
@@ -121,7 +134,7 @@ def stored_prefix(marks: Iterable[EntryMark], stored: Sequence[str]) -> tuple[Pl
             if at == len(stored):
                 break
             at, rank = at + 1, rank + 1
-        place = Place(mark.ordinal, mark.end, mark.chain)
+        place = place_behind(mark)
     return place, rank
 
 

@@ -39,9 +39,28 @@ class PieceSource(Protocol):
     def readline(self, limit: int, /) -> bytes: ...
 
 
+class Cleaner(Protocol):
+    """`redaction.Redactor`: what is left of a line when its secrets are out."""
+
+    def redact_line(self, line: bytes, /) -> bytes: ...
+    def redact_pieces(self, pieces: Iterable[bytes], /) -> Iterator[bytes]: ...
+
+
+class Chained(Protocol):
+    """What is known of a stream up to some entry: see `identity.Cursor`."""
+
+    @property
+    def entry_count(self) -> int: ...
+    @property
+    def chain(self) -> bytes: ...
+    @property
+    def file_chain(self) -> bytes: ...
+
+
 class EntryMark(NamedTuple):
     """One entry of a stream. `ordinal` is 1-based; `start` and `end` are file offsets, `end` behind the newline;
-    `chain` is the chain hash up to and including this entry. `ends_line` False: it has no newline (yet)."""
+    `chain` is the chain hash up to and including this entry, as entries travel. `ends_line` False: it has no newline
+    (yet). `raw_chain`: the same over the lines of the file; empty where both are equal."""
 
     ordinal: int
     start: int
@@ -50,6 +69,11 @@ class EntryMark(NamedTuple):
     has_uuid: bool
     chain: bytes
     ends_line: bool = True
+    raw_chain: bytes = b""
+
+    @property
+    def file_chain(self) -> bytes:
+        return self.raw_chain or self.chain
 
 
 def usable_uuid(value: object) -> str | None:
@@ -300,27 +324,88 @@ def walk_entries(
     *,
     tombstones: Mapping[int, int] | None = None,
     with_tail: bool = False,
+    cleaner: Cleaner | None = None,
+    known: Chained | None = None,
 ) -> Iterator[EntryMark]:
     """Every whole entry of a stream from its first byte, in bounded memory. `tombstones` maps the ordinal of each
     entry that travelled as a tombstone to the HTTP status that caused it. `with_tail`: also what follows the last
-    newline, as it travels when it stays as it is; it ends where the file ends."""
+    newline, as it travels when it stays as it is; it ends where the file ends. `cleaner`: what each line goes through
+    before it travels. `known`: how far the stream has travelled; where the lines of the file up to there are the same,
+    its chain is taken, since rules may have been others then."""
     mark = EntryMark(0, 0, 0, "", has_uuid=False, chain=EMPTY_CHAIN)
-    entry = _Entry(mark.chain)
     while piece := source.readline(LONG_LINE_BYTES):
-        ends = piece.endswith(b"\n")
-        entry.add(piece[:-1] if ends else piece)
-        if ends:
-            mark = _mark_behind(mark, entry, 1, (session_id, subpath), tombstones or {})
-            yield mark
-            entry = _Entry(mark.chain)
-    if with_tail and entry.size:
-        yield _mark_behind(mark, entry, 0, (session_id, subpath), tombstones or {})
+        line, entry = _RawLine(source, piece), _Entry(mark.chain)
+        raw_chain = _add_line(entry, line, mark, cleaner)
+        if not line.ends and not (with_tail and line.size):
+            return
+        mark = _mark_behind(mark, entry, line, (session_id, subpath), tombstones or {}, raw_chain=raw_chain)
+        if known is not None and known.entry_count == mark.ordinal and known.file_chain == mark.file_chain:
+            mark = mark._replace(chain=known.chain, raw_chain=apart(mark.file_chain, known.chain))
+        yield mark
+
+
+def apart(raw_chain: bytes, chain: bytes) -> bytes:
+    """`raw_chain` where it differs from `chain`, else nothing: most streams hold no secret, and there are many."""
+    return b"" if raw_chain == chain else raw_chain
+
+
+class _RawLine:
+    """One line as it is read, from its first piece on. `size` and `ends` are right when it has been read."""
+
+    def __init__(self, source: PieceSource, first: bytes) -> None:
+        self._source = source
+        self.first = first
+        self.size = 0
+        self.ends = False
+
+    def is_short(self) -> bool:
+        return len(self.first) < LONG_LINE_BYTES or self.first.endswith(b"\n")
+
+    def pieces(self) -> Iterator[bytes]:
+        """Without the newline."""
+        piece = self.first
+        while piece and not self.ends:
+            self.ends = piece.endswith(b"\n")
+            body = piece[:-1] if self.ends else piece
+            self.size += len(body)
+            yield body
+            piece = b"" if self.ends else self._source.readline(LONG_LINE_BYTES)
+
+
+def _add_line(entry: _Entry, line: _RawLine, before: EntryMark, cleaner: Cleaner | None) -> bytes:
+    """Gives the entry what travels of the line; the chain hash over the file's lines, or nothing if they are those."""
+    if cleaner is not None and line.is_short():
+        (piece,) = line.pieces()
+        clean = cleaner.redact_line(piece)
+        entry.add(clean)
+        return extend_chain(before.file_chain, [piece]) if clean is not piece or before.raw_chain else b""
+    if cleaner is None and not before.raw_chain:
+        for piece in line.pieces():
+            entry.add(piece)
+        return b""
+    link = blake2b(before.file_chain, digest_size=32)
+
+    def hashed() -> Iterator[bytes]:
+        for piece in line.pieces():
+            link.update(piece)
+            yield piece
+
+    for clean in hashed() if cleaner is None else cleaner.redact_pieces(hashed()):
+        entry.add(clean)
+    return link.digest()
 
 
 def _mark_behind(
-    before: EntryMark, entry: _Entry, newline_bytes: int, stream: tuple[str, str], tombstones: Mapping[int, int]
+    before: EntryMark,
+    entry: _Entry,
+    line: _RawLine,
+    stream: tuple[str, str],
+    tombstones: Mapping[int, int],
+    *,
+    raw_chain: bytes,
 ) -> EntryMark:
     ordinal, chain = before.ordinal + 1, entry.chain()
+    raw_chain = raw_chain or chain
     found, status = entry.uuid(), tombstones.get(ordinal)
     line_sha256 = entry.sha256() if found is None or status is not None else ""
     if status is not None:
@@ -328,5 +413,5 @@ def _mark_behind(
         line_sha256 = sha256(stone).hexdigest()
         chain = extend_chain(before.chain, [stone])
     entry_id = found or derived_id(*stream, ordinal, line_sha256)
-    end = before.end + entry.size + newline_bytes
-    return EntryMark(ordinal, before.end, end, entry_id, found is not None, chain, newline_bytes > 0)
+    end = before.end + line.size + line.ends
+    return EntryMark(ordinal, before.end, end, entry_id, found is not None, chain, line.ends, apart(raw_chain, chain))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from sys import intern
 from typing import NamedTuple
 
-from agent.core.audit import AuditKind
+from agent.core.audit import AuditKind, counts_words
 from agent.core.backoff import COOL_DOWN_FIRST_S, TRIES, retry_delay_s
 from agent.core.identity import START, Cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
@@ -488,6 +488,8 @@ class Engine:
         if not isinstance(done.reply, Accepted):
             self._answered(key, done.reply, done.at_fault)
             return
+        if done.redacted:
+            self.journal.note_audit(key, AuditKind.REDACTED, counts_words(done.redacted))
         if track.attempts:
             self.journal.note_audit(key, AuditKind.RECOVERED, f"after {track.attempts} tries")
         if track.limit:

@@ -2,10 +2,13 @@
 
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from agent.core.identity import START, Cursor
 from agent.core.projects import matches_project
+from agent.core.redaction import Redactor
 from agent.core.session import FILES, Facts, Provider, StreamId
 from agent.core.transcript import walk_entries
 from agent.core.wire import (
@@ -21,7 +24,7 @@ from agent.core.wire import (
     upload_request,
 )
 from agent.daemon.asking import Asker
-from agent.daemon.reading import first_facts, marker_at
+from agent.daemon.reading import first_facts, marker_at, without_secrets
 from agent.daemon.tasks import FileTask, Pushed, UploadTask, Withheld
 from agent.daemon.world import Files, OpenFile
 
@@ -34,12 +37,44 @@ def upload_name(stream: StreamId) -> str:
     return ".".join([stream.session_id, *filter(None, stream.subpath.split("/")), "jsonl"])
 
 
+class CleanFile(NamedTuple):
+    """A whole file as it travels. `pieces(offset)`: what follows that many bytes of it, read and redacted anew.
+    `redacted`: kind → how many secrets were replaced."""
+
+    size: int
+    sha256: bytes
+    pieces: Callable[[int], Iterator[bytes]]
+    redacted: Mapping[str, int]
+
+
+def measure_file(read: Callable[[], Iterator[bytes]], redactor: Redactor) -> CleanFile:
+    """`read` gives the file's pieces from its beginning. Raises DiskError, RedactionTimeout."""
+    size, digest, counts = 0, hashlib.sha256(), Counter[str]()
+    for piece in redactor.redact_pieces(read(), counts):
+        size += len(piece)
+        digest.update(piece)
+
+    def pieces(offset: int) -> Iterator[bytes]:
+        for piece in redactor.redact_pieces(read()):
+            if offset < len(piece):
+                yield piece[offset:]
+            offset = max(0, offset - len(piece))
+
+    return CleanFile(size, digest.digest(), pieces, counts)
+
+
 class FileSender:
     """`pause(seconds)` waits, for files that may not use all of the line."""
 
     def __init__(
-        self, asker: Asker, providers: Mapping[str, Provider], files: Files, pause: Callable[[float], None]
+        self,
+        asker: Asker,
+        providers: Mapping[str, Provider],
+        files: Files,
+        pause: Callable[[float], None],
+        redactor: Redactor,
     ) -> None:
+        self._redactor = redactor
         self._asker = asker
         self._providers = providers
         self._files = files
@@ -51,15 +86,14 @@ class FileSender:
         """Raises DiskError."""
         with self._files.open_file(task.path) as file:
             size = file.size()
-            digest = hashlib.sha256()
-            for piece in file.pieces(0, size):
-                digest.update(piece)
-            sent = START._replace(offset=size, marker=digest.digest()[:16])
-            reply = self._send_file(task, file, size, digest.digest())
+            clean = measure_file(lambda: file.pieces(0, size), self._redactor)
+            sent = START._replace(offset=size, marker=clean.sha256[:16])
+            reply = self._send_file(task, clean)
         cursor = sent if isinstance(reply, Accepted) else START
-        return Pushed(task.key, cursor, reply, more=False, facts=Facts())
+        return Pushed(task.key, cursor, reply, more=False, facts=Facts(), redacted=clean.redacted)
 
-    def _send_file(self, task: FileTask, file: OpenFile, size: int, sha256: bytes) -> Reply:
+    def _send_file(self, task: FileTask, clean: CleanFile) -> Reply:
+        size, sha256 = clean.size, clean.sha256
         session, path, permit = task.key.session_id, task.key.subpath.removeprefix(FILES), task.leave.permit
         state: FileState | Reply = FileState(there=False, offset=0)
         if size > _SMALL_BYTES:
@@ -72,7 +106,7 @@ class FileSender:
         if state.there:
             return Accepted()
         offset, left = state.offset, size - state.offset
-        body = LongBody(left, lambda: self._slowly(file.pieces(offset, left), task.bytes_per_s))
+        body = LongBody(left, lambda: self._slowly(clean.pieces(offset), task.bytes_per_s))
         return self._asker.ask(
             task.key.destination, file_request(session, path, sha256, offset, body), decide_file_reply, permit
         )
@@ -89,9 +123,10 @@ class FileSender:
         with self._files.open_file(task.path) as file:
             facts = first_facts(self._providers[task.provider], file, task.leave.facts)
             if task.projects and not matches_project(facts.project, task.projects):
-                return Withheld(task.key, facts)
+                return Withheld(task.key, without_secrets(facts, self._redactor))
+            facts = without_secrets(facts, self._redactor)
             cursor = self._measure(task, file)
-            if cursor.entry_count == 0 or cursor.chain == task.cursor.chain:
+            if cursor.entry_count == 0 or cursor.file_chain == task.cursor.file_chain:
                 return Pushed(task.key, cursor, Accepted(), more=False, facts=facts)
             if task.leave.permit is not None:
                 task.leave.permit.look(task.path, 0, cursor.offset)
@@ -101,17 +136,23 @@ class FileSender:
     def _measure(self, task: UploadTask, file: OpenFile) -> Cursor:
         cursor = START
         with self._files.open_lines(task.path) as source:
-            for mark in walk_entries(source, *task.key.stream):
-                cursor = Cursor(mark.end, mark.ordinal, mark.entry_id, mark.chain, b"", None, mark.ordinal)
+            for mark in walk_entries(source, *task.key.stream, cleaner=self._redactor):
+                cursor = Cursor(
+                    mark.end, mark.ordinal, mark.entry_id, mark.chain, b"", None, mark.ordinal, mark.raw_chain
+                )
         return cursor._replace(marker=marker_at(file, cursor.offset))
 
     def _upload(self, task: UploadTask, file: OpenFile, cursor: Cursor) -> Reply:
-        name, size = upload_name(task.key.stream), cursor.offset
-        body = LongBody(size, lambda: file.pieces(0, size))
+        def pieces() -> Iterator[bytes]:
+            return self._redactor.redact_stream(file.pieces(0, cursor.offset))
+
+        name = upload_name(task.key.stream)
+        # Made twice: a length has to be told first, and nothing that large is held.
         if task.gzip:
-            # Compressed twice: a length has to be told first, and nothing that large is held.
-            size = sum(map(len, _compressed(file.pieces(0, cursor.offset))))
-            name, body = name + ".gz", LongBody(size, lambda: _compressed(file.pieces(0, cursor.offset)))
+            name += ".gz"
+            body = LongBody(sum(map(len, _compressed(pieces()))), lambda: _compressed(pieces()))
+        else:
+            body = LongBody(sum(map(len, pieces())) if cursor.raw_chain else cursor.offset, pieces)
         request = upload_request(name, f"transcriptd-{cursor.chain.hex()}", body)
         return self._asker.ask(task.key.destination, request, decide_upload_reply, task.leave.permit)
 

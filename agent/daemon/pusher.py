@@ -1,14 +1,21 @@
 """Does one thing: a task in, an outcome out. Knows files and the network; decides no state and keeps none."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain as joined
 from typing import NamedTuple
+
+from msgspec import structs
 
 from agent.core.identity import MARKER_WINDOW_BYTES, Cursor, marker_of
 from agent.core.projects import matches_project
+from agent.core.redaction import Redactor
 from agent.core.session import Facts, Head, Provider
 from agent.core.transcript import (
     EMPTY_CHAIN,
+    apart,
     describe_line,
     entry_uuid,
     extend_chain,
@@ -49,7 +56,7 @@ from agent.core.wire import (
 from agent.daemon.asking import Asker, Sender
 from agent.daemon.filesender import FileSender
 from agent.daemon.permits import WHOLE, Guard, NoRules
-from agent.daemon.reading import first_facts, marker_at, marker_behind, window_at
+from agent.daemon.reading import first_facts, marker_at, marker_behind, window_at, without_secrets
 from agent.daemon.realigner import Realigner
 from agent.daemon.tasks import (
     DeleteTask,
@@ -75,7 +82,7 @@ from agent.daemon.tasks import (
     Withheld,
 )
 from agent.daemon.world import Files, OpenFile
-from agent.errors import DiskError, FileVanished, NotShared
+from agent.errors import DiskError, FileVanished, NotShared, RedactionTimeout
 from agent.system import files as real_files
 
 
@@ -87,6 +94,7 @@ class _Batch(NamedTuple):
     end: int
     chain: bytes
     marker: bytes
+    raw_chain: bytes
 
 
 class _Sent(NamedTuple):
@@ -97,6 +105,7 @@ class _Sent(NamedTuple):
     at_fault: int
     facts: Facts
     tombstones: Mapping[int, int] = {}
+    redacted: Mapping[str, int] = {}
 
 
 class _Lines(NamedTuple):
@@ -108,7 +117,9 @@ class _Lines(NamedTuple):
 
 
 class Pusher:
-    """For any number of threads. `is_stopping` is asked between the entries of a run."""
+    """For any number of threads. `is_stopping` is asked between the entries of a run. Nothing of a session leaves but
+    through `redactor`; `start_redacting` is told when a task begins, which may use
+    only so much time for that."""
 
     def __init__(
         self,
@@ -120,16 +131,21 @@ class Pusher:
         files: Files = real_files,
         pause: Callable[[float], None] = lambda _: None,
         guard: Guard | None = None,
+        redactor: Redactor,
+        start_redacting: Callable[[], None] = lambda: None,
     ) -> None:
         self._files = files
         self._guard = guard or Guard(NoRules(), files)
         self._asker = Asker(senders, now_s)
-        self._realigner = Realigner(self._asker, files)
-        self._file_sender = FileSender(self._asker, providers, files, pause)
+        self._redactor = redactor
+        self._start_redacting = start_redacting
+        self._realigner = Realigner(self._asker, files, redactor)
+        self._file_sender = FileSender(self._asker, providers, files, pause, redactor)
         self._providers = providers
         self._is_stopping = is_stopping
 
     def run(self, task: Task) -> Outcome:
+        self._start_redacting()
         if isinstance(task, ProbeTask):
             return self._probe(task)
         if isinstance(task, MetaTask):
@@ -140,6 +156,8 @@ class Pusher:
             return SessionDeleted(task.destination, task.session_id, reply)
         try:
             return self._run_stream(task)
+        except RedactionTimeout as exc:
+            return Unreadable(task.key, exc.message, vanished=False)
         except NotShared as exc:
             return KeptBack(task.key, exc.message, exc.certain, exc.blind, exc.used)
         except FileVanished as exc:
@@ -181,10 +199,10 @@ class Pusher:
             permit = self._guard.permit(task.session_id, task.leave.facts)
             if task.leave.main_path:
                 permit.review(task.leave.main_path, WHOLE, task.leave.judged)
-            return self._asker.ask(
-                task.destination, meta_request(task.session_id, task.meta), _decide_meta_reply, permit
-            )
-        except (NotShared, DiskError) as exc:
+            clean = self._redactor.redact_text
+            meta = structs.replace(task.meta, project=clean(task.meta.project), title=clean(task.meta.title))
+            return self._asker.ask(task.destination, meta_request(task.session_id, meta), _decide_meta_reply, permit)
+        except (NotShared, DiskError, RedactionTimeout) as exc:
             return Unavailable(exc.message)
 
     def _probe(self, task: ProbeTask) -> Probed:
@@ -214,7 +232,7 @@ class Pusher:
             if task.projects:
                 facts = first_facts(self._providers[task.provider], file, task.leave.facts)
                 if not matches_project(facts.project, task.projects):
-                    return Withheld(task.key, facts)
+                    return Withheld(task.key, without_secrets(facts, self._redactor))
             if task.check and not self._is_as_sent(task):
                 return Rewritten(task.key)
             if before and not before.endswith(b"\n"):
@@ -242,28 +260,40 @@ class Pusher:
         if task.cursor.entry_count == 0 or task.cursor.chain == EMPTY_CHAIN:
             return True
         with self._files.open_lines(task.path) as source:
-            for mark in walk_entries(source, *task.key.stream, tombstones=task.tombstones, with_tail=True):
+            walk = walk_entries(
+                source, *task.key.stream, tombstones=task.tombstones, with_tail=True, cleaner=self._redactor
+            )
+            for mark in walk:
                 if mark.ordinal == task.cursor.entry_count:
-                    return mark.chain == task.cursor.chain
+                    # Rules may have been others; a state from before there were any knows what was sent only.
+                    same = mark.file_chain == task.cursor.file_chain
+                    return same or (not task.cursor.raw_chain and mark.chain == task.cursor.chain)
         return False
 
     def _send_batch(self, task: PushTask, lines: _Lines) -> _Sent:
         cursor, provider = task.cursor, self._providers[task.provider]
-        run = measure_run(cursor.chain, lines.data, task.max_entries, provider.telling)
-        body = lines.data if run.size == len(lines.data) else lines.data[: run.size]
-        read = body[:-1] if lines.tail else body
-        batch = _Batch(body, run.entries, cursor.offset + len(read), run.chain, marker_behind(lines.before, read))
+        run = measure_run(cursor.file_chain, lines.data, task.max_entries, provider.telling)
+        raw = lines.data if run.size == len(lines.data) else lines.data[: run.size]
+        body, redacted = self._redactor.redact_lines(raw)
+        chain = run.chain
+        if body is not raw or cursor.raw_chain:
+            chain = measure_run(cursor.chain, body, run.entries).chain
+        read = raw[:-1] if lines.tail else raw
+        marker = marker_behind(lines.before, read)
+        batch = _Batch(body, run.entries, cursor.offset + len(read), chain, marker, apart(run.chain, chain))
         sent = self._append(task, batch)
         if (status := _refusal(sent)) is not None:
             sent = self._append_stone(task, batch, [body[:-1]], status)
-        return sent._replace(facts=provider.read_facts(body, run.marked, task.leave.facts.before(cursor.offset)))
+        known = task.leave.facts.before(cursor.offset)
+        facts = without_secrets(provider.read_facts(raw, run.marked, known), self._redactor)
+        return sent._replace(facts=facts, redacted=redacted)
 
     def _append_stone(self, task: PushTask, batch: _Batch, line: Iterable[bytes], status: int) -> _Sent:
         """The one entry of `batch` was refused: another travels in its place, made of what was refused and of nothing
         that may have come there since. `line` in pieces."""
         stone = _tombstone(line, status)
-        chain = extend_chain(task.cursor.chain, [stone])
-        sent = self._append(task, batch._replace(body=stone + b"\n", chain=chain))
+        chain, raw_chain = extend_chain(task.cursor.chain, [stone]), batch.raw_chain or batch.chain
+        sent = self._append(task, batch._replace(body=stone + b"\n", chain=chain, raw_chain=raw_chain))
         return sent._replace(tombstones={task.cursor.entry_count + 1: status})
 
     def _append(self, task: PushTask, batch: _Batch) -> _Sent:
@@ -282,6 +312,7 @@ class Pusher:
             batch.marker,
             head.generation,
             task.cursor.sent_count + batch.entries,
+            batch.raw_chain,
         )
         if head.entry_count != cursor.entry_count or head.chain_hash not in (None, cursor.chain.hex()):
             return _Sent(task.cursor, Conflict(head), batch.entries, task.leave.facts)
@@ -301,48 +332,53 @@ class Pusher:
 
     def _append_long(self, task: PushTask, file: OpenFile, length: int) -> _Sent:
         start, end = task.cursor.offset, task.cursor.offset + length + 1
-        chain = extend_chain_by_pieces(task.cursor.chain, file.pieces(start, length))
-        body = LongBody(length + 1, lambda: file.pieces(start, length + 1))
-        batch = _Batch(body, 1, end, chain, marker_at(file, end))
+        line = _LongLine(file, start, length, self._redactor, task.cursor)
+        body = LongBody(line.size + 1, lambda: joined(line.pieces(), [b"\n"]))
+        batch = _Batch(body, 1, end, line.chain, marker_at(file, end), line.raw_chain)
         sent = self._append(task, batch)
         if (status := _refusal(sent)) is not None:
-            return self._append_stone(task, batch, file.pieces(start, length), status)
-        return sent
+            sent = self._append_stone(task, batch, line.pieces(), status)
+        return sent._replace(redacted=line.redacted)
 
     def _put_long(self, task: PushTask, file: OpenFile, length: int) -> _Sent:
         cursor, start = task.cursor, task.cursor.offset
-        _, found, _ = describe_line(file.pieces(start, length))
-        chain = extend_chain_by_pieces(cursor.chain, file.pieces(start, length))
+        line = _LongLine(file, start, length, self._redactor, cursor)
+        _, found, _ = describe_line(line.pieces())
         end, ordinal = start + length + 1, cursor.entry_count + 1
-        passed = cursor._replace(offset=end, entry_count=ordinal, chain=chain, marker=marker_at(file, end))
+        passed = cursor._replace(
+            offset=end, entry_count=ordinal, chain=line.chain, marker=marker_at(file, end), raw_chain=line.raw_chain
+        )
         if found is None:
             return _Sent(passed, Accepted(), 1, task.leave.facts)
-        sent = self._put(task, cursor.last_uuid, LongBody(length, lambda: file.pieces(start, length)))
+        sent = self._put(task, cursor.last_uuid, LongBody(line.size, line.pieces))
         stones: dict[int, int] = {}
         if (status := _refusal(sent)) is not None:
-            stone = _tombstone(file.pieces(start, length), status)
+            stone = _tombstone(line.pieces(), status)
             sent, stones = self._put(task, cursor.last_uuid, stone), {ordinal: status}
-            passed = passed._replace(chain=extend_chain(cursor.chain, [stone]))
+            passed = passed._replace(chain=extend_chain(cursor.chain, [stone]), raw_chain=passed.file_chain)
         if isinstance(sent.reply, Accepted):
             cursor = passed._replace(last_uuid=found, sent_count=cursor.sent_count + 1)
-        return sent._replace(cursor=cursor, tombstones=stones)
+        return sent._replace(cursor=cursor, tombstones=stones, redacted=line.redacted)
 
     def _send_run(self, task: PushTask, lines: _Lines) -> _Sent:
         """One entry a request, as far as it goes. Entries without a uuid have no place on a base server."""
         at, cursor = 0, task.cursor
         sent, stones = _Sent(cursor, Accepted(), 1, task.leave.facts), dict[int, int]()
+        redacted = Counter[str]()
         for line in split_lines(lines.data[: whole_lines_bytes(lines.data)]):
-            body, found = line, entry_uuid(line)
+            body, counts = self._redactor.redact_lines(line)
+            found = entry_uuid(body)
             if found is not None:
-                sent = self._put(task, cursor.last_uuid, line)
+                sent = self._put(task, cursor.last_uuid, body)
                 if (status := _refusal(sent)) is not None:
-                    body, stones[cursor.entry_count + 1] = _tombstone([line], status), status
+                    body, stones[cursor.entry_count + 1] = _tombstone([body], status), status
                     sent = self._put(task, cursor.last_uuid, body)
                 if not isinstance(sent.reply, Accepted):
                     break
                 cursor = cursor._replace(last_uuid=found, sent_count=cursor.sent_count + 1)
             at += len(line) + 1
-            cursor = cursor._replace(entry_count=cursor.entry_count + 1, chain=extend_chain(cursor.chain, [body]))
+            redacted.update(counts)
+            cursor = _behind_entry(cursor, line, body)
             if self._is_stopping():
                 break
         if at == 0:
@@ -350,8 +386,9 @@ class Pusher:
         read = lines.data[: at - lines.tail]
         cursor = cursor._replace(offset=cursor.offset + len(read), marker=marker_behind(lines.before, read))
         # Facts of a session are not told to a base server; `sessions list` shows them all the same.
-        facts = self._providers[task.provider].read_facts(lines.data, (), task.leave.facts.before(task.cursor.offset))
-        return sent._replace(cursor=cursor, facts=facts, tombstones=stones)
+        known = task.leave.facts.before(task.cursor.offset)
+        facts = without_secrets(self._providers[task.provider].read_facts(lines.data, (), known), self._redactor)
+        return sent._replace(cursor=cursor, facts=facts, tombstones=stones, redacted=redacted)
 
     def _put(self, task: PushTask, last: str | None, body: bytes | LongBody) -> _Sent:
         request = put_entry_request(task.key.session_id, last, body)
@@ -366,7 +403,9 @@ def _see(task: PushTask, data: bytes) -> None:
 
 def _pushed(task: PushTask, sent: _Sent, more: bool) -> Pushed:
     judged = task.leave.permit.epoch if task.leave.permit is not None else ""
-    return Pushed(task.key, sent.cursor, sent.reply, more, sent.facts, sent.at_fault, sent.tombstones, judged)
+    return Pushed(
+        task.key, sent.cursor, sent.reply, more, sent.facts, sent.at_fault, sent.tombstones, judged, sent.redacted
+    )
 
 
 def _refusal(sent: _Sent) -> int | None:
@@ -386,6 +425,35 @@ def _tombstone(line: Iterable[bytes], status: int) -> bytes:
     """What travels in place of a line, given in pieces, that was refused with `status`."""
     size, found, digest = describe_line(line)
     return tombstone_line(size, digest, found, status)
+
+
+class _LongLine:
+    """A line of a file that is too long to hold, as it travels: read and redacted once to measure it, and again each
+    time that `pieces` are asked for."""
+
+    def __init__(self, file: OpenFile, start: int, length: int, redactor: Redactor, before: Cursor) -> None:
+        self._read = partial(file.pieces, start, length)
+        self._redactor = redactor
+        self.redacted: Counter[str] = Counter()
+        self.size = 0
+        raw_chain = extend_chain_by_pieces(before.file_chain, self._read())
+        self.chain = extend_chain_by_pieces(before.chain, self._measured())
+        self.raw_chain = apart(raw_chain, self.chain)
+
+    def pieces(self) -> Iterator[bytes]:
+        return self._redactor.redact_pieces(self._read())
+
+    def _measured(self) -> Iterator[bytes]:
+        for piece in self._redactor.redact_pieces(self._read(), self.redacted):
+            self.size += len(piece)
+            yield piece
+
+
+def _behind_entry(cursor: Cursor, line: bytes, body: bytes) -> Cursor:
+    """`cursor` behind one more line, for which `body` travelled."""
+    chain = extend_chain(cursor.chain, [body])
+    raw_chain = chain if body is line and not cursor.raw_chain else extend_chain(cursor.file_chain, [line])
+    return cursor._replace(entry_count=cursor.entry_count + 1, chain=chain, raw_chain=apart(raw_chain, chain))
 
 
 def _behind_newline(cursor: Cursor, before: bytes, newline: bytes) -> Cursor:

@@ -1,6 +1,7 @@
 """What a push reads of a file besides what it sends."""
 
 from agent.core.identity import MARKER_WINDOW_BYTES, marker_of
+from agent.core.redaction import Redactor
 from agent.core.session import Facts, Provider
 from agent.core.transcript import whole_lines_bytes
 from agent.daemon.world import OpenFile
@@ -22,6 +23,12 @@ def marker_behind(before: bytes, sent: bytes) -> bytes:
 
 
 _FIRST_BYTES = 64 << 10
+
+
+def without_secrets(facts: Facts, redactor: Redactor) -> Facts:
+    """What may be remembered and told of a session. Its folder decides where it goes, so that stays until
+    it leaves."""
+    return facts._replace(title=redactor.redact_text(facts.title), prompt=redactor.redact_text(facts.prompt))
 
 
 def first_facts(provider: Provider, file: OpenFile, known: Facts) -> Facts:

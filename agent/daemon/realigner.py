@@ -11,10 +11,11 @@ from agent.core.identity import (
     Place,
     Survey,
     find_base_places,
+    place_behind,
     stored_prefix,
 )
 from agent.core.session import Head
-from agent.core.transcript import EntryMark, PieceSource, walk_entries
+from agent.core.transcript import Cleaner, EntryMark, PieceSource, walk_entries
 from agent.core.wire import (
     Accepted,
     NeedsLogin,
@@ -39,9 +40,12 @@ LOGLINES_LIMIT_BYTES = 256 << 20
 
 
 class Realigner:
-    def __init__(self, asker: Asker, files: Files) -> None:
+    """`cleaner`: what each line goes through before it travels."""
+
+    def __init__(self, asker: Asker, files: Files, cleaner: Cleaner) -> None:
         self._asker = asker
         self._files = files
+        self._cleaner = cleaner
 
     def realign(self, task: RealignTask) -> Realigned | RealignFailed:
         """Raises DiskError."""
@@ -75,7 +79,9 @@ class Realigner:
 
     def _stand_at(self, task: RealignTask, head: Head, place: Place, how: How = How.REALIGNED) -> Realigned:
         count, marker = place.entry_count, self._marker_at(task, place.offset)
-        cursor = Cursor(place.offset, count, head.last_uuid, place.chain, marker, head.generation, count)
+        cursor = Cursor(
+            place.offset, count, head.last_uuid, place.chain, marker, head.generation, count, place.raw_chain
+        )
         return Realigned(task.key, cursor, how)
 
     def _begin_generation(self, task: RealignTask, rows: list[StreamHead], survey: Survey) -> Realigned | Reply:
@@ -141,11 +147,18 @@ class Realigner:
             return find_base_places(self._walk(task, source), last)
 
     def _walk(self, task: RealignTask, source: PieceSource) -> Iterator[EntryMark]:
-        return walk_entries(source, *task.key.stream, tombstones=task.tombstones, with_tail=True)
+        return walk_entries(
+            source,
+            *task.key.stream,
+            tombstones=task.tombstones,
+            with_tail=True,
+            cleaner=self._cleaner,
+            known=task.cursor,
+        )
 
     def _go_on(self, task: RealignTask, places: BasePlaces, stored_count: int | None) -> Realigned:
         rank, mark = places.choose(task.cursor.offset, stored_count)
-        return self._stand_base(task, Place(mark.ordinal, mark.end, mark.chain), rank, mark.entry_id, How.REALIGNED)
+        return self._stand_base(task, place_behind(mark), rank, mark.entry_id, How.REALIGNED)
 
     def _adopt(self, task: RealignTask, last: str, stored: list[str]) -> Realigned:
         """The last entry is another writer's: go on behind it. What the server holds of the file is taken as sent;
@@ -158,7 +171,7 @@ class Realigner:
 
     def _stand_base(self, task: RealignTask, place: Place, rank: int, last: str, how: How) -> Realigned:
         marker = self._marker_at(task, place.offset)
-        cursor = Cursor(place.offset, place.entry_count, last, place.chain, marker, None, rank)
+        cursor = Cursor(place.offset, place.entry_count, last, place.chain, marker, None, rank, place.raw_chain)
         return Realigned(task.key, cursor, how)
 
     def _is_unchanged(self, task: RealignTask) -> bool:

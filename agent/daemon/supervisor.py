@@ -15,6 +15,7 @@ import platform
 import queue
 import random
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from agent.daemon.holding import find_held, hold
 from agent.daemon.permits import Guard
 from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
+from agent.daemon.redacting import REDACTION_S, Budget, open_redactor
 from agent.daemon.report import Surroundings
 from agent.daemon.reviewing import review
 from agent.daemon.rulebook import HAS_LIST, ListedRules
@@ -150,12 +152,20 @@ class Daemon:
         self._looks: queue.SimpleQueue[Callable[[], None] | str | None] = queue.SimpleQueue()
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
         self._remotes = {one.name: _remote(one, tokens) for one in settings.destinations}
+        budget = Budget(time.thread_time, REDACTION_S)
         had_list = self._store.settled(HAS_LIST) != ""
         rulebook = ListedRules(paths, settings.privacy, environment, had_list=had_list)
         self._guard = Guard(rulebook, files)
         self._rules_told = self._guard.rules()
         self._pusher = Pusher(
-            self._remotes, PROVIDERS, clock.now_s, self._stopping.is_set, pause=self._pause, guard=self._guard
+            self._remotes,
+            PROVIDERS,
+            clock.now_s,
+            self._stopping.is_set,
+            pause=self._pause,
+            guard=self._guard,
+            redactor=open_redactor(settings.privacy, paths, budget.is_used_up),
+            start_redacting=budget.start,
         )
         self._engine = Engine(
             [_destination(one) for one in settings.destinations],

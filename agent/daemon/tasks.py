@@ -58,7 +58,8 @@ class PushTask(NamedTuple):
 class Pushed(NamedTuple):
     """`cursor`: how far the server acknowledged. `reply`: the last answer, Accepted when all went well. `more`: whole
     lines are left. `at_fault`: entries in the batch that was answered. `tombstones`: ordinal → status of entries that
-    were refused, and for which others were sent; those up to the cursor are stored."""
+    were refused, and for which others were sent; those up to the cursor are stored. `redacted`: kind → how many secrets
+    were replaced in what was sent."""
 
     key: TrackKey
     cursor: Cursor
@@ -69,6 +70,7 @@ class Pushed(NamedTuple):
     tombstones: Mapping[int, int] = {}
     judged: str = ""
     """Under which rules it was decided that all up to the cursor may leave."""
+    redacted: Mapping[str, int] = {}
 
 
 class Unreadable(NamedTuple):

@@ -1,10 +1,11 @@
 """Proof of completeness: entry counts and chain hashes of both sides, stream by stream."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+from agent.core.identity import Cursor
+from agent.core.redaction import Redactor
 from agent.core.session import FILES, Head, StreamId, is_side_file
 from agent.core.transcript import EMPTY_CHAIN, walk_entries
 from agent.core.wire import (
@@ -18,6 +19,7 @@ from agent.core.wire import (
     streams_request,
 )
 from agent.daemon.asking import Sender
+from agent.daemon.filesender import measure_file
 from agent.daemon.realigner import LOGLINES_LIMIT_BYTES
 from agent.errors import DiskError, RemoteProtocolError, Unauthorized, Unreachable
 from agent.system.files import LineSource, TranscriptFile
@@ -32,11 +34,13 @@ class Outcome(StrEnum):
 
 
 class Subject(NamedTuple):
-    """A stream or side file, where it lies, and the generation it was sent to, where that is known."""
+    """A stream or side file, where it lies, the generation it was sent to, and how far it was sent, where
+    that is known."""
 
     stream: StreamId
     path: str
     generation: str | None = None
+    known: Cursor | None = None
 
 
 class Verdict(NamedTuple):
@@ -54,7 +58,10 @@ class Verdict(NamedTuple):
 
 
 def verify_streams(
-    sender: Sender, subjects: Iterable[Subject], tombstones: Mapping[StreamId, Mapping[int, int]]
+    sender: Sender,
+    subjects: Iterable[Subject],
+    tombstones: Mapping[StreamId, Mapping[int, int]],
+    redactor: Redactor,
 ) -> tuple[list[Verdict], list[str]]:
     """A verdict for each that can be read, and why the others could not. One session's should stand together, so that
     the server is asked once. Raises RemoteError."""
@@ -64,14 +71,14 @@ def verify_streams(
         stream = subject.stream
         try:
             if is_side_file(stream.subpath):
-                verdicts.append(verify_file(sender, subject))
+                verdicts.append(verify_file(sender, subject, redactor))
                 continue
             if asked is None or asked[0] != stream.session_id:
                 asked = (stream.session_id, fetch_heads(sender, stream.session_id))
             if asked[1] is None:
                 verdicts.append(verify_base(sender, subject.path, stream))
             else:
-                verdicts.append(verify_bulk(subject, asked[1], tombstones.get(stream, {})))
+                verdicts.append(verify_bulk(subject, asked[1], tombstones.get(stream, {}), redactor))
         except DiskError as exc:
             unread.append(exc.message)
     return verdicts, unread
@@ -89,7 +96,9 @@ def fetch_heads(sender: Sender, session_id: str) -> list[StreamHead] | None:
     return heads
 
 
-def verify_bulk(subject: Subject, heads: list[StreamHead], tombstones: Mapping[int, int]) -> Verdict:
+def verify_bulk(
+    subject: Subject, heads: list[StreamHead], tombstones: Mapping[int, int], redactor: Redactor
+) -> Verdict:
     """Raises DiskError when the file can't be read."""
     stream = subject.stream
     rows = [one for one in heads if one.subpath == stream.subpath]
@@ -97,7 +106,10 @@ def verify_bulk(subject: Subject, heads: list[StreamHead], tombstones: Mapping[i
     head = ours or next((one.head for one in rows if one.current), Head())
     entries, end, chain_there = 0, 0, EMPTY_CHAIN if head.entry_count == 0 else None
     with LineSource(subject.path) as source:
-        for mark in walk_entries(source, *stream, tombstones=tombstones, with_tail=True):
+        walk = walk_entries(
+            source, *stream, tombstones=tombstones, with_tail=True, cleaner=redactor, known=subject.known
+        )
+        for mark in walk:
             if mark.ordinal == head.entry_count:
                 chain_there = mark.chain
             if mark.ends_line or mark.ordinal == head.entry_count:
@@ -110,16 +122,15 @@ def verify_bulk(subject: Subject, heads: list[StreamHead], tombstones: Mapping[i
     return Verdict(stream, outcome, entries, end, head.entry_count, "chain hash", len(rows))
 
 
-def verify_file(sender: Sender, subject: Subject) -> Verdict:
+def verify_file(sender: Sender, subject: Subject, redactor: Redactor) -> Verdict:
     """Raises DiskError when the file can't be read."""
     with TranscriptFile(subject.path) as file:
-        size, digest = file.size(), hashlib.sha256()
-        for piece in file.pieces(0, size):
-            digest.update(piece)
+        whole = file.size()
+        size, digest, _, _ = measure_file(lambda: file.pieces(0, whole), redactor)
     session_id, path = subject.stream.session_id, subject.stream.subpath.removeprefix(FILES)
-    raw = sender.send(file_head_request(session_id, path, digest.digest()))
+    raw = sender.send(file_head_request(session_id, path, digest))
     _raise_for(raw.status)
-    state = parse_file_state(raw, digest.digest(), size)
+    state = parse_file_state(raw, digest, size)
     if raw.status == 404 or state is None:
         outcome = Outcome.MISSING
     else:

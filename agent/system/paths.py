@@ -32,6 +32,16 @@ class Paths:
         return self.config.with_name("private.list")
 
     @property
+    def redaction_key(self) -> Path:
+        """Beside the settings: what it names would look changed if it went with a lost state."""
+        return self.config.with_name("redaction.key")
+
+    @property
+    def redaction_key_in_state(self) -> Path:
+        """Where the settings' folder takes no file."""
+        return self.state / "redaction.key"
+
+    @property
     def database(self) -> Path:
         return self.state / "state.db"
 

@@ -31,6 +31,7 @@ from agent.providers import PROVIDERS
 from agent.system import files as real_files
 from agent.system.state_db import StateDb, open_state
 from tests.fakes import AsgiServer, FakeClock, receiver_without_network
+from tests.redactors import REDACTOR
 from tests.reliability import MakeTally, Tally
 
 TRIES_EACH = 80
@@ -67,7 +68,7 @@ class Agent:
         world = World(self._clock.now_s, self._clock.monotonic_s, self._rng.random, self._new_uuid)
         there = DestinationState("there", "http://127.0.0.1")
         engine = Engine([there], store, world, tasks.append, Limits(), guard=Guard(NoRules(), real_files))
-        pusher = Pusher({"there": self._server}, PROVIDERS, self._clock.now_s)
+        pusher = Pusher({"there": self._server}, PROVIDERS, self._clock.now_s, redactor=REDACTOR)
         scanner = Scanner(
             [Root(PROVIDERS["claude"], str(self.projects))],
             lambda seen, live: engine.handle(Observed(seen, live)),

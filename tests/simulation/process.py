@@ -24,6 +24,7 @@ from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Files, Limits, World
 from agent.providers import PROVIDERS
 from tests.fakes import FakeClock
+from tests.redactors import REDACTOR
 
 DESTINATION = "there"
 
@@ -75,6 +76,7 @@ class Process:
             lambda: self.is_stopping,
             files=machine.files,
             guard=self._guard,
+            redactor=REDACTOR,
         )
         self.scanner = Scanner(
             [Root(PROVIDERS["claude"], machine.root)],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.lifecycle import UNSENT, State
+from agent.core.redaction import Redactor
 from agent.daemon.engine import Engine, Observed, ScanEnded, Vanished
 from agent.daemon.holding import find_held, hold
 from agent.daemon.permits import Guard, NoRules, Rulebook
@@ -24,6 +25,7 @@ from agent.system import files as real_files
 from agent.system.keeping import KeptFiles
 from agent.system.state_db import open_state
 from tests.fakes import FakeClock
+from tests.redactors import REDACTOR
 from tests.simulation.wire import Server, Wire
 
 DESTINATION = "there"
@@ -44,8 +46,11 @@ class SimulatedAgent:
         projects: tuple[str, ...] = (),
         beside: Mapping[str, Server] | None = None,
         rulebook: Rulebook | None = None,
+        redactor: Redactor = REDACTOR,
     ) -> None:
-        """`beside`: further destinations by name. `rulebook`: what is private."""
+        """`beside`: further destinations by name. `rulebook`: what is private. `redactor`: from the next `boot` on
+        another one may stand there."""
+        self.redactor = redactor
         self.rulebook = rulebook or NoRules()
         self.rng = random.Random(seed)
         self.clock = FakeClock()
@@ -84,7 +89,14 @@ class SimulatedAgent:
             dispatch_disk=self.disk_tasks.append,
             found_held=find_held(self.kept),
         )
-        self._pusher = Pusher(self._servers, PROVIDERS, self.clock.now_s, pause=self.clock.advance, guard=self.guard)
+        self._pusher = Pusher(
+            self._servers,
+            PROVIDERS,
+            self.clock.now_s,
+            pause=self.clock.advance,
+            guard=self.guard,
+            redactor=self.redactor,
+        )
         self.scanner = Scanner(
             [Root(PROVIDERS["claude"], str(self.root))],
             lambda seen, live: self.engine.handle(Observed(seen, live)),

@@ -199,7 +199,8 @@ def test_there_is_no_place_for_a_transcript_in_it(db: StateDb) -> None:
         "settled": {"key", "value", "sum"},
         "tracks": {
             "destination", "session_id", "subpath", "provider", "path", "size", "mtime_ns", "state", "reason",
-            "attempts", "offset", "entry_count", "last_uuid", "chain", "marker", "generation", "sent_count",
+            "attempts", "offset", "entry_count", "last_uuid", "chain", "marker", "generation", "raw_chain",
+            "sent_count",
             "inode", "status", "generations", "sum",
         },
         "tombstones": {"destination", "session_id", "subpath", "ordinal", "status", "sum"},

@@ -9,7 +9,7 @@ import pytest
 
 from agent.core.session import Facts, StreamId
 from agent.system.state_db import SCHEMA_VERSION, AuditRow, open_state, open_state_readonly
-from agent.system.state_db.schema import STEPS
+from agent.system.state_db.schema import STEPS, row_sum
 from tests.system.test_state_db import ASIDE, EVERYTHING, STREAM, TRACK, contents, fill
 
 ENDINGS = ("", "-wal", "-shm")
@@ -27,7 +27,7 @@ def version_1(path: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("pragma journal_mode = wal")
         db.executescript(STEPS[0])
-        row = [*TRACK[:1], *STREAM, *TRACK[2:9], *TRACK.cursor]
+        row = [*TRACK[:1], *STREAM, *TRACK[2:9], *TRACK.cursor[:7]]
         db.execute("insert into tracks values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
         db.execute("insert into tombstones values ('default', ?, ?, 3, 422)", STREAM)
         db.execute("insert into sessions values ('6513270e', '/home/ada', 'title', x'ff')")
@@ -68,6 +68,24 @@ def test_an_older_state_is_brought_forward(is_killed: bool, path: Path, tmp_path
     assert (again.note, list(again.tracks())) == ("", EVERYTHING.tracks)
     again.close()
     assert not path.with_name(ASIDE).exists()
+
+
+def test_a_step_forward_blesses_no_row_that_was_damaged(path: Path) -> None:
+    """The second version knew no chain of the file's own lines: it was the one of what was sent."""
+    with version_1(path) as db:
+        db.create_function("row_sum", -1, lambda *values: row_sum(values), deterministic=True)
+        db.executescript(STEPS[1])
+        db.execute(
+            "insert into tracks select 'other', session_id, subpath, provider, path, size, mtime_ns, state, reason,"
+            " attempts, offset + 1, entry_count, last_uuid, chain, marker, generation, sent_count, inode, status,"
+            " generations, sum from tracks"
+        )
+        db.execute("pragma user_version = 2")
+    state = open_state(path, ASIDE)
+    (row,) = state.tracks()
+    assert row.destination == TRACK.destination
+    assert (row.cursor.raw_chain, row.cursor.file_chain) == (b"", TRACK.cursor.chain)
+    state.close()
 
 
 def test_a_step_forward_that_fails_changes_nothing_of_the_older_state(path: Path) -> None:

@@ -58,6 +58,14 @@ STEPS = (
     update metas set sum = row_sum(destination, session_id, digest);
     update audit set sum = row_sum(at_s, destination, session_id, subpath, kind, detail, path);
     """,
+    """
+    alter table tracks add column raw_chain blob not null default x'';
+    update tracks set sum = row_sum(destination, session_id, subpath, provider, path, size, mtime_ns, state, reason,
+      attempts, offset, entry_count, last_uuid, chain, marker, generation, sent_count, raw_chain, inode, status,
+      generations)
+    where sum = row_sum(destination, session_id, subpath, provider, path, size, mtime_ns, state, reason,
+      attempts, offset, entry_count, last_uuid, chain, marker, generation, sent_count, inode, status, generations);
+    """,
 )
 """Step n leads from version n to n + 1. A step that was released is never changed. The audit log numbers its rows
 without `autoincrement`: a damaged counter at its end would refuse each further row as if the disk were full."""

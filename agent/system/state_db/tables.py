@@ -31,7 +31,7 @@ SETTLED = _table("settled", "key, value")
 TRACKS = _table(
     "tracks",
     "destination, session_id, subpath, provider, path, size, mtime_ns, state, reason, attempts,"
-    " offset, entry_count, last_uuid, chain, marker, generation, sent_count, inode, status, generations",
+    " offset, entry_count, last_uuid, chain, marker, generation, sent_count, raw_chain, inode, status, generations",
 )
 TOMBSTONES = _table("tombstones", "destination, session_id, subpath, ordinal, status")
 SESSIONS = _table("sessions", "session_id, project, title, prompt")
@@ -95,7 +95,7 @@ def encode_track(row: TrackRow) -> Values:
 
 def decode_track(row: tuple[Any, ...]) -> TrackRow:
     start = (row[0], StreamId(row[1], row[2]), row[3], _decode_name(row[4]), *row[5:8], _decode_name(row[8]), row[9])
-    return TrackRow._make((*start, Cursor(*row[10:17]), row[17] % _INODES, *row[18:]))
+    return TrackRow._make((*start, Cursor(*row[10:18]), row[18] % _INODES, *row[19:]))
 
 
 def encode_facts(session_id: str, facts: Facts) -> Values:

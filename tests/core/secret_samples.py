@@ -1,0 +1,322 @@
+# ruff: noqa: E501  # tables of formats, a line each
+"""Secrets as their makers publish their formats, made of seeded chance; and lines of entries that hold them, or that
+hold nothing secret. Written from the formats, not from our rules."""
+
+import base64
+import json
+import random
+import string
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+ALNUM = string.ascii_letters + string.digits
+LOWER = string.ascii_lowercase + string.digits
+UPPER = string.ascii_uppercase + string.digits
+HEX = "0123456789abcdef"
+URL64 = ALNUM + "-_"
+BASE32 = string.ascii_uppercase + "234567"
+
+
+class Chance(random.Random):
+    def of(self, alphabet: str, size: int) -> str:
+        return "".join(self.choices(alphabet, k=size))
+
+    def uuid(self) -> str:
+        text = self.of(HEX, 32)
+        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
+
+    def base64(self, size: int) -> str:
+        return base64.b64encode(self.randbytes(size)).decode()
+
+    def password(self) -> str:
+        return self.of(string.ascii_lowercase, 4) + self.of(string.digits, 3) + self.choice("!%*^") + self.of(ALNUM, 5)
+
+
+class Sample(NamedTuple):
+    """`text` is the secret with what it needs around it to be known as one; `secret` may not be seen afterwards."""
+
+    kind: str
+    text: str
+    secret: str
+
+
+def _pem(chance: Chance, label: str) -> tuple[str, str]:
+    body = chance.base64(600)
+    lines = "\n".join(body[at : at + 64] for at in range(0, len(body), 64))
+    return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n", body[64:128]
+
+
+def _jwt(chance: Chance) -> str:
+    parts = [json.dumps({"alg": "HS256", "typ": "JWT"}), json.dumps({"sub": chance.of(string.digits, 10), "iat": 1})]
+    head = ".".join(base64.urlsafe_b64encode(one.encode()).decode().rstrip("=") for one in parts)
+    return f"{head}.{chance.of(URL64, 43)}"
+
+
+Bare = Callable[[Chance], str]
+BARE: Mapping[str, Bare] = {
+    "aws-access-key": lambda c: c.choice(["AKIA", "ASIA"]) + c.of(BASE32, 16),
+    "gcp-api-key": lambda c: "AIza" + c.of(URL64, 35),
+    "google-oauth-secret": lambda c: "GOCSPX-" + c.of(URL64, 28),
+    "google-oauth-token": lambda c: "ya29." + c.of(URL64, 120),
+    "azure-client-secret": lambda c: c.of(ALNUM, 3) + "8Q~" + c.of(ALNUM + "_~.-", 34),
+    "digitalocean-token": lambda c: c.choice(["dop", "doo", "dor"]) + "_v1_" + c.of(HEX, 64),
+    "heroku-key": lambda c: "HRKU-AA" + c.of(ALNUM + "_", 58),
+    "alibaba-key": lambda c: "LTAI5t" + c.of(ALNUM, 18),
+    "anthropic-key": lambda c: "sk-ant-api03-" + c.of(URL64, 93) + "AA",
+    "openai-project-key": lambda c: "sk-proj-" + c.of(URL64, 74) + "T3BlbkFJ" + c.of(URL64, 74),
+    "openai-key": lambda c: "sk-" + c.of(ALNUM, 20) + "T3BlbkFJ" + c.of(ALNUM, 20),
+    "openrouter-key": lambda c: "sk-or-v1-" + c.of(HEX, 64),
+    "huggingface-token": lambda c: "hf_" + c.of(ALNUM, 34),
+    "groq-key": lambda c: "gsk_" + c.of(ALNUM, 52),
+    "replicate-token": lambda c: "r8_" + c.of(ALNUM, 37),
+    "xai-key": lambda c: "xai-" + c.of(ALNUM, 80),
+    "perplexity-key": lambda c: "pplx-" + c.of(ALNUM, 48),
+    "github-token": lambda c: c.choice(["ghp", "gho", "ghu", "ghs", "ghr"]) + "_" + c.of(ALNUM, 36),
+    "github-fine-grained": lambda c: "github_pat_" + c.of(ALNUM, 22) + "_" + c.of(ALNUM, 59),
+    "gitlab-token": lambda c: c.choice(["glpat-", "gldt-", "glrt-", "glptt-"]) + c.of(URL64, 20),
+    "bitbucket-token": lambda c: "ATBB" + c.of(ALNUM, 32),
+    "atlassian-token": lambda c: "ATATT3xFfGF0" + c.of(URL64, 170) + "=" + c.of(UPPER, 8),
+    "npm-token": lambda c: "npm_" + c.of(ALNUM, 36),
+    "pypi-token": lambda c: "pypi-AgEIcHlwaS5vcmc" + c.of(URL64, 140),
+    "rubygems-key": lambda c: "rubygems_" + c.of(HEX, 48),
+    "crates-token": lambda c: "cio" + c.of(ALNUM, 32),
+    "docker-token": lambda c: "dckr_pat_" + c.of(URL64, 27),
+    "slack-bot-token": lambda c: f"xoxb-{c.of(string.digits, 12)}-{c.of(string.digits, 13)}-{c.of(ALNUM, 24)}",
+    "slack-app-token": lambda c: f"xapp-1-A{c.of(UPPER, 10)}-{c.of(string.digits, 13)}-{c.of(HEX, 64)}",
+    "discord-token": lambda c: "MT" + c.of(ALNUM, 24) + "." + c.of(URL64, 6) + "." + c.of(URL64, 38),
+    "telegram-token": lambda c: c.of("123456789", 10) + ":AA" + c.of(URL64, 33),
+    "twilio-key": lambda c: "SK" + c.of(HEX, 32),
+    "sendgrid-key": lambda c: "SG." + c.of(URL64, 22) + "." + c.of(URL64, 43),
+    "mailchimp-key": lambda c: c.of(HEX, 32) + "-us" + str(c.randrange(1, 22)),
+    "stripe-key": lambda c: c.choice(["sk_live_", "rk_live_", "sk_test_"]) + c.of(ALNUM, 99),
+    "square-token": lambda c: "sq0csp-" + c.of(URL64, 43),
+    "shopify-token": lambda c: c.choice(["shpat_", "shpss_"]) + c.of(HEX, 32),
+    "linear-key": lambda c: "lin_api_" + c.of(ALNUM, 40),
+    "notion-token": lambda c: "ntn_" + c.of(string.digits, 11) + c.of(ALNUM, 35),
+    "figma-token": lambda c: "figd_" + c.of(URL64, 40),
+    "sentry-token": lambda c: "sntrys_" + c.of(ALNUM, 120) + "_" + c.of(ALNUM, 43),
+    "new-relic-key": lambda c: "NRAK-" + c.of(UPPER, 27),
+    "grafana-token": lambda c: "glsa_" + c.of(ALNUM, 32) + "_" + c.of(HEX, 8),
+    "vault-token": lambda c: "hvs." + c.of(URL64, 95),
+    "terraform-token": lambda c: c.of(ALNUM, 14) + ".atlasv1." + c.of(URL64, 67),
+    "doppler-token": lambda c: "dp.pt." + c.of(ALNUM, 43),
+    "postman-key": lambda c: "PMAK-" + c.of(HEX, 24) + "-" + c.of(HEX, 34),
+    "databricks-token": lambda c: "dapi" + c.of(HEX, 32),
+    "supabase-key": lambda c: "sbp_" + c.of(HEX, 40),
+    "airtable-token": lambda c: "pat" + c.of(ALNUM, 14) + "." + c.of(HEX, 64),
+    "tailscale-key": lambda c: "tskey-auth-" + c.of(ALNUM, 16) + "-" + c.of(ALNUM, 32),
+    "age-key": lambda c: "AGE-SECRET-KEY-1" + c.of("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L", 58),
+    "jwt": _jwt,
+}
+"""Those that are known by themselves."""
+
+
+def _around(before: str, value: Bare, after: str = "") -> Callable[[Chance], tuple[str, str]]:
+    def make(chance: Chance) -> tuple[str, str]:
+        secret = value(chance)
+        return before + secret + after, secret
+
+    return make
+
+
+def _service_account(chance: Chance) -> tuple[str, str]:
+    pem, secret = _pem(chance, "PRIVATE KEY")
+    account = {"type": "service_account", "private_key_id": chance.of(HEX, 40), "private_key": pem}
+    return json.dumps(account, indent=2), secret
+
+
+def _pem64(chance: Chance) -> tuple[str, str]:
+    text = base64.b64encode(_pem(chance, "RSA PRIVATE KEY")[0].encode()).decode()
+    return f"  tls.key: {text}\n", text[200:260]
+
+
+def _headless(chance: Chance) -> tuple[str, str]:
+    pem, secret = _pem(chance, "RSA PRIVATE KEY")
+    return pem.partition("-----END")[0], secret
+
+
+def _basic(chance: Chance) -> tuple[str, str]:
+    secret = base64.b64encode(f"deploy:{chance.password()}".encode()).decode()
+    return f"Authorization: Basic {secret}", secret
+
+
+AROUND: Mapping[str, Callable[[Chance], tuple[str, str]]] = {
+    "aws-secret-key": _around("aws_secret_access_key = ", lambda c: c.of(ALNUM + "+/", 40)),
+    "azure-storage-key": _around(
+        "DefaultEndpointsProtocol=https;AccountName=logs;AccountKey=", lambda c: c.base64(64), ";EndpointSuffix=x"
+    ),
+    "azure-sas": _around(
+        "https://a.blob.core.windows.net/c?sv=2024-01-01&sr=c&sig=", lambda c: c.of(ALNUM, 43) + "%3D"
+    ),
+    "cloudflare-token": _around("CLOUDFLARE_API_TOKEN=", lambda c: c.of(URL64, 40)),
+    "heroku-uuid": _around("HEROKU_API_KEY=", lambda c: c.uuid()),
+    "mistral-key": _around('MISTRAL_API_KEY: "', lambda c: c.of(ALNUM, 32), '"'),
+    "gitea-token": _around("gitea_token=", lambda c: c.of(HEX, 40)),
+    "datadog-key": _around("DD_API_KEY=", lambda c: c.of(HEX, 32)),
+    "npmrc": _around("//registry.example.org/:_authToken=", lambda c: c.of(ALNUM, 40)),
+    "slack-webhook": _around(
+        "https://hooks.slack.com/services/", lambda c: f"T{c.of(UPPER, 9)}/B{c.of(UPPER, 9)}/{c.of(ALNUM, 24)}"
+    ),
+    "discord-webhook": _around("https://discord.com/api/webhooks/123456789012345678/", lambda c: c.of(URL64, 68)),
+    "bearer": _around("Authorization: Bearer ", lambda c: c.of(URL64, 40)),
+    "basic": _basic,
+    "url-password": _around("postgres://app:", lambda c: c.password(), "@db.internal:5432/app"),
+    "env-key": _around("export PAYMENT_API_KEY=", lambda c: c.of(ALNUM, 32)),
+    "env-secret": _around("SESSION_SECRET='", lambda c: c.of(HEX, 64), "'"),
+    "env-password": _around("DB_PASSWORD=", lambda c: c.password()),
+    "json-token": _around('{"refresh_token": "', lambda c: c.of(URL64, 48), '"}'),
+    "yaml-secret": _around("  clientSecret: ", lambda c: c.of(ALNUM + "~_", 36)),
+    "wireguard-key": _around("[Interface]\nPrivateKey = ", lambda c: c.base64(32)),
+    "rsa-key": lambda c: _pem(c, "RSA PRIVATE KEY"),
+    "openssh-key": lambda c: _pem(c, "OPENSSH PRIVATE KEY"),
+    "ec-key": lambda c: _pem(c, "EC PRIVATE KEY"),
+    "encrypted-key": lambda c: _pem(c, "ENCRYPTED PRIVATE KEY"),
+    "pgp-key": lambda c: _pem(c, "PGP PRIVATE KEY BLOCK"),
+    "key-without-end": _headless,
+    "key-in-base64": _pem64,
+    "gcp-service-account": _service_account,
+}
+"""Those that what stands around them gives away."""
+
+
+def make_samples(each: int, seed: int = 1) -> list[Sample]:
+    """`each` of every kind."""
+    chance, samples = Chance(seed), []
+    for kind, bare in BARE.items():
+        for _ in range(each):
+            text = bare(chance)
+            samples.append(Sample(kind, text, text))
+    for kind, around in AROUND.items():
+        samples += [Sample(kind, *around(chance)) for _ in range(each)]
+    return samples
+
+
+# --- entries that hold them -----------------------------------------------------------------------------------------
+
+
+def _entry(chance: Chance, content: object, **more: object) -> bytes:
+    entry = {"parentUuid": chance.uuid(), "sessionId": chance.uuid(), "type": "user", "cwd": "/srv/work/shop", **more}
+    entry |= {"message": {"role": "user", "content": content}, "uuid": chance.uuid()}
+    return json.dumps(entry, separators=(",", ":"), ensure_ascii=chance.random() < 0.5).encode()
+
+
+def _result(chance: Chance, text: str) -> list[object]:
+    return [{"type": "tool_result", "tool_use_id": "toolu_01" + chance.of(ALNUM, 22), "content": text}]
+
+
+def _numbered(text: str) -> str:
+    return "\n".join(f"{number:6d}\u2192{line}" for number, line in enumerate(text.split("\n"), 1))
+
+
+def _ascii_hidden(chance: Chance, one: Sample) -> bytes:
+    """The first letter as an escape that nobody needs."""
+    line = _entry(chance, one.text).decode()
+    at = line.find(json.dumps(one.secret)[1:9])
+    return line.encode() if at < 0 else f"{line[:at]}\\u{ord(line[at]):04x}{line[at + 1 :]}".encode()
+
+
+EMBEDDINGS: Mapping[str, Callable[[Chance, Sample], bytes]] = {
+    "plain": lambda c, one: _entry(c, f"please use {one.text} for it"),
+    "tool result": lambda c, one: _entry(c, _result(c, f"$ env\nLANG=C\n{one.text}\nPATH=/usr/bin\n")),
+    "file with numbers": lambda c, one: _entry(c, _result(c, _numbered(f"# settings\n{one.text}\nend\n"))),
+    "diff": lambda c, one: _entry(
+        c, _result(c, "@@ -1,2 +1,3 @@\n" + "".join(f"+{x}\n" for x in one.text.split("\n")))
+    ),
+    "nested JSON": lambda c, one: _entry(c, _result(c, json.dumps({"stdout": f"ok\n{one.text}\n", "code": 0}))),
+    "nested twice": lambda c, one: _entry(c, _result(c, json.dumps({"a": json.dumps({"b": [f"\n{one.text}"]})}))),
+    "tool input": lambda c, one: _entry(c, [{"type": "tool_use", "name": "Bash", "input": {"command": one.text}}]),
+    "quoted": lambda c, one: _entry(c, f'x = "{one.text}"; y = `{one.text}`'),
+    "escaped sign": _ascii_hidden,
+    "slashes": lambda c, one: _entry(c, one.text).replace(b"/", b"\\/"),
+}
+BLOCKS = "split over blocks"
+
+
+def split_over_blocks(chance: Chance, one: Sample) -> bytes:
+    at = one.text.index(one.secret) + len(one.secret) // 2
+    parts = ({"type": "text", "text": part} for part in (one.text[:at], one.text[at:]))
+    return _entry(chance, list(parts))
+
+
+# --- entries that hold none -----------------------------------------------------------------------------------------
+
+
+def _words(chance: Chance, count: int) -> str:
+    return " ".join(chance.choices(_VOCABULARY, k=count))
+
+
+_VOCABULARY = [
+    "the",
+    "token",
+    "is",
+    "refreshed",
+    "when",
+    "password",
+    "reset",
+    "asks",
+    "for",
+    "a",
+    "secret",
+    "key",
+    "in",
+    "settings",
+    "and",
+    "authorization",
+    "header",
+    "bearer",
+    "auth",
+    "access_token",
+    "api_key",
+    "getToken",
+    "validatePassword",
+    "SECRET_KEY",
+    "client_secret",
+    "tokenizer",
+    "max_tokens",
+    "private",
+    "public",
+    "test",
+]
+
+_PLACEHOLDERS = (
+    "API_KEY=your-api-key-here", 'password: "changeme"', "TOKEN=<token>", "export SECRET_KEY=${SECRET_KEY}",
+    "Authorization: Bearer <token>", "Authorization: Bearer $TOKEN", "postgres://user:password@localhost/db",
+    "AKIAIOSFODNN7EXAMPLE", "sk-ant-xxxxxxxxxxxxxxxxxxxxxxxxxxxx", "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "secret_key_base: <%= ENV['SECRET_KEY_BASE'] %>", "DB_PASSWORD={{ vault_db_password }}", "token = process.env.TOKEN",
+    "-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----", "password = getpass.getpass()", "mysql://root:@127.0.0.1",
+    "api_key = os.environ['OPENAI_API_KEY']", "self.token = token or self._default_token_for_user", "redis://:${PASS}@h:1",
+    "const password = formData.password.trim()", "if token == expected_token_value_here:", "secretKeyRef: {name: app}",
+    "passwordHash: bcrypt.hashSync(password, 10)", 'token_type = "urn:ietf:params:oauth:token-type:jwt"',
+)  # fmt: skip
+
+_CODE = (
+    "def get_access_token(self, refresh_token: str) -> str:\n    return self._tokens[refresh_token]",
+    "const secretManager = new SecretManagerServiceClient({projectId: config.projectId});",
+    "cache_key = f'{user.id}:{token_version}:{request.path}'", "private static final String TOKEN_PREFIX = \"Bearer \";",
+    "assert response.json()['access_token'] == expected['access_token']", "csrf_token: document.cookie.csrf_token,",
+    "token=token, password=password, secret=secret, api_key=api_key)", "keyword_only_arguments=inspect.signature(function)",
+)  # fmt: skip
+
+
+def innocent_lines(count: int, seed: int = 2) -> Iterator[bytes]:
+    chance = Chance(seed)
+    makers: list[Callable[[], object]] = [
+        lambda: f"commit {chance.of(HEX, 40)}\nAuthor: A\n\n    {_words(chance, 12)}\n",
+        lambda: "\n".join(chance.uuid() for _ in range(5)),
+        lambda: {"source": {"type": "base64", "media_type": "image/png", "data": chance.base64(1500)}},
+        lambda: "!function(e,t){" + "".join(f"var {chance.of(string.ascii_lowercase, 2)}=n({chance.randrange(999)});" for _ in range(30)) + "}",
+        lambda: "\n".join(f"{at:08x}  {chance.randbytes(16).hex(' ')}" for at in range(0, 96, 16)),
+        lambda: json.dumps({"resolved": "https://registry.example.org/x/-/x-1.0.0.tgz", "integrity": "sha512-" + chance.base64(64)}),
+        lambda: f'name = "serde"\nversion = "1.0.{chance.randrange(300)}"\nchecksum = "{chance.of(HEX, 64)}"\n',
+        lambda: [{"type": "thinking", "thinking": _words(chance, 20), "signature": chance.base64(240)}],
+        lambda: chance.choice(_PLACEHOLDERS) + "\n" + _words(chance, 6),
+        lambda: chance.choice(_CODE) + "\n" + chance.choice(_CODE),
+        lambda: _words(chance, 40),
+        lambda: {"usage": {"input_tokens": chance.randrange(200_000), "cache_read_input_tokens": chance.randrange(10**7)}},
+        lambda: f"sha256:{chance.of(HEX, 64)} /nix/store/{chance.of(LOWER, 32)}-glibc-2.39 etag: \"{chance.of(HEX, 32)}\"",
+        lambda: f"GET /api/v1/items/{chance.uuid()}?page={chance.randrange(9)} HTTP/1.1\nrequest_id={chance.uuid()}\n",
+    ]  # fmt: skip
+    for number in range(count):
+        made = makers[number % len(makers)]()
+        content = made if isinstance(made, str) or chance.random() < 0.5 else _result(chance, json.dumps(made))
+        yield _entry(chance, content, requestId="req_011" + chance.of(ALNUM, 21), version="2.1.197")
