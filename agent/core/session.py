@@ -79,6 +79,11 @@ class Facts(NamedTuple):
         """What is known to whom reads on from there: the beginning tells again what is unsaid."""
         return self._replace(prompt="") if offset == 0 and self.prompt == UNSAID else self
 
+    def is_recalled(self) -> bool:
+        """Whether there was a title that nobody has in memory now. To tell of the session would take that away where it
+        is known."""
+        return self.prompt == UNSAID and not self.title
+
     def shown_title(self) -> str:
         return self.title or (self.prompt if self.prompt != UNSAID else "")
 

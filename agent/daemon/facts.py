@@ -5,7 +5,7 @@ from sys import intern
 
 import msgspec
 
-from agent.core.session import UNSAID, Facts, StreamId
+from agent.core.session import Facts, StreamId
 from agent.core.wire import Meta
 from agent.daemon.journal import Journal, Store
 
@@ -19,15 +19,11 @@ class SessionFacts:
         self._version = version
         self._told: dict[str, dict[str, str]] = {}
         self.known: dict[str, Facts] = {}
-        self._recalled: set[str] = set()
-        """Sessions whose title was told by an earlier run, and is in no memory now."""
 
     def load(self, store: Store, shared: dict[str, str]) -> None:
         """`shared` is given each string that others will hold too."""
         for session, facts in store.sessions():
             self.known[shared.setdefault(session, session)] = _shared(facts)
-            if facts.prompt == UNSAID:
-                self._recalled.add(session)
         for destination, session, digest in store.metas():
             self._told.setdefault(destination, {})[shared.setdefault(session, session)] = digest
 
@@ -42,7 +38,6 @@ class SessionFacts:
         learned = before.merged(facts)
         if learned != before:
             self.known[stream.session_id] = _shared(learned)
-            self._recalled.discard(stream.session_id)
             self._journal.note_session(stream.session_id, learned)
 
     def meta(self, session_id: str, provider: str) -> tuple[Meta, str]:
@@ -51,8 +46,8 @@ class SessionFacts:
 
     def is_told(self, destination: str, session_id: str, provider: str) -> bool:
         told = self._told.get(destination, {}).get(session_id, "")
-        if session_id in self._recalled:
-            return bool(told)  # to tell it again without its title would take that away
+        if self.of(session_id).is_recalled():
+            return bool(told)
         return told == self.meta(session_id, provider)[1]
 
     def forget_told(self, destination: str, session_id: str) -> None:

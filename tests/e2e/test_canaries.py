@@ -163,6 +163,9 @@ def test_words_of_transcripts_and_tokens_stay_where_they_are(tmp_path: Path, ser
     told |= ask_everything(home)
     assert "422" in told["audit --json"], "the attack came to refusals"
     assert any(CANARY.encode() in seen.body for seen in server.seen), "and to deliveries"
+    titles = [seen.body for seen in server.seen if (seen.method, seen.target.rpartition("/")[2]) == ("PUT", "meta")]
+    assert titles
+    assert all(CANARY.encode() in body for body in titles), "a restart forgets titles, and takes none away"
     for promise, words in (("private means private", CANARY), ("tokens stay home", TOKEN)):
         found = places_with(words, told, home)
         tally(promise, "words looked for in state, log and every command's output").note(lost=len(found))
