@@ -78,6 +78,10 @@ def keyring() -> Iterator[dict[Place, str]]:
         yield items
 
 
+NOT_ASKED = "shared: all projects, history too; to look first: transcriptd push --dry-run\n"
+"""What `login` says where nobody can be asked."""
+
+
 def settings_in(config: Path) -> Settings:
     return parse_settings(config.read_text(encoding="utf-8")) if config.exists() else Settings()
 
@@ -85,7 +89,7 @@ def settings_in(config: Path) -> Settings:
 def test_a_token_goes_to_the_keyring_and_the_server_to_the_settings(config: Path, keyring: dict[Place, str]) -> None:
     with bulk_server() as server:
         done = run("login", server.url + "/", "--token-stdin", "--backend", "macos", stdin=f"{GOOD}\n")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, done.err) == (0, NOT_ASKED)
     assert done.out.splitlines() == [
         f"default: {server.url}, token in the macOS Keychain",
         "no agent is running here; transcriptd run starts it",
@@ -243,7 +247,7 @@ def test_the_variable_is_taken_by_name_and_told_of_otherwise(
     monkeypatch.setenv("TRANSCRIPTD_TOKEN", GOOD)
     with bulk_server() as server:
         done = run("login", server.url, "--environment")
-        assert (done.status, done.err) == (0, "")
+        assert (done.status, done.err) == (0, NOT_ASKED)
         assert settings_in(config).destinations[0].token == TokenIn.ENVIRONMENT
         done = run("login", server.url, "--token-stdin", stdin=GOOD)
     assert done.status == 0
