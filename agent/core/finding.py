@@ -11,9 +11,9 @@ from agent.errors import SettingsError
 _LEVELS = 4
 """How often escapes are undone: JSON in a string of JSON in a string …"""
 
-_DFA_BYTES = 8 << 20
+_DFA_BYTES = 4 << 20
 """What the automaton of all rules may grow to; it keeps what it has seen, and begins anew when that is full. On real
-transcripts it takes 3 MB."""
+transcripts it takes 2 MB."""
 
 _RULE_BYTES = 4 << 20
 _MOST_CANDIDATES = 8_000

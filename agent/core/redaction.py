@@ -50,7 +50,7 @@ _EMAILS = Rule(
 
 
 class Rules:
-    """What counts as a secret. What it compiles to takes a quarter of a second and 8 MB, so there is one for all, and
+    """What counts as a secret. What it compiles to takes a quarter of a second and 7 MB, so there is one for all, and
     it is made when it is needed first."""
 
     def __init__(self, privacy: Privacy) -> None:
