@@ -2,79 +2,67 @@
 
 Events come in by `handle` (what the scanner saw, what a pusher brought back, what somebody asked), time by `tick`;
 tasks go out through `dispatch`. Nothing in here waits, reads a file or speaks to a server, so a simulation can drive
-it in virtual time. Its rooms: `sightings` (which file stands for a stream), `keeper` (files held against deletion),
-`gates` (how destinations stand), `outbox` (who is sent next), `audits` (the slow look at everything), `journal`.
+it in virtual time. Its rooms: `errands` (what is handed out), `answers` (what came of it), `private` (what stays here),
+`sightings` (which file stands for a stream), `keeper` (files held against deletion), `gates` (how destinations stand),
+`outbox` (who is sent next), `audits` (the slow look at everything), `journal`.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from sys import intern
-from typing import NamedTuple
 
-from agent.core.audit import AuditKind, counts_words
-from agent.core.backoff import COOL_DOWN_FIRST_S, TRIES, retry_delay_s
-from agent.core.identity import START, Cursor
+from agent.core.audit import AuditKind
+from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
+from agent.core.identity import START
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
-from agent.core.projects import matches_project
-from agent.core.session import Gone, Observation, StreamId, is_side_file
+from agent.core.session import Observation, StreamId, is_side_file
 from agent.core.status import DELETED_HERE, DELETED_THERE
 from agent.core.wire import (
-    Accepted,
-    BadEntry,
-    Conflict,
-    Deleted,
     NeedsLogin,
-    NoEndpoint,
-    Refused,
-    Reply,
-    TooLarge,
     Unavailable,
 )
+from agent.daemon.answers import OUTSIDE, TAKEN_BACK, Answers
 from agent.daemon.audits import Audits
 from agent.daemon.beginning import Beginning
+from agent.daemon.errands import NO_FILES, NO_SUBAGENTS, WITHOUT_SESSION, Errands
 from agent.daemon.facts import SessionFacts
 from agent.daemon.gates import Gates
+from agent.daemon.inputs import (
+    Asked,
+    Input,
+    Observed,
+    Requeued,
+    Restore,
+    Retry,
+    ScanEnded,
+    Seen,
+    Vanished,
+    Woken,
+)
 from agent.daemon.journal import Journal, Store
 from agent.daemon.keeper import Keeper
-from agent.daemon.outbox import BATCH_BYTES, Outbox
+from agent.daemon.outbox import Outbox
 from agent.daemon.permits import Guard
 from agent.daemon.private import REVIEWED, Private, RulesChanged
 from agent.daemon.sightings import Sightings
 from agent.daemon.tasks import (
     DiskOutcome,
     DiskTask,
-    FileTask,
     FoundHeld,
     Held,
-    How,
-    KeptBack,
-    Leave,
     LetGo,
     MetaSent,
-    MetaTask,
     NotHeld,
-    Outcome,
     Probed,
     ProbeTask,
-    Pushed,
-    PushTask,
-    Realigned,
-    RealignFailed,
     RealignTask,
-    Restored,
-    RestoreTask,
     Reviewed,
-    Rewritten,
     SessionDeleted,
-    StreamOutcome,
     Task,
     TrackKey,
-    Unreadable,
-    UploadTask,
-    Withheld,
 )
 from agent.daemon.timers import Due, Timers
-from agent.daemon.tracks import DestinationState, Track
+from agent.daemon.tracks import DestinationState, Track, lacks_entries
 from agent.daemon.world import Limits, World
 from agent.errors import DiskError
 from agent.system.state_db import TrackRow
@@ -87,12 +75,6 @@ _REVIEW = "\0review"
 _RUNNING = "running"
 """Settled in the store while answers are awaited: who finds it does not know all that was sent."""
 
-TAKEN_BACK = 0
-"""In the place of a status: this tombstone was never stored, and the entry travels as it is."""
-
-ADOPTIONS = 5
-"""409s in a row without progress before a stream cools down."""
-
 QUIET_S = 300.0
 """A last line without a newline is taken as whole when nobody has added to it for so long."""
 
@@ -103,62 +85,8 @@ LIVE_BYTES = 256 << 10
 WAKE_SPREAD_S = 2.0
 """What waited tries again within this time after a wake-up, not all at once."""
 
-NO_SUBAGENTS = "this server takes main transcripts only"
-NO_FILES = "this server takes no side files"
-WITHOUT_SESSION = "its transcript is not sent"
-DIVERGED = "the server holds other content for this transcript"
-NO_HEAD = "the server refuses this transcript and holds nothing that says why"
-OUTSIDE = "its project is not among those of this destination"
 _UNFIT = frozenset({NO_SUBAGENTS, NO_FILES, WITHOUT_SESSION})
 """What only changes with something else: the server's offer, or the session's transcript."""
-
-_AUDITS = {
-    How.REALIGNED: AuditKind.REALIGNED,
-    How.ADOPTED: AuditKind.ADOPTED,
-    How.NEW_GENERATION: AuditKind.NEW_GENERATION,
-}
-
-
-class Observed(NamedTuple):
-    """What the scanner found new or changed. `live`: because of a change notice, so somebody is at work there."""
-
-    observations: Sequence[Observation]
-    live: bool
-
-
-class Vanished(NamedTuple):
-    gone: Sequence[Gone]
-
-
-class Woken(NamedTuple):
-    """The machine slept, its clock was set, or it has another network: what waited for a time need not any more."""
-
-
-class Retry(NamedTuple):
-    """Somebody asks to try again, with new credentials or settings or network: everything, or the named sessions."""
-
-    sessions: frozenset[str] = frozenset()
-
-
-class Requeued(NamedTuple):
-    """A hook named a session whose file is not there; it will be looked for again."""
-
-    session_id: str
-
-
-class Restore(NamedTuple):
-    """Somebody wants sessions that were deleted on a server to be there again."""
-
-    sessions: frozenset[str]
-
-
-class ScanEnded(NamedTuple):
-    """All files that are there have been told of."""
-
-
-Asked = Retry | Restore | Requeued | RulesChanged
-Seen = Observed | Vanished | ScanEnded | Woken
-Input = Seen | Asked | Outcome | DiskOutcome
 
 
 class Engine:
@@ -187,19 +115,15 @@ class Engine:
         self._tombstones: dict[TrackKey, dict[int, int]] = {}
         self._subpaths: dict[str, list[str]] = {}
         """Session → those of its streams and side files beside the main transcript."""
-        self._first_seen_s: dict[str, float] = {}
-        """New sessions that are held for a while → wall time."""
         self._awaits_scan = False
         self._is_unsure = False
         """Until the first scan has ended: a server may have anything of what is found and not remembered."""
-        self._moved: set[TrackKey] = set()
-        """Streams of which something was sent since the audit log last told of it."""
         self._timers: Timers[TrackKey | str] = Timers()
         monotonic_s = world.monotonic_s
         self.gates = Gates(destinations, world, self._probe, self._set_timer)
         self.journal = Journal(store, self._row, world.now_s, monotonic_s)
         self.facts = SessionFacts(self.journal, host, version)
-        self.outbox = Outbox(self.gates, limits.workers, dispatch, monotonic_s, take=self._take, tell=self._meta_task)
+        self.outbox = Outbox(self.gates, limits.workers, dispatch, monotonic_s, take=self._take, tell=self._tell)
         self.keeper = Keeper(
             self.tracks, self.gates, self.journal, dispatch_disk, monotonic_s=monotonic_s, limit_bytes=limits.kept_bytes
         )
@@ -219,6 +143,25 @@ class Engine:
             self.tracks, self.gates, self.keeper, self.journal, self, is_history=self._beginning.is_history
         )
         self.audits = Audits(self.tracks, world, limits.audit_interval_s)
+        self.answers = Answers(
+            self.tracks,
+            self._tombstones,
+            self.gates,
+            self.journal,
+            self,
+            facts=self.facts,
+            private=self.private,
+            sightings=self.sightings,
+        )
+        self.errands = Errands(
+            self.tracks,
+            self._tombstones,
+            self,
+            facts=self.facts,
+            private=self.private,
+            world=world,
+            limits=limits,
+        )
 
     # --- coming up --------------------------------------------------------------------------------------------
 
@@ -271,18 +214,17 @@ class Engine:
         track.judged, track.touched = judged, state in UNSENT
         self._add(key, track)
         self.private.take_up(key, track)
-        self._tell_meta(key)
+        self.tell_meta(key)
         if state in UNSENT:
             track.state = State.DUE
             self._queue(key, track)
         elif state is State.SYNCED:
-            self._watch_tail(key, track)
+            self.watch_tail(key, track)
         elif track.reason == WITHOUT_SESSION:
             self.gates[key.destination].park(key)
 
     def _add(self, key: TrackKey, track: Track) -> None:
-        if self._limits.hold_s and key._replace(subpath="") not in self.tracks and not track.cursor.sent_count:
-            self._first_seen_s.setdefault(key.session_id, min(self._world.now_s(), track.mtime_ns / 1e9))
+        self.errands.see_new(key, track)
         track.touched = track.touched or self._is_unsure
         self.tracks[key] = track
         if key.subpath and key.subpath not in (known := self._subpaths.setdefault(key.session_id, [])):
@@ -303,7 +245,7 @@ class Engine:
                 self._answered_for_all(event)
             case _:
                 self.outbox.came_back(event)
-                self._outcome(event)
+                self.answers.take(event)
                 self.private.settle(event.key, self.tracks[event.key])
                 self.sightings.push_ended(event.key)
 
@@ -432,7 +374,7 @@ class Engine:
         age_s = self._world.now_s() - track.mtime_ns / 1e9
         return age_s < LIVE_S and track.size - track.cursor.offset <= LIVE_BYTES
 
-    def _watch_tail(self, key: TrackKey, track: Track) -> None:
+    def watch_tail(self, key: TrackKey, track: Track) -> None:
         """What follows the last newline is looked at again when it has been quiet."""
         if track.size > track.cursor.offset and not is_side_file(key.subpath):
             self._set_timer(key, track.timer, QUIET_S)
@@ -445,166 +387,6 @@ class Engine:
 
     # --- what a pusher brought back ---------------------------------------------------------------------------
 
-    def _outcome(self, outcome: StreamOutcome) -> None:
-        if not isinstance(outcome, (Withheld, KeptBack)):
-            self.tracks[outcome.key].touched = True
-        match outcome:
-            case Pushed():
-                self._pushed(outcome)
-            case Realigned():
-                self._realigned(outcome)
-            case RealignFailed():
-                self._answered(outcome.key, outcome.reply, at_fault=0)
-            case Unreadable():
-                self._unreadable(outcome)
-            case Rewritten():
-                detail = f"offset {self.tracks[outcome.key].cursor.offset}"
-                self.journal.note_audit(outcome.key, AuditKind.REWRITTEN, detail)
-                self._ask_head(outcome.key)
-            case Withheld():
-                self.facts.learn(outcome.key.stream, outcome.facts)
-                self.tracks[outcome.key].reason = OUTSIDE
-                self.journal.note_audit(outcome.key, AuditKind.PRIVATE_SKIPPED, "")
-                self.apply(outcome.key, self.tracks[outcome.key], Event.WITHHELD)
-            case KeptBack():
-                self.private.kept_back(outcome)
-            case Restored():
-                self._restored(outcome)
-
-    def _pushed(self, done: Pushed) -> None:
-        key, track = done.key, self.tracks[done.key]
-        if done.cursor != track.cursor:
-            self._moved.add(key)
-            self._note_tombstones(key, done)
-            if done.cursor.offset > track.cursor.offset:
-                track.adoptions = 0
-                self.gates[key.destination].attempts, self.gates[key.destination].missed = 0, False
-            track.cursor = done.cursor
-            if track.size == done.cursor.offset:
-                track.size = done.cursor.offset  # one number in memory instead of two equal ones
-            self.journal.note_change(key)
-        track.judged = done.judged or track.judged
-        self.facts.learn(key.stream, done.facts)
-        if not isinstance(done.reply, Accepted):
-            self._answered(key, done.reply, done.at_fault)
-            return
-        if done.redacted:
-            self.journal.note_audit(key, AuditKind.REDACTED, counts_words(done.redacted))
-        if track.attempts:
-            self.journal.note_audit(key, AuditKind.RECOVERED, f"after {track.attempts} tries")
-        if track.limit:
-            track.limit = min(track.limit * 2, self.gates[key.destination].max_entries)
-        track.live = track.live and done.more
-        track.check = track.tail = False
-        self.apply(key, track, Event.SENT_SOME if done.more else Event.SENT_ALL)
-        if not done.more:
-            if key in self._moved:
-                self._moved.discard(key)
-                self.journal.note_audit(key, AuditKind.UPLOADED, f"{track.cursor.sent_count} entries")
-            self._tell_meta(key)
-            if self.gates[key.destination].bulk and _lacks_entries(track):
-                self.apply(key, track, Event.GREW)  # the offer is another one since it was handed out
-            elif track.state is State.SYNCED:
-                self._watch_tail(key, track)
-
-    def _realigned(self, done: Realigned) -> None:
-        key, track = done.key, self.tracks[done.key]
-        before = track.cursor
-        stuck = done.cursor == before and done.cursor == START and not self.gates[key.destination].bulk
-        if stuck and track.adoptions < ADOPTIONS:
-            track.adoptions += 1  # it may have lost everything a moment ago
-            self.apply(key, track, Event.REALIGNED)
-            return
-        if done.cursor is None or stuck:
-            self._refuse(key, track, NO_HEAD if stuck else DIVERGED, 409)
-            return
-        track.cursor, track.check = done.cursor, False
-        track.generations += done.how is How.NEW_GENERATION
-        self._take_stones_back(key, track)
-        self.journal.note_change(key)
-        self.journal.note_audit(key, _AUDITS[done.how], f"offset {before.offset} to {done.cursor.offset}")
-        if done.cursor.offset <= before.offset:
-            track.adoptions += 1
-        if track.adoptions > ADOPTIONS:
-            track.adoptions = 0
-            track.attempts = max(track.attempts, TRIES)
-            track.reason = "the server's answers contradict each other"
-            self.apply(key, track, Event.FAILED)
-            return
-        self.apply(key, track, Event.REALIGNED)
-
-    def _restored(self, done: Restored) -> None:
-        """What was deleted there is unknown there; it travels from its beginning."""
-        if isinstance(done.reply, Accepted):
-            self.tracks[done.key].status = 0
-        self._answered(done.key, done.reply, at_fault=0)
-
-    def _unreadable(self, done: Unreadable) -> None:
-        """That a file of somebody else is gone is for the scanner to say: it alone notices when the same file comes
-        back, or stands elsewhere. One of ours is nobody's but ours."""
-        track, stream = self.tracks[done.key], done.key.stream
-        if done.vanished and not self.sightings.lose_held(stream, track.path) and self.sightings.fall_back(stream):
-            self.apply(done.key, track, Event.REALIGNED)
-            return
-        track.reason = done.why
-        self.apply(done.key, track, Event.FAILED)
-
-    def _answered(self, key: TrackKey, reply: Reply, at_fault: int) -> None:
-        """An answer that is no success, as the table in section 3 of the wire says."""
-        track = self.tracks[key]
-        match reply:
-            case Accepted():
-                self.apply(key, track, Event.REALIGNED)
-            case Conflict():
-                track.conflict = reply.head
-                self.apply(key, track, Event.CONFLICT)
-            case NeedsLogin():
-                self.apply(key, track, Event.HELD)
-                self.gates.lock_out(key.destination, reply)
-            case NoEndpoint():
-                self.apply(key, track, Event.HELD)
-                self.gates.miss_endpoint(key.destination, reply.status)
-            case Unavailable():
-                track.reason = reply.why
-                track.wished_s = reply.retry_after_s
-                self.apply(key, track, Event.FAILED)
-                self.gates.strain(key.destination)
-                if reply.everybody:
-                    self.gates.lose(key.destination, reply)
-            case TooLarge() | BadEntry():
-                self._shrink(key, track, 413 if isinstance(reply, TooLarge) else reply.status, at_fault)
-            case Deleted():
-                self.journal.note_audit(key, AuditKind.DELETED_ON_SERVER, "410")
-                track.reason, track.status = "somebody deleted it on the server", DELETED_THERE
-                self.apply(key, track, Event.DELETED)
-            case Refused():
-                self._refuse(key, track, f"the server answers {reply.status}", reply.status)
-
-    def _shrink(self, key: TrackKey, track: Track, status: int, at_fault: int) -> None:
-        """Halves the batch until the entry at fault stands alone; then a tombstone travels, or is refused as well."""
-        if at_fault > 1:
-            track.limit = at_fault // 2
-            self.apply(key, track, Event.REALIGNED)
-            return
-        at = f"the server refuses entry {track.cursor.entry_count + 1}" if at_fault else "the server answers"
-        self._refuse(key, track, f"{at} ({status})" if at_fault else f"{at} {status}", status)
-
-    def _note_tombstones(self, key: TrackKey, done: Pushed) -> None:
-        """Entries up to the cursor are stored as they were sent now, whatever was sent at their places before."""
-        self._take_stones_back(key, self.tracks[key])
-        for ordinal, status in done.tombstones.items():
-            if ordinal <= done.cursor.entry_count:
-                self._tombstones.setdefault(key, {})[ordinal] = status
-                self.journal.note_tombstone(key, ordinal, status)
-                self.journal.note_audit(key, AuditKind.TOMBSTONED, f"entry {ordinal}, {status}")
-
-    def _take_stones_back(self, key: TrackKey, track: Track) -> None:
-        """Those of entries that no server holds: another line may stand there by now, or be taken next time."""
-        stones = self._tombstones.get(key, {})
-        for ordinal in [one for one in stones if one > track.cursor.entry_count]:
-            del stones[ordinal]
-            self.journal.note_tombstone(key, ordinal, TAKEN_BACK)
-
     def _probed(self, done: Probed) -> None:
         if not self.gates.take_probe(done):
             return
@@ -613,19 +395,8 @@ class Engine:
             offered = (track.reason == NO_SUBAGENTS and one.bulk) or (track.reason == NO_FILES and one.files)
             if key.destination == one.name and offered:
                 self.apply(key, track, Event.RETRY)
-            elif key.destination == one.name and one.bulk and _lacks_entries(track):
+            elif key.destination == one.name and one.bulk and lacks_entries(track):
                 self.apply(key, track, Event.GREW)
-
-    def _refuse(self, key: TrackKey, track: Track, reason: str, status: int = 0) -> None:
-        track.reason, track.status = reason, status
-        if status:
-            self.journal.note_audit(key, AuditKind.REFUSED, reason)
-        self.apply(key, track, Event.REFUSED)
-
-    def _ask_head(self, key: TrackKey) -> None:
-        track = self.tracks[key]
-        track.conflict = None
-        self.apply(key, track, Event.CONFLICT)
 
     # --- the table --------------------------------------------------------------------------------------------
 
@@ -657,14 +428,14 @@ class Engine:
                 destination = self.gates[key.destination]
                 stones = self._tombstones.get(key, {})
                 spare = self._world.new_uuid() if destination.generations else ""
-                leave = self._leave(key, track)
+                leave = self.errands.leave(key, track)
                 self.outbox.send(
                     RealignTask(key, track.path, track.cursor, destination.bulk, track.conflict, stones, leave, spare)
                 )
             case Action.FORGIVE:
                 track.attempts, track.reason, track.retry_at_s, track.status = 0, "", 0.0, 0
             case Action.HOLD:
-                self._set_timer(key, track.timer, self._hold_left_s(key.session_id))
+                self._set_timer(key, track.timer, self.errands.hold_left_s(key.session_id))
             case Action.DELETE:
                 self.private.delete(key)
 
@@ -694,78 +465,13 @@ class Engine:
         self.outbox.send(ProbeTask(name, self.gates[name].takes_files_only))
 
     def _take(self, key: TrackKey, destination: DestinationState) -> Task | None:
-        """The task that sends a stream; None when it is not due any more, or can't be sent there."""
-        track = self.tracks[key]
-        if track.state is not State.DUE:
-            return None
-        if key.session_id in self.private.why:
-            self.private.settle(key, track)
-            return None
-        if self._hold_left_s(key.session_id) > 0:
-            self.apply(key, track, Event.POSTPONED)
-            return None
-        if track.status == DELETED_HERE:
-            self.apply(key, track, Event.TAKEN)
-            return RestoreTask(key, track.path, self._leave(key, track))
-        if is_side_file(key.subpath):
-            return self._take_file(key, track, destination)
-        if destination.takes_files_only:
-            self.apply(key, track, Event.TAKEN)
-            leave, projects = self._leave(key, track), destination.projects
-            return UploadTask(key, track.provider, track.path, track.cursor, destination.gzip, leave, projects)
-        if key.subpath and not destination.bulk:
-            self._refuse(key, track, NO_SUBAGENTS)
-            return None
-        self.apply(key, track, Event.TAKEN)
-        if destination.bulk and not _is_of_bulk(track.cursor):
-            # Nothing was sent in bulk yet, or only one by one: what the server holds is asked for by a 409.
-            track.cursor = START._replace(generation=self._world.new_uuid())
-        return PushTask(
-            key,
-            track.provider,
-            track.path,
-            track.cursor,
-            destination.bulk,
-            min(BATCH_BYTES, destination.max_bytes),
-            min(track.limit or destination.max_entries, destination.max_entries),
-            destination.encoding,
-            dict(self._tombstones.get(key, {})),
-            self._leave(key, track),
-            track.check,
-            track.tail,
-            destination.projects,
-        )
+        return self.errands.take(key, destination)
 
-    def _take_file(self, key: TrackKey, track: Track, destination: DestinationState) -> Task | None:
-        """Side files follow the entries that mention them."""
-        if not destination.files:
-            self._refuse(key, track, NO_FILES)
-            return None
-        main = self.tracks.get(key._replace(subpath=""))
-        project = self.facts.of(key.session_id).project
-        is_outside = destination.projects and not matches_project(project, destination.projects)
-        if is_outside or (main is not None and main.state not in (State.SYNCED, State.GONE)):
-            destination.park(key)
-            if main is None or main.state not in UNSENT:
-                self._refuse(key, track, WITHOUT_SESSION)
-            return None
-        self.apply(key, track, Event.TAKEN)
-        return FileTask(key, track.path, self._limits.files_bytes_per_s, self._leave(key, track))
+    def _tell(self, destination: DestinationState, session_id: str, provider: str) -> Task | None:
+        return self.errands.tell(destination, session_id, provider)
 
-    def _leave(self, key: TrackKey, track: Track) -> Leave:
-        main = self.tracks.get(key._replace(subpath="")) if key.subpath else track
-        judged = main.judged if main is not None and is_side_file(key.subpath) else track.judged
-        return Leave(self.facts.of(key.session_id), main.path if main is not None else "", judged)
-
-    def _hold_left_s(self, session_id: str) -> float:
-        """Until the grace time of a new session is over."""
-        since_s = self._first_seen_s.get(session_id)
-        if since_s is None:
-            return 0.0
-        left_s = since_s + self._limits.hold_s - self._world.now_s()
-        if left_s <= 0:
-            del self._first_seen_s[session_id]
-        return min(left_s, self._limits.hold_s)
+    def refuse(self, key: TrackKey, track: Track, reason: str) -> None:
+        self.answers.refuse(key, track, reason)
 
     def _unpark(self, key: TrackKey) -> None:
         """The side files of a session whose transcript is sent, or is not going to be, get their turn."""
@@ -778,19 +484,10 @@ class Engine:
 
     # --- facts of sessions ------------------------------------------------------------------------------------
 
-    def _tell_meta(self, key: TrackKey) -> None:
+    def tell_meta(self, key: TrackKey) -> None:
         track, destination = self.tracks[key], self.gates[key.destination]
         if track.cursor.sent_count and not self.facts.is_told(key.destination, key.session_id, track.provider):
             destination.metas[key.session_id] = track.provider
-
-    def _meta_task(self, destination: DestinationState, session_id: str, provider: str) -> Task | None:
-        main = TrackKey(destination.name, session_id, "")
-        track = self.tracks.get(main)
-        if session_id in self.private.why or self.facts.is_told(destination.name, session_id, provider):
-            return None
-        meta, digest = self.facts.meta(session_id, provider)
-        leave = self._leave(main, track) if track is not None else Leave(self.facts.of(session_id))
-        return MetaTask(destination.name, session_id, provider, meta, digest, leave)
 
     def _meta_sent(self, done: MetaSent) -> None:
         match done.reply:
@@ -846,7 +543,7 @@ class Engine:
     def forget_sent(self, key: TrackKey, track: Track) -> None:
         """The server has nothing of it."""
         track.cursor, track.judged, track.check = START, "", False
-        self._take_stones_back(key, track)
+        self.answers.take_stones_back(key, track)
         self.facts.forget_told(key.destination, key.session_id)
         self.journal.note_change(key)
 
@@ -890,12 +587,3 @@ class Engine:
             track.status,
             track.generations,
         )
-
-
-def _is_of_bulk(cursor: Cursor) -> bool:
-    return cursor.generation is not None and cursor.sent_count == cursor.entry_count
-
-
-def _lacks_entries(track: Track) -> bool:
-    """Whether it was sent one by one, which leaves out entries without a uuid, as far as it went."""
-    return track.state is State.SYNCED and track.cursor.entry_count > 0 and not _is_of_bulk(track.cursor)

@@ -29,9 +29,10 @@ from agent import __version__
 from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, TokenIn, is_loopback
 from agent.core.wire import Unavailable
-from agent.daemon.engine import Engine, Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
+from agent.daemon.engine import Engine
 from agent.daemon.hints import Hints
 from agent.daemon.holding import find_held, hold
+from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
 from agent.daemon.permits import Guard
 from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher

@@ -133,3 +133,12 @@ class DestinationState:
 
     def next_file(self) -> TrackKey | None:
         return self._files.popleft() if self._files else None
+
+
+def is_of_bulk(cursor: Cursor) -> bool:
+    return cursor.generation is not None and cursor.sent_count == cursor.entry_count
+
+
+def lacks_entries(track: Track) -> bool:
+    """Whether it was sent one by one, which leaves out entries without a uuid, as far as it went."""
+    return track.state is State.SYNCED and track.cursor.entry_count > 0 and not is_of_bulk(track.cursor)

@@ -23,7 +23,8 @@ from agent.core.lifecycle import UNSENT, State
 from agent.core.settings import Destination, Settings, Watch, render_settings
 from agent.core.wire import Accepted
 from agent.daemon import supervisor
-from agent.daemon.engine import Engine, Input
+from agent.daemon.engine import Engine
+from agent.daemon.inputs import Input
 from agent.daemon.tasks import Pushed
 from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient

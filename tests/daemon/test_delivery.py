@@ -11,7 +11,9 @@ from agent.core.lifecycle import Condition, State
 from agent.core.pressure import Window
 from agent.core.transcript import tombstone_line
 from agent.core.wire import RawReply, Request
-from agent.daemon.engine import NO_HEAD, NO_SUBAGENTS, Retry
+from agent.daemon.answers import NO_HEAD
+from agent.daemon.errands import NO_SUBAGENTS
+from agent.daemon.inputs import Retry
 from agent.daemon.world import Limits
 from tests.fakes import (
     AsgiServer,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from agent.core.lifecycle import Condition, State
 from agent.core.pressure import Window
 from agent.core.wire import Request
-from agent.daemon.engine import OUTSIDE
+from agent.daemon.answers import OUTSIDE
 from agent.daemon.outbox import BATCH_BYTES
 from agent.daemon.tasks import PushTask, TrackKey
 from agent.daemon.world import Limits

@@ -9,7 +9,7 @@ import pytest
 
 from agent.core.lifecycle import State
 from agent.core.wire import RawReply, Request
-from agent.daemon.engine import Retry
+from agent.daemon.inputs import Retry
 from tests.fakes import AsgiServer, ScriptedServer, body_bytes, no_answer, reply
 from tests.simulation.world import SimulatedAgent
 

@@ -11,7 +11,8 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.status import count_streams
 from agent.core.wire import RawReply, Request, parse_streams, streams_request
-from agent.daemon.engine import DIVERGED, Retry
+from agent.daemon.answers import DIVERGED
+from agent.daemon.inputs import Retry
 from agent.daemon.report import Surroundings, list_remembered, list_streams, report
 from tests.fakes import AsgiServer, ScriptedServer, no_answer
 from tests.reliability import MakeTally

@@ -8,7 +8,7 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
-from agent.daemon.engine import Retry
+from agent.daemon.inputs import Retry
 from agent.daemon.keeper import SWEEP_S, kept_name, parse_kept_name
 from agent.daemon.world import Limits
 from tests.daemon.test_generations import contents

@@ -7,7 +7,7 @@ import pytest
 
 from agent.core.lifecycle import State
 from agent.core.wire import Request, delete_request, session_path, streams_request
-from agent.daemon.engine import Restore
+from agent.daemon.inputs import Restore
 from agent.daemon.private import RulesChanged
 from agent.daemon.world import Limits
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, no_answer

@@ -14,7 +14,7 @@ from agent.core.redaction import Redactor, parse_rules
 from agent.core.session import StreamId
 from agent.core.settings import Privacy
 from agent.core.wire import RawReply, Request
-from agent.daemon.engine import Retry
+from agent.daemon.inputs import Retry
 from agent.daemon.redacting import Budget
 from agent.daemon.verifier import Outcome, Subject, Verdict, verify_streams
 from tests.core.secret_samples import Sample, make_samples

@@ -6,7 +6,8 @@ from urllib.parse import unquote
 
 from agent.core.lifecycle import State
 from agent.core.wire import LongBody, RawReply, Request
-from agent.daemon.engine import NO_FILES, Retry
+from agent.daemon.errands import NO_FILES
+from agent.daemon.inputs import Retry
 from agent.daemon.world import Limits
 from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.reliability import MakeTally

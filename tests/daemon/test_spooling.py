@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.audit import AuditKind
-from agent.daemon.engine import Requeued
+from agent.daemon.inputs import Requeued
 from agent.daemon.scanner import Root
 from agent.daemon.spooling import TRIES, Spooling
 from agent.errors import DiskError

@@ -11,8 +11,9 @@ import pytest
 from agent.core.lifecycle import Condition, State
 from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
-from agent.daemon.engine import OUTSIDE, Retry
+from agent.daemon.answers import OUTSIDE
 from agent.daemon.filesender import upload_name
+from agent.daemon.inputs import Retry
 from tests.fakes import body_bytes, no_answer, reply
 from tests.simulation.world import SimulatedAgent, entry
 

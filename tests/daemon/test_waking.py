@@ -8,7 +8,8 @@ import pytest
 from agent.core.lifecycle import Condition, State
 from agent.core.wire import RawReply, Request
 from agent.daemon import ticks as ticks_module
-from agent.daemon.engine import WAKE_SPREAD_S, Woken
+from agent.daemon.engine import WAKE_SPREAD_S
+from agent.daemon.inputs import Woken
 from agent.daemon.ticks import LOOK_S, Ticks, _Every
 from agent.daemon.world import Limits
 from agent.system.network import WayOut

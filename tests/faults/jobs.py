@@ -18,7 +18,8 @@ from agent.cli.receiver import receiver as receiver_command
 from agent.cli.running import running_daemon, set_up_log
 from agent.core.lifecycle import State
 from agent.core.settings import Destination, Push, Settings, Watch
-from agent.daemon.engine import NO_SUBAGENTS, Engine
+from agent.daemon.engine import Engine
+from agent.daemon.errands import NO_SUBAGENTS
 from agent.daemon.supervisor import Daemon
 from agent.daemon.tracks import Track
 from agent.errors import NotRunning

@@ -20,7 +20,8 @@ import pytest
 from agent.core.lifecycle import UNSENT
 from agent.core.transcript import extend_chain
 from agent.core.wire import INGRESS, Request
-from agent.daemon.engine import Engine, Observed, Vanished
+from agent.daemon.engine import Engine
+from agent.daemon.inputs import Observed, Vanished
 from agent.daemon.permits import Guard, NoRules
 from agent.daemon.pusher import Pusher
 from agent.daemon.scanner import Root, Scanner

@@ -25,6 +25,11 @@ WIRE_REPLIES = "agent/core/wire/replies.py"
 WIRE_REQUESTS = "agent/core/wire/requests.py"
 ASKING = "agent/daemon/asking.py"
 ENGINE = "agent/daemon/engine.py"
+ANSWERS_ROOM = "agent/daemon/answers.py"
+ERRANDS = "agent/daemon/errands.py"
+PERMITS = "agent/daemon/permits.py"
+PRIVATE_ROOM = "agent/daemon/private.py"
+ASKING = "agent/daemon/asking.py"
 FILESENDER = "agent/daemon/filesender.py"
 GATES = "agent/daemon/gates.py"
 JOURNAL = "agent/daemon/journal.py"
@@ -59,6 +64,7 @@ RECEIVER_REMAINS = "agent/receiver/remains.py"
 RECEIVER_SCHEMA = "agent/receiver/schema.py"
 RECEIVER_STORE = "agent/receiver/sqlite.py"
 
+TEST_PRIVATE = "tests/daemon/test_private.py::test_"
 TEST_PRIVACY = "tests/core/test_privacy.py::test_"
 TEST_PRIVACY_LIST = "tests/system/test_privacy_list.py::test_"
 TEST_GIT = "tests/system/test_git.py::test_"
@@ -216,7 +222,7 @@ REALIGNING = (
     Mutant(
         "START instead of the place behind a base server's head",
         REALIGNER,
-        "return self._stand_base(task, Place(mark.ordinal, mark.end, mark.chain), rank, mark.entry_id, How.REALIGNED)",
+        "return self._stand_base(task, place_behind(mark), rank, mark.entry_id, How.REALIGNED)",
         "return self._stand_base(task, BEGINNING, rank, mark.entry_id, How.REALIGNED)",
         (f"{TEST_DELIVERY}an_entry_that_is_stored_already_counts_as_sent",),
     ),
@@ -236,7 +242,7 @@ REALIGNING = (
     ),
     Mutant(
         "contradictory answers for ever",
-        ENGINE,
+        ANSWERS_ROOM,
         "if track.adoptions > ADOPTIONS:",
         "if False:",
         (f"{TEST_DELIVERY}contradictory_conflicts_end_in_a_cool_down",),
@@ -281,16 +287,16 @@ REALIGNING = (
 ANSWERS = (
     Mutant(
         "401 refuses the session",
-        ENGINE,
-        "            case NeedsLogin():\n                self.apply(key, track, Event.HELD)",
-        "            case NeedsLogin():\n                self.apply(key, track, Event.REFUSED)",
+        ANSWERS_ROOM,
+        "            case NeedsLogin():\n                self._teller.apply(key, track, Event.HELD)",
+        "            case NeedsLogin():\n                self._teller.apply(key, track, Event.REFUSED)",
         (f"{TEST_DELIVERY}401_in_the_middle_of_a_run_keeps_what_was_acknowledged",),
     ),
     Mutant(
         "410 is tried again",
-        ENGINE,
-        "self.apply(key, track, Event.DELETED)",
-        "self.apply(key, track, Event.FAILED)",
+        ANSWERS_ROOM,
+        "self._teller.apply(key, track, Event.DELETED)",
+        "self._teller.apply(key, track, Event.FAILED)",
         (f"{TEST_DELIVERY}410_is_never_sent_again",),
     ),
     Mutant(
@@ -330,7 +336,7 @@ ANSWERS = (
     ),
     Mutant(
         "tombstone without bisecting",
-        ENGINE,
+        ANSWERS_ROOM,
         "        if at_fault > 1:",
         "        if False:",
         (f"{TEST_DELIVERY}an_entry_that_is_not_accepted_becomes_a_tombstone_and_the_rest_goes_on",),
@@ -351,7 +357,7 @@ ANSWERS = (
     ),
     Mutant(
         "a tombstone stays that no server holds",
-        ENGINE,
+        ANSWERS_ROOM,
         "            del stones[ordinal]\n",
         "            continue\n",
         (f"{TEST_DELIVERY}a_tombstone_that_the_server_lost_is_no_longer_part_of_what_was_sent",),
@@ -441,7 +447,7 @@ PRIVACY = (
     ),
     Mutant(
         "side files of a withheld session sent",
-        ENGINE,
+        ERRANDS,
         "is_outside = destination.projects and not matches_project(project, destination.projects)",
         "is_outside = False",
         (f"{TEST_DESTINATIONS}nothing_of_a_session_that_stays_here_is_told",),
@@ -514,7 +520,7 @@ FILES = (
     ),
     Mutant(
         "side file before its entries",
-        ENGINE,
+        ERRANDS,
         "if is_outside or (main is not None and main.state not in (State.SYNCED, State.GONE)):",
         "if is_outside:",
         (f"{TEST_SIDE_FILES}side_files_wait_while_the_entries_of_their_session_do",),
@@ -874,4 +880,76 @@ LIST = (
     ),
 )
 
-MUTANTS = (*CURSOR, *LINES, *REALIGNING, *ANSWERS, *TURNS, *PRIVACY, *LIST, *FILES, *DISK, *RECEIVER, *LOGIN)
+KEPT_BACK = (
+    Mutant(
+        "nobody asks right before a request",
+        ASKING,
+        "    permit.check()\n",
+        "",
+        (f"{TEST_PRIVATE}the_last_look_at_the_list_is_right_before_the_request",),
+    ),
+    Mutant(
+        "things leave while nobody can tell what is private",
+        PERMITS,
+        "        if rules.blind:\n",
+        "        if False:\n",
+        (f"{TEST_PRIVATE}while_the_list_can_t_be_read_nothing_leaves_and_nothing_is_deleted",),
+    ),
+    Mutant(
+        "a copy of a private session is any other session",
+        PERMITS,
+        "        if owner is not None:\n            return Verdict(",
+        "        if owner is None:\n            return SHARED\n        if False:\n            return Verdict(",
+        (f"{TEST_PRIVATE}a_copy_of_a_private_session_is_private",),
+    ),
+    Mutant(
+        "what left before it was private stays on the server",
+        PRIVATE_ROOM,
+        "track.status = OWED if _may_be_there(track) or track.status == OWED else KEPT",
+        "track.status = KEPT",
+        (f"{TEST_PRIVATE}what_was_sent_is_deleted_and_comes_back_when_it_is_shared_again",),
+    ),
+    Mutant(
+        "a mark is forgotten when it comes while something is sent",
+        ENGINE,
+        "                self.private.settle(event.key, self.tracks[event.key])\n",
+        "",
+        (f"{TEST_PRIVATE}a_mark_while_its_push_is_in_flight_takes_back_what_arrives",),
+    ),
+    Mutant(
+        "what others deleted comes back with a change of mind",
+        PRIVATE_ROOM,
+        "gone = track.status == DELETED_THERE",
+        "gone = False",
+        (f"{TEST_PRIVATE}what_others_deleted_on_the_server_stays_deleted_until_somebody_says_restore",),
+    ),
+    Mutant(
+        "what was private is sent again to a server that still refuses it",
+        ERRANDS,
+        "        if track.status == DELETED_HERE:\n",
+        "        if False:\n",
+        (f"{TEST_PRIVATE}what_was_sent_is_deleted_and_comes_back_when_it_is_shared_again",),
+    ),
+    Mutant(
+        "a new session is not held",
+        ERRANDS,
+        "        if self.hold_left_s(key.session_id) > 0:\n",
+        "        if False:\n",
+        (f"{TEST_PRIVATE}a_new_session_is_held_for_a_while",),
+    ),
+)
+
+MUTANTS = (
+    *CURSOR,
+    *LINES,
+    *REALIGNING,
+    *ANSWERS,
+    *TURNS,
+    *PRIVACY,
+    *LIST,
+    *KEPT_BACK,
+    *FILES,
+    *DISK,
+    *RECEIVER,
+    *LOGIN,
+)

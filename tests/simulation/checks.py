@@ -9,7 +9,7 @@ from agent.core.lifecycle import State
 from agent.core.session import StreamId
 from agent.core.transcript import EMPTY_CHAIN, entry_uuid, is_object, tombstone_line
 from agent.core.wire import Request
-from agent.daemon.engine import DIVERGED
+from agent.daemon.answers import DIVERGED
 from agent.daemon.permits import read_passage
 from agent.daemon.tasks import TrackKey
 from agent.daemon.tracks import Track

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.core.session import StreamId
 from agent.core.transcript import split_lines
 from agent.core.wire import delete_request
-from agent.daemon.engine import Restore, Retry, Woken
+from agent.daemon.inputs import Restore, Retry, Woken
 from tests.simulation import badfiles
 from tests.simulation.transcripts import PLACES, Place, beside, other_place
 from tests.simulation.wire import Crash

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from agent.core.lifecycle import UNSENT, Condition
 from agent.core.status import OWED
 from agent.daemon.asking import Sender
-from agent.daemon.engine import Engine, Input, Observed, ScanEnded, Vanished
+from agent.daemon.engine import Engine
+from agent.daemon.inputs import Input, Observed, ScanEnded, Vanished
 from agent.daemon.permits import Guard, Rulebook
 from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher

@@ -9,7 +9,8 @@ from typing import Any
 
 from agent.core.session import StreamId
 from agent.core.wire import BulkOffer, Request
-from agent.daemon.engine import QUIET_S, Retry
+from agent.daemon.engine import QUIET_S
+from agent.daemon.inputs import Retry
 from agent.daemon.tasks import TrackKey
 from agent.daemon.world import Limits
 from tests.fakes import FakeClock, FakeRules

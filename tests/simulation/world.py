@@ -11,8 +11,9 @@ from typing import Any
 
 from agent.core.lifecycle import UNSENT, State
 from agent.core.redaction import Redactor
-from agent.daemon.engine import Engine, Observed, ScanEnded, Vanished
+from agent.daemon.engine import Engine
 from agent.daemon.holding import find_held, hold
+from agent.daemon.inputs import Observed, ScanEnded, Vanished
 from agent.daemon.permits import Guard, NoRules, Rulebook
 from agent.daemon.pusher import Pusher
 from agent.daemon.reviewing import review

@@ -1,0 +1,262 @@
+"""What came of a stream's errand, and what that means for it. Answers of servers are read as the table in section 3 of
+the wire says."""
+
+from typing import Protocol
+
+from agent.core.audit import AuditKind, counts_words
+from agent.core.backoff import TRIES
+from agent.core.identity import START
+from agent.core.lifecycle import Event, State
+from agent.core.status import DELETED_THERE
+from agent.core.wire import (
+    Accepted,
+    BadEntry,
+    Conflict,
+    Deleted,
+    NeedsLogin,
+    NoEndpoint,
+    Refused,
+    Reply,
+    TooLarge,
+    Unavailable,
+)
+from agent.daemon.facts import SessionFacts
+from agent.daemon.gates import Gates
+from agent.daemon.journal import Journal
+from agent.daemon.private import Private
+from agent.daemon.sightings import Sightings
+from agent.daemon.tasks import (
+    How,
+    KeptBack,
+    Pushed,
+    Realigned,
+    RealignFailed,
+    Restored,
+    Rewritten,
+    StreamOutcome,
+    TrackKey,
+    Unreadable,
+    Withheld,
+)
+from agent.daemon.tracks import Track, lacks_entries
+
+TAKEN_BACK = 0
+"""In the place of a status: this tombstone was never stored, and the entry travels as it is."""
+
+ADOPTIONS = 5
+"""409s in a row without progress before a stream cools down."""
+
+DIVERGED = "the server holds other content for this transcript"
+NO_HEAD = "the server refuses this transcript and holds nothing that says why"
+OUTSIDE = "its project is not among those of this destination"
+_AUDITS = {
+    How.REALIGNED: AuditKind.REALIGNED,
+    How.ADOPTED: AuditKind.ADOPTED,
+    How.NEW_GENERATION: AuditKind.NEW_GENERATION,
+}
+
+
+class Teller(Protocol):
+    """The engine, as far as answers concern it."""
+
+    def apply(self, key: TrackKey, track: Track, event: Event) -> None: ...
+    def tell_meta(self, key: TrackKey) -> None: ...
+    def watch_tail(self, key: TrackKey, track: Track) -> None: ...
+
+
+class Answers:
+    """`tombstones`: stream → ordinal → status of entries that a server refused."""
+
+    def __init__(
+        self,
+        tracks: dict[TrackKey, Track],
+        tombstones: dict[TrackKey, dict[int, int]],
+        gates: Gates,
+        journal: Journal,
+        teller: Teller,
+        *,
+        facts: SessionFacts,
+        private: Private,
+        sightings: Sightings,
+    ) -> None:
+        self._tracks = tracks
+        self._tombstones = tombstones
+        self._gates = gates
+        self._journal = journal
+        self._teller = teller
+        self._facts = facts
+        self._private = private
+        self._sightings = sightings
+        self._moved: set[TrackKey] = set()
+        """Streams of which something was sent since the audit log last told of it."""
+
+    def take(self, outcome: StreamOutcome) -> None:
+        if not isinstance(outcome, (Withheld, KeptBack)):
+            self._tracks[outcome.key].touched = True
+        match outcome:
+            case Pushed():
+                self._pushed(outcome)
+            case Realigned():
+                self._realigned(outcome)
+            case RealignFailed():
+                self._answered(outcome.key, outcome.reply, at_fault=0)
+            case Unreadable():
+                self._unreadable(outcome)
+            case Rewritten():
+                detail = f"offset {self._tracks[outcome.key].cursor.offset}"
+                self._journal.note_audit(outcome.key, AuditKind.REWRITTEN, detail)
+                self._ask_head(outcome.key)
+            case Withheld():
+                self._facts.learn(outcome.key.stream, outcome.facts)
+                self._tracks[outcome.key].reason = OUTSIDE
+                self._journal.note_audit(outcome.key, AuditKind.PRIVATE_SKIPPED, "")
+                self._teller.apply(outcome.key, self._tracks[outcome.key], Event.WITHHELD)
+            case KeptBack():
+                self._private.kept_back(outcome)
+            case Restored():
+                self._restored(outcome)
+
+    def _pushed(self, done: Pushed) -> None:
+        key, track = done.key, self._tracks[done.key]
+        if done.cursor != track.cursor:
+            self._moved.add(key)
+            self._note_tombstones(key, done)
+            if done.cursor.offset > track.cursor.offset:
+                track.adoptions = 0
+                self._gates[key.destination].attempts, self._gates[key.destination].missed = 0, False
+            track.cursor = done.cursor
+            if track.size == done.cursor.offset:
+                track.size = done.cursor.offset  # one number in memory instead of two equal ones
+            self._journal.note_change(key)
+        track.judged = done.judged or track.judged
+        self._facts.learn(key.stream, done.facts)
+        if not isinstance(done.reply, Accepted):
+            self._answered(key, done.reply, done.at_fault)
+            return
+        if done.redacted:
+            self._journal.note_audit(key, AuditKind.REDACTED, counts_words(done.redacted))
+        if track.attempts:
+            self._journal.note_audit(key, AuditKind.RECOVERED, f"after {track.attempts} tries")
+        if track.limit:
+            track.limit = min(track.limit * 2, self._gates[key.destination].max_entries)
+        track.live = track.live and done.more
+        track.check = track.tail = False
+        self._teller.apply(key, track, Event.SENT_SOME if done.more else Event.SENT_ALL)
+        if not done.more:
+            if key in self._moved:
+                self._moved.discard(key)
+                self._journal.note_audit(key, AuditKind.UPLOADED, f"{track.cursor.sent_count} entries")
+            self._teller.tell_meta(key)
+            if self._gates[key.destination].bulk and lacks_entries(track):
+                self._teller.apply(key, track, Event.GREW)  # the offer is another one since it was handed out
+            elif track.state is State.SYNCED:
+                self._teller.watch_tail(key, track)
+
+    def _realigned(self, done: Realigned) -> None:
+        key, track = done.key, self._tracks[done.key]
+        before = track.cursor
+        stuck = done.cursor == before and done.cursor == START and not self._gates[key.destination].bulk
+        if stuck and track.adoptions < ADOPTIONS:
+            track.adoptions += 1  # it may have lost everything a moment ago
+            self._teller.apply(key, track, Event.REALIGNED)
+            return
+        if done.cursor is None or stuck:
+            self.refuse(key, track, NO_HEAD if stuck else DIVERGED, 409)
+            return
+        track.cursor, track.check = done.cursor, False
+        track.generations += done.how is How.NEW_GENERATION
+        self.take_stones_back(key, track)
+        self._journal.note_change(key)
+        self._journal.note_audit(key, _AUDITS[done.how], f"offset {before.offset} to {done.cursor.offset}")
+        if done.cursor.offset <= before.offset:
+            track.adoptions += 1
+        if track.adoptions > ADOPTIONS:
+            track.adoptions = 0
+            track.attempts = max(track.attempts, TRIES)
+            track.reason = "the server's answers contradict each other"
+            self._teller.apply(key, track, Event.FAILED)
+            return
+        self._teller.apply(key, track, Event.REALIGNED)
+
+    def _restored(self, done: Restored) -> None:
+        """What was deleted there is unknown there; it travels from its beginning."""
+        if isinstance(done.reply, Accepted):
+            self._tracks[done.key].status = 0
+        self._answered(done.key, done.reply, at_fault=0)
+
+    def _unreadable(self, done: Unreadable) -> None:
+        """That a file of somebody else is gone is for the scanner to say: it alone notices when the same file comes
+        back, or stands elsewhere. One of ours is nobody's but ours."""
+        track, stream = self._tracks[done.key], done.key.stream
+        if done.vanished and not self._sightings.lose_held(stream, track.path) and self._sightings.fall_back(stream):
+            self._teller.apply(done.key, track, Event.REALIGNED)
+            return
+        track.reason = done.why
+        self._teller.apply(done.key, track, Event.FAILED)
+
+    def _answered(self, key: TrackKey, reply: Reply, at_fault: int) -> None:
+        """An answer that is no success, as the table in section 3 of the wire says."""
+        track = self._tracks[key]
+        match reply:
+            case Accepted():
+                self._teller.apply(key, track, Event.REALIGNED)
+            case Conflict():
+                track.conflict = reply.head
+                self._teller.apply(key, track, Event.CONFLICT)
+            case NeedsLogin():
+                self._teller.apply(key, track, Event.HELD)
+                self._gates.lock_out(key.destination, reply)
+            case NoEndpoint():
+                self._teller.apply(key, track, Event.HELD)
+                self._gates.miss_endpoint(key.destination, reply.status)
+            case Unavailable():
+                track.reason = reply.why
+                track.wished_s = reply.retry_after_s
+                self._teller.apply(key, track, Event.FAILED)
+                self._gates.strain(key.destination)
+                if reply.everybody:
+                    self._gates.lose(key.destination, reply)
+            case TooLarge() | BadEntry():
+                self._shrink(key, track, 413 if isinstance(reply, TooLarge) else reply.status, at_fault)
+            case Deleted():
+                self._journal.note_audit(key, AuditKind.DELETED_ON_SERVER, "410")
+                track.reason, track.status = "somebody deleted it on the server", DELETED_THERE
+                self._teller.apply(key, track, Event.DELETED)
+            case Refused():
+                self.refuse(key, track, f"the server answers {reply.status}", reply.status)
+
+    def _shrink(self, key: TrackKey, track: Track, status: int, at_fault: int) -> None:
+        """Halves the batch until the entry at fault stands alone; then a tombstone travels, or is refused as well."""
+        if at_fault > 1:
+            track.limit = at_fault // 2
+            self._teller.apply(key, track, Event.REALIGNED)
+            return
+        at = f"the server refuses entry {track.cursor.entry_count + 1}" if at_fault else "the server answers"
+        self.refuse(key, track, f"{at} ({status})" if at_fault else f"{at} {status}", status)
+
+    def _note_tombstones(self, key: TrackKey, done: Pushed) -> None:
+        """Entries up to the cursor are stored as they were sent now, whatever was sent at their places before."""
+        self.take_stones_back(key, self._tracks[key])
+        for ordinal, status in done.tombstones.items():
+            if ordinal <= done.cursor.entry_count:
+                self._tombstones.setdefault(key, {})[ordinal] = status
+                self._journal.note_tombstone(key, ordinal, status)
+                self._journal.note_audit(key, AuditKind.TOMBSTONED, f"entry {ordinal}, {status}")
+
+    def take_stones_back(self, key: TrackKey, track: Track) -> None:
+        """Those of entries that no server holds: another line may stand there by now, or be taken next time."""
+        stones = self._tombstones.get(key, {})
+        for ordinal in [one for one in stones if one > track.cursor.entry_count]:
+            del stones[ordinal]
+            self._journal.note_tombstone(key, ordinal, TAKEN_BACK)
+
+    def refuse(self, key: TrackKey, track: Track, reason: str, status: int = 0) -> None:
+        track.reason, track.status = reason, status
+        if status:
+            self._journal.note_audit(key, AuditKind.REFUSED, reason)
+        self._teller.apply(key, track, Event.REFUSED)
+
+    def _ask_head(self, key: TrackKey) -> None:
+        track = self._tracks[key]
+        track.conflict = None
+        self._teller.apply(key, track, Event.CONFLICT)

@@ -1,0 +1,137 @@
+"""What is handed out for a stream, as a task; and what can't be, and why."""
+
+from typing import Protocol
+
+from agent.core.identity import START
+from agent.core.lifecycle import UNSENT, Event, State
+from agent.core.projects import matches_project
+from agent.core.session import is_side_file
+from agent.core.status import DELETED_HERE
+from agent.daemon.facts import SessionFacts
+from agent.daemon.outbox import BATCH_BYTES
+from agent.daemon.private import Private
+from agent.daemon.tasks import FileTask, Leave, MetaTask, PushTask, RestoreTask, Task, TrackKey, UploadTask
+from agent.daemon.tracks import DestinationState, Track, is_of_bulk
+from agent.daemon.world import Limits, World
+
+NO_SUBAGENTS = "this server takes main transcripts only"
+NO_FILES = "this server takes no side files"
+WITHOUT_SESSION = "its transcript is not sent"
+
+
+class Teller(Protocol):
+    """The engine, as far as errands concern it."""
+
+    def apply(self, key: TrackKey, track: Track, event: Event) -> None: ...
+    def refuse(self, key: TrackKey, track: Track, reason: str) -> None: ...
+
+
+class Errands:
+    def __init__(
+        self,
+        tracks: dict[TrackKey, Track],
+        tombstones: dict[TrackKey, dict[int, int]],
+        teller: Teller,
+        *,
+        facts: SessionFacts,
+        private: Private,
+        world: World,
+        limits: Limits,
+    ) -> None:
+        self._tracks = tracks
+        self._tombstones = tombstones
+        self._teller = teller
+        self._facts = facts
+        self._private = private
+        self._world = world
+        self._limits = limits
+        self._first_seen_s: dict[str, float] = {}
+        """New sessions that are held for a while → wall time."""
+
+    def see_new(self, key: TrackKey, track: Track) -> None:
+        """A stream that nobody knew: the first of a session begins its grace time."""
+        if self._limits.hold_s and key._replace(subpath="") not in self._tracks and not track.cursor.sent_count:
+            self._first_seen_s.setdefault(key.session_id, min(self._world.now_s(), track.mtime_ns / 1e9))
+
+    def take(self, key: TrackKey, destination: DestinationState) -> Task | None:
+        """The task that sends a stream; None when it is not due any more, or can't be sent there."""
+        track = self._tracks[key]
+        if track.state is not State.DUE:
+            return None
+        if key.session_id in self._private.why:
+            self._private.settle(key, track)
+            return None
+        if self.hold_left_s(key.session_id) > 0:
+            self._teller.apply(key, track, Event.POSTPONED)
+            return None
+        if track.status == DELETED_HERE:
+            self._teller.apply(key, track, Event.TAKEN)
+            return RestoreTask(key, track.path, self.leave(key, track))
+        if is_side_file(key.subpath):
+            return self._take_file(key, track, destination)
+        if destination.takes_files_only:
+            self._teller.apply(key, track, Event.TAKEN)
+            leave, projects = self.leave(key, track), destination.projects
+            return UploadTask(key, track.provider, track.path, track.cursor, destination.gzip, leave, projects)
+        if key.subpath and not destination.bulk:
+            self._teller.refuse(key, track, NO_SUBAGENTS)
+            return None
+        self._teller.apply(key, track, Event.TAKEN)
+        if destination.bulk and not is_of_bulk(track.cursor):
+            # Nothing was sent in bulk yet, or only one by one: what the server holds is asked for by a 409.
+            track.cursor = START._replace(generation=self._world.new_uuid())
+        return PushTask(
+            key,
+            track.provider,
+            track.path,
+            track.cursor,
+            destination.bulk,
+            min(BATCH_BYTES, destination.max_bytes),
+            min(track.limit or destination.max_entries, destination.max_entries),
+            destination.encoding,
+            dict(self._tombstones.get(key, {})),
+            self.leave(key, track),
+            track.check,
+            track.tail,
+            destination.projects,
+        )
+
+    def _take_file(self, key: TrackKey, track: Track, destination: DestinationState) -> Task | None:
+        """Side files follow the entries that mention them."""
+        if not destination.files:
+            self._teller.refuse(key, track, NO_FILES)
+            return None
+        main = self._tracks.get(key._replace(subpath=""))
+        project = self._facts.of(key.session_id).project
+        is_outside = destination.projects and not matches_project(project, destination.projects)
+        if is_outside or (main is not None and main.state not in (State.SYNCED, State.GONE)):
+            destination.park(key)
+            if main is None or main.state not in UNSENT:
+                self._teller.refuse(key, track, WITHOUT_SESSION)
+            return None
+        self._teller.apply(key, track, Event.TAKEN)
+        return FileTask(key, track.path, self._limits.files_bytes_per_s, self.leave(key, track))
+
+    def leave(self, key: TrackKey, track: Track) -> Leave:
+        main = self._tracks.get(key._replace(subpath="")) if key.subpath else track
+        judged = main.judged if main is not None and is_side_file(key.subpath) else track.judged
+        return Leave(self._facts.of(key.session_id), main.path if main is not None else "", judged)
+
+    def hold_left_s(self, session_id: str) -> float:
+        """Until the grace time of a new session is over."""
+        since_s = self._first_seen_s.get(session_id)
+        if since_s is None:
+            return 0.0
+        left_s = since_s + self._limits.hold_s - self._world.now_s()
+        if left_s <= 0:
+            del self._first_seen_s[session_id]
+        return min(left_s, self._limits.hold_s)
+
+    def tell(self, destination: DestinationState, session_id: str, provider: str) -> Task | None:
+        main = TrackKey(destination.name, session_id, "")
+        track = self._tracks.get(main)
+        if session_id in self._private.why or self._facts.is_told(destination.name, session_id, provider):
+            return None
+        meta, digest = self._facts.meta(session_id, provider)
+        leave = self.leave(main, track) if track is not None else Leave(self._facts.of(session_id))
+        return MetaTask(destination.name, session_id, provider, meta, digest, leave)

@@ -1,0 +1,50 @@
+"""What the engine is told: by the scanner, by people, by clocks, and by those who did what it asked."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from agent.core.session import Gone, Observation
+from agent.daemon.private import RulesChanged
+from agent.daemon.tasks import DiskOutcome, Outcome
+
+
+class Observed(NamedTuple):
+    """What the scanner found new or changed. `live`: because of a change notice, so somebody is at work there."""
+
+    observations: Sequence[Observation]
+    live: bool
+
+
+class Vanished(NamedTuple):
+    gone: Sequence[Gone]
+
+
+class Woken(NamedTuple):
+    """The machine slept, its clock was set, or it has another network: what waited for a time need not any more."""
+
+
+class Retry(NamedTuple):
+    """Somebody asks to try again, with new credentials or settings or network: everything, or the named sessions."""
+
+    sessions: frozenset[str] = frozenset()
+
+
+class Requeued(NamedTuple):
+    """A hook named a session whose file is not there; it will be looked for again."""
+
+    session_id: str
+
+
+class Restore(NamedTuple):
+    """Somebody wants sessions that were deleted on a server to be there again."""
+
+    sessions: frozenset[str]
+
+
+class ScanEnded(NamedTuple):
+    """All files that are there have been told of."""
+
+
+Asked = Retry | Restore | Requeued | RulesChanged
+Seen = Observed | Vanished | ScanEnded | Woken
+Input = Seen | Asked | Outcome | DiskOutcome
