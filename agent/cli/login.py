@@ -161,9 +161,11 @@ def check_token(one: Destination, token: Secret) -> None:
     from agent.core.settings import Privacy
     from agent.core.wire import NeedsLogin, RawReply, Reply, Unavailable, decide_put_reply, loglines_request
     from agent.daemon.asking import Asker
+    from agent.daemon.permits import Guard, NoRules
     from agent.daemon.pusher import Pusher
     from agent.daemon.tasks import Probed, ProbeTask
     from agent.providers import PROVIDERS
+    from agent.system import files
     from agent.system.remote import Remote
 
     remote = Remote(one.url, lambda: token.text)
@@ -175,7 +177,7 @@ def check_token(one: Destination, token: Secret) -> None:
         return NeedsLogin() if raw.status in (401, 403) else decide_put_reply(raw, now_s)
 
     try:
-        probed = Pusher(senders, PROVIDERS, time.time, redactor=nothing).run(
+        probed = Pusher(senders, PROVIDERS, time.time, guard=Guard(NoRules(), files), redactor=nothing).run(
             ProbeTask(one.name, one.protocol == "upload")
         )
         assert isinstance(probed, Probed)  # noqa: S101 - what a probe comes back as

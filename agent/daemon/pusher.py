@@ -55,7 +55,7 @@ from agent.core.wire import (
 )
 from agent.daemon.asking import Asker, Sender
 from agent.daemon.filesender import FileSender
-from agent.daemon.permits import WHOLE, Guard, NoRules
+from agent.daemon.permits import WHOLE, Guard
 from agent.daemon.reading import first_facts, marker_at, marker_behind, window_at, without_secrets
 from agent.daemon.realigner import Realigner
 from agent.daemon.tasks import (
@@ -118,8 +118,8 @@ class _Lines(NamedTuple):
 
 class Pusher:
     """For any number of threads. `is_stopping` is asked between the entries of a run. Nothing of a session leaves but
-    through `redactor`; `start_redacting` is told when a task begins, which may use
-    only so much time for that."""
+    with a permit of `guard` and through `redactor`; `start_redacting` is told when a task begins, which may use only so
+    much time for that."""
 
     def __init__(
         self,
@@ -130,12 +130,12 @@ class Pusher:
         *,
         files: Files = real_files,
         pause: Callable[[float], None] = lambda _: None,
-        guard: Guard | None = None,
+        guard: Guard,
         redactor: Redactor,
         start_redacting: Callable[[], None] = lambda: None,
     ) -> None:
         self._files = files
-        self._guard = guard or Guard(NoRules(), files)
+        self._guard = guard
         self._asker = Asker(senders, now_s)
         self._redactor = redactor
         self._start_redacting = start_redacting

@@ -69,7 +69,8 @@ class Agent:
         world = World(self._clock.now_s, self._clock.monotonic_s, self._rng.random, self._new_uuid)
         there = DestinationState("there", "http://127.0.0.1")
         engine = Engine([there], store, world, tasks.append, Limits(), guard=Guard(NoRules(), real_files))
-        pusher = Pusher({"there": self._server}, PROVIDERS, self._clock.now_s, redactor=REDACTOR)
+        guard = Guard(NoRules(), real_files)
+        pusher = Pusher({"there": self._server}, PROVIDERS, self._clock.now_s, guard=guard, redactor=REDACTOR)
         scanner = Scanner(
             [Root(PROVIDERS["claude"], str(self.projects))],
             lambda seen, live: engine.handle(Observed(seen, live)),
