@@ -60,6 +60,7 @@ class Teller(Protocol):
     """The engine, as far as answers concern it."""
 
     def apply(self, key: TrackKey, track: Track, event: Event) -> None: ...
+    def forget_sent(self, key: TrackKey, track: Track) -> None: ...
     def tell_meta(self, key: TrackKey) -> None: ...
     def watch_tail(self, key: TrackKey, track: Track) -> None: ...
 
@@ -179,8 +180,9 @@ class Answers:
         self._teller.apply(key, track, Event.REALIGNED)
 
     def _restored(self, done: Restored) -> None:
-        """What was deleted there is unknown there; it travels from its beginning."""
+        """What was deleted there is unknown there; it travels from its beginning, or from where the server stands."""
         if isinstance(done.reply, Accepted):
+            self._teller.forget_sent(done.key, self._tracks[done.key])
             self._tracks[done.key].status = 0
         self._answered(done.key, done.reply, at_fault=0)
 

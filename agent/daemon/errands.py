@@ -64,7 +64,7 @@ class Errands:
         if self.hold_left_s(key.session_id) > 0:
             self._teller.apply(key, track, Event.POSTPONED)
             return None
-        if track.status == DELETED_HERE:
+        if track.status == DELETED_HERE and destination.deletes:
             self._teller.apply(key, track, Event.TAKEN)
             return RestoreTask(key, track.path, self.leave(key, track))
         if is_side_file(key.subpath):

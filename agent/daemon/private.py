@@ -185,8 +185,10 @@ class Private:
         why = self.why.get(key.session_id)
         if why is None or track.state in BUSY:
             return
-        if track.status not in (DELETED_THERE, DELETED_HERE):
-            track.status = OWED if _may_be_there(track) or track.status == OWED else KEPT
+        if track.status != DELETED_THERE and (_may_be_there(track) or track.status == OWED):
+            track.status = OWED
+        elif track.status not in (DELETED_THERE, DELETED_HERE):
+            track.status = KEPT
         track.reason, track.judged = why, self.epoch
         self._journal.note_change(key)
         self._teller.apply(key, track, Event.MARKED_PRIVATE)
@@ -213,11 +215,13 @@ class Private:
         for one in self._gates:
             one.deletions.pop(session, None)
         for key, track in self._of(session):
-            if track.status in (OWED, KEPT):
-                track.status = 0
+            # A wish to delete it may be under way, or done and its answer lost: asked to restore, a server that did
+            # nothing does nothing.
+            track.status = {OWED: DELETED_HERE, KEPT: 0}.get(track.status, track.status)
+            track.reason = ""
+            self._journal.note_change(key)
             if track.state is not State.PRIVATE:
                 continue
-            track.reason = ""
             if not key.subpath:
                 self._journal.note_audit(key, AuditKind.REQUEUED, "private no more")
             gone = track.status == DELETED_THERE

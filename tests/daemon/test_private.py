@@ -10,7 +10,7 @@ from agent.core.wire import Request, delete_request, session_path, streams_reque
 from agent.daemon.inputs import Restore
 from agent.daemon.private import RulesChanged
 from agent.daemon.world import Limits
-from tests.fakes import AsgiServer, FakeRules, ScriptedServer, no_answer
+from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer
 from tests.reliability import MakeTally
 from tests.simulation.world import DESTINATION, SimulatedAgent
 
@@ -142,6 +142,88 @@ def test_a_deletion_waits_for_a_server_that_is_away_also_over_a_crash(
     agent.settle()
     assert is_deleted(receiver, "s")
     assert agent.state("s") is State.PRIVATE
+
+
+def test_what_is_shared_again_before_its_deletion_was_answered_is_there_again(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    """The server has deleted it; that it did never came back."""
+    rules, server = FakeRules(), Listener(receiver)
+    agent = make_agent(server, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.settle()
+    rules.sessions.add("s")
+    told(agent)
+    receiver.send(delete_request("s"))
+    server.is_away = True
+    agent.live_for(1)
+    rules.sessions.clear()
+    told(agent)
+    server.is_away = False
+    agent.settle()
+    assert agent.state("s") is State.SYNCED
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
+
+
+def test_who_changes_his_mind_twice_before_the_server_hears_of_it_has_it_deleted(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    """Found by a story."""
+    rules, server = FakeRules(), Listener(receiver)
+    agent = make_agent(server, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.settle()
+    server.is_away = True
+    for names in ({"s"}, set[str](), {"s"}):
+        rules.sessions = names
+        told(agent)
+        agent.live_for(1)
+    server.is_away = False
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+    assert is_deleted(receiver, "s")
+
+
+def test_a_base_server_gets_what_is_shared_again_without_being_asked_to_restore(make_agent: Make, lines: Lines) -> None:
+    rules, server = FakeRules(), StrictBaseServer()
+    agent = make_agent(server, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.settle()
+    rules.sessions.add("s")
+    told(agent)
+    agent.append("s", lines(2))
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+    assert agent.destination.deletions == {"s": None}
+    rules.sessions.clear()
+    told(agent)
+    agent.settle()
+    assert agent.state("s") is State.SYNCED
+    assert agent.destination.condition == "running"
+    assert agent.track("s").cursor.offset == agent.path("s").stat().st_size
+
+
+def test_what_was_deleted_and_gone_and_shared_again_is_private_no_more_after_a_restart(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    rules = FakeRules()
+    agent = make_agent(receiver, rulebook=rules)
+    content = lines(3)
+    agent.append("s", content)
+    agent.settle()
+    rules.sessions.add("s")
+    told(agent)
+    agent.settle()
+    agent.path("s").unlink()
+    agent.settle()
+    rules.sessions.clear()
+    told(agent)
+    agent.settle()
+    agent.crash()
+    agent.append("s", content)
+    agent.settle()
+    assert agent.state("s") is State.SYNCED
+    assert stored(receiver, "s") == content
 
 
 def test_its_file_may_go_before_the_deletion_is_done(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:

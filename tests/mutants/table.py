@@ -905,8 +905,8 @@ KEPT_BACK = (
     Mutant(
         "what left before it was private stays on the server",
         PRIVATE_ROOM,
-        "track.status = OWED if _may_be_there(track) or track.status == OWED else KEPT",
-        "track.status = KEPT",
+        "        if track.status != DELETED_THERE and (_may_be_there(track) or track.status == OWED):\n",
+        "        if False:\n",
         (f"{TEST_PRIVATE}what_was_sent_is_deleted_and_comes_back_when_it_is_shared_again",),
     ),
     Mutant(
@@ -926,7 +926,7 @@ KEPT_BACK = (
     Mutant(
         "what was private is sent again to a server that still refuses it",
         ERRANDS,
-        "        if track.status == DELETED_HERE:\n",
+        "        if track.status == DELETED_HERE and destination.deletes:\n",
         "        if False:\n",
         (f"{TEST_PRIVATE}what_was_sent_is_deleted_and_comes_back_when_it_is_shared_again",),
     ),
