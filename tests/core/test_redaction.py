@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.core.borrowed_rules import KINDS, borrowed_rules
+from agent.core.marking import Marker
 from agent.core.redaction import WINDOW_BYTES, Redactor, parse_rules
 from agent.core.secret_rules import RULES
 from agent.core.settings import Privacy
@@ -164,6 +165,16 @@ def test_what_can_not_be_redacted_in_time_is_not_given() -> None:
         late.redact_lines(line({"a": TOKEN}))
     assert TOKEN not in str(caught.value)
     assert late.redact_lines(b'{"a":1}').data == b'{"a":1}'
+
+
+def test_what_goes_wrong_gives_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*_: object, **__: object) -> object:
+        raise IndexError(TOKEN)
+
+    monkeypatch.setattr(Marker, "edits", break_down)
+    with pytest.raises(RedactionTimeout) as caught:
+        redact(line({"a": TOKEN}))
+    assert TOKEN not in str(caught.value)
 
 
 def _cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:

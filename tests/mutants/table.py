@@ -216,7 +216,7 @@ REALIGNING = (
     Mutant(
         "START instead of the place behind a base server's head",
         REALIGNER,
-        "return self._stand_base(task, Place(mark.ordinal, mark.end, mark.chain), rank, mark.entry_id, How.REALIGNED)",
+        "return self._stand_base(task, place_behind(mark), rank, mark.entry_id, How.REALIGNED)",
         "return self._stand_base(task, BEGINNING, rank, mark.entry_id, How.REALIGNED)",
         (f"{TEST_DELIVERY}an_entry_that_is_stored_already_counts_as_sent",),
     ),
@@ -874,4 +874,57 @@ LIST = (
     ),
 )
 
-MUTANTS = (*CURSOR, *LINES, *REALIGNING, *ANSWERS, *TURNS, *PRIVACY, *LIST, *FILES, *DISK, *RECEIVER, *LOGIN)
+TEST_REDACTING = "tests/daemon/test_redacting.py::test_"
+
+REDACTION = (
+    Mutant(
+        "a batch leaves as it is",
+        PUSHER,
+        "body, redacted = self._redactor.redact_lines(raw)",
+        "body, redacted = raw, dict[str, int]()",
+        (f"{TEST_REDACTING}what_was_replaced_is_told_but_not_what_it_was",),
+    ),
+    Mutant(
+        "a long line leaves as it is",
+        PUSHER,
+        "return self._redactor.redact_pieces(self._read())",
+        "return self._read()",
+        (f"{TEST_REDACTING}an_entry_that_can_not_be_redacted_in_time_waits",),
+    ),
+    Mutant(
+        "other rules look like a rewrite",
+        PUSHER,
+        "same = mark.file_chain == task.cursor.file_chain",
+        "same = mark.chain == task.cursor.chain",
+        (f"{TEST_REDACTING}other_rules_are_no_rewrite",),
+    ),
+    Mutant(
+        "what was sent under other rules is looked for under these",
+        "agent/daemon/realigner.py",
+        "known=task.cursor,",
+        "known=None,",
+        (f"{TEST_REDACTING}a_head_that_the_server_tells_is_found_by_what_was_sent",),
+    ),
+    Mutant(
+        "what goes wrong in a redactor lets the text through",
+        "agent/core/redaction.py",
+        'raise RedactionTimeout("an entry can\'t be redacted") from exc',
+        "return []",
+        ("tests/core/test_redaction.py::test_what_goes_wrong_gives_nothing",),
+    ),
+)
+
+MUTANTS = (
+    *CURSOR,
+    *LINES,
+    *REALIGNING,
+    *ANSWERS,
+    *TURNS,
+    *PRIVACY,
+    *LIST,
+    *FILES,
+    *DISK,
+    *RECEIVER,
+    *LOGIN,
+    *REDACTION,
+)
