@@ -2,7 +2,6 @@
 
 import re
 from bisect import bisect_right
-from itertools import accumulate, pairwise
 
 _BLOCK_BYTES = 128
 """How much is looked at to tell where one byte came from."""
@@ -10,7 +9,7 @@ _BLOCK_BYTES = 128
 _TOKEN = re.compile(rb'\\(?:u[0-9a-fA-F]{4}|[\\"/bfnrt])')
 _SINGLE = re.compile(rb'\\(?:u[0-9a-fA-F]{4}|["/bfnrt])')
 _RUN = re.compile(rb'(?:\\[\\"/bfnrt])+|(?:\\u[0-9a-fA-F]{4})+')
-_UNICODE = re.compile(rb"(\\u[0-9a-fA-F]{4})")
+_UNICODE = re.compile(rb"((?:\\u[0-9a-fA-F]{4})+)")
 _SHORT = (
     (b"\\n", b"\n"),
     (b'\\"', b'"'),
@@ -38,6 +37,16 @@ _DIGITS = "0123456789abcdefABCDEF"
 _SIGNS = {f"\\u00{one}{two}".encode(): _sign(int(one + two, 16)) for one in _DIGITS for two in _DIGITS}
 """What each escape stands for, but those that are all alike."""
 
+_PLAIN = b"".join(map(_sign, range(256)))
+
+
+def _signs(run: bytes) -> bytes:
+    """What escapes behind one another stand for, in C where they are what they mostly are."""
+    codes = bytes.fromhex(run.replace(b"\\u", b"").decode())
+    if not any(codes[::2]):
+        return codes[1::2].translate(_PLAIN)
+    return b"".join([_SIGNS.get(run[at : at + 6], _OTHER) for at in range(0, len(run), 6)])
+
 
 def _unescape(block: bytes) -> bytes:
     if b"\\" not in block:
@@ -46,7 +55,7 @@ def _unescape(block: bytes) -> bytes:
     text = block.replace(b"\\\\", _PAIR)
     if b"\\u" in text:
         parts = _UNICODE.split(text)  # in C: there may be a million
-        parts[1::2] = [_SIGNS.get(one, _OTHER) for one in parts[1::2]]
+        parts[1::2] = [_SIGNS.get(one) or _signs(one) for one in parts[1::2]]
         text = b"".join(parts)
     for escape, plain in _SHORT:
         text = text.replace(escape, plain)
@@ -75,17 +84,18 @@ class _Blocks:
     """A range of escaped text in blocks, so that few escapes have to be counted to find one place."""
 
     def __init__(self, raw: bytes, start: int, end: int, block_bytes: int) -> None:
-        starts = [start]
-        while (at := starts[-1] + block_bytes) < end:
-            starts.append(escape_border(raw, at, starts[-1]))
-        starts.append(end)
-        sizes = (_size(raw[one:other]) for one, other in pairwise(starts))
-        self._starts, self._places = starts, [0, *accumulate(sizes)]
+        self._raw, self._end, self._block_bytes = raw, end, block_bytes
+        self._starts, self._places = [start], [0]
 
     def find(self, offset: int) -> tuple[int, int, int]:
         """The block with that place of the plain text: where it begins and ends, and how far into it the place is."""
-        block = min(bisect_right(self._places, offset) - 1, len(self._starts) - 2)
-        return self._starts[block], self._starts[block + 1], offset - self._places[block]
+        starts, places = self._starts, self._places
+        while places[-1] <= offset and starts[-1] < self._end:  # no further than it is asked for
+            start, at = starts[-1], starts[-1] + self._block_bytes
+            starts.append(escape_border(self._raw, at, start) if at < self._end else self._end)
+            places.append(places[-1] + _size(self._raw[start : starts[-1]]))
+        block = max(0, min(bisect_right(places, offset) - 1, len(starts) - 2))
+        return starts[block], starts[min(block + 1, len(starts) - 1)], offset - places[block]
 
 
 class View:
