@@ -2,7 +2,6 @@
 
 import re
 from bisect import bisect_right
-from itertools import accumulate, pairwise
 
 _BLOCK_BYTES = 128
 """How much is looked at to tell where one byte came from."""
@@ -10,7 +9,7 @@ _BLOCK_BYTES = 128
 _TOKEN = re.compile(rb'\\(?:u[0-9a-fA-F]{4}|[\\"/bfnrt])')
 _SINGLE = re.compile(rb'\\(?:u[0-9a-fA-F]{4}|["/bfnrt])')
 _RUN = re.compile(rb'(?:\\[\\"/bfnrt])+|(?:\\u[0-9a-fA-F]{4})+')
-_UNICODE = re.compile(rb"(\\u[0-9a-fA-F]{4})")
+_UNICODE = re.compile(rb"((?:\\u[0-9a-fA-F]{4})+)")
 _SHORT = (
     (b"\\n", b"\n"),
     (b'\\"', b'"'),
@@ -28,15 +27,25 @@ _OTHER = b"\x80"
 """What every sign beyond ASCII becomes: no secret has one, and it is as good a border as any."""
 
 
-def _sign(escape: bytes) -> bytes:
-    code = int(escape[2:], 16)
+def _sign(code: int) -> bytes:
     if code == 0x5C:
         return _PAIR
     return bytes((code,)) if code < 0x80 else _OTHER
 
 
-_SIGNS = {b"\\u%04x" % code: _sign(b"\\u%04x" % code) for code in range(256)}
-"""The most usual ones."""
+_DIGITS = "0123456789abcdefABCDEF"
+_SIGNS = {f"\\u00{one}{two}".encode(): _sign(int(one + two, 16)) for one in _DIGITS for two in _DIGITS}
+"""What each escape stands for, but those that are all alike."""
+
+_PLAIN = b"".join(map(_sign, range(256)))
+
+
+def _signs(run: bytes) -> bytes:
+    """What escapes behind one another stand for, in C where they are what they mostly are."""
+    codes = bytes.fromhex(run.replace(b"\\u", b"").decode())
+    if not any(codes[::2]):
+        return codes[1::2].translate(_PLAIN)
+    return b"".join([_SIGNS.get(run[at : at + 6], _OTHER) for at in range(0, len(run), 6)])
 
 
 def _unescape(block: bytes) -> bytes:
@@ -46,7 +55,7 @@ def _unescape(block: bytes) -> bytes:
     text = block.replace(b"\\\\", _PAIR)
     if b"\\u" in text:
         parts = _UNICODE.split(text)  # in C: there may be a million
-        parts[1::2] = [_SIGNS.get(one) or _sign(one) for one in parts[1::2]]
+        parts[1::2] = [_SIGNS.get(one) or _signs(one) for one in parts[1::2]]
         text = b"".join(parts)
     for escape, plain in _SHORT:
         text = text.replace(escape, plain)
@@ -71,48 +80,55 @@ def escape_border(data: bytes, at: int, since: int = 0) -> int:
     return min(len(data), max(at, token.end() if token else near + 2))
 
 
+class _Blocks:
+    """A range of escaped text in blocks, so that few escapes have to be counted to find one place."""
+
+    def __init__(self, raw: bytes, start: int, end: int, block_bytes: int) -> None:
+        self._raw, self._end, self._block_bytes = raw, end, block_bytes
+        self._starts, self._places = [start], [0]
+
+    def find(self, offset: int) -> tuple[int, int, int]:
+        """The block with that place of the plain text: where it begins and ends, and how far into it the place is."""
+        starts, places = self._starts, self._places
+        while places[-1] <= offset and starts[-1] < self._end:  # no further than it is asked for
+            start, at = starts[-1], starts[-1] + self._block_bytes
+            starts.append(escape_border(self._raw, at, start) if at < self._end else self._end)
+            places.append(places[-1] + _size(self._raw[start : starts[-1]]))
+        block = max(0, min(bisect_right(places, offset) - 1, len(starts) - 2))
+        return starts[block], starts[min(block + 1, len(starts) - 1)], offset - places[block]
+
+
 class View:
     """`data` is what `raw` reads as; `origin(offset)` is where the byte at an offset of `data` begins in `raw`."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
         self.data = _unescape(raw)
-        self._starts: list[int] = []
-        self._places: list[int] = []
-        self._known: tuple[int, list[int], list[int], list[int]] = (-1, [], [], [])
+        self._blocks: _Blocks | None = None
+        self._part: tuple[int, _Blocks | None] = (-1, None)
 
     def origin(self, offset: int) -> int:
-        if not self._starts:
-            self._index()
-        block = min(bisect_right(self._places, offset) - 1, len(self._starts) - 2)
-        if self._known[0] != block:
-            self._known = (block, *self._runs(block))
-        _, places, origins, sizes = self._known
-        inside = offset - self._places[block]
-        run = bisect_right(places, inside) - 1
-        return origins[run] + (inside - places[run]) * sizes[run]
+        if self._blocks is None:  # most texts are never asked
+            self._blocks = _Blocks(self._raw, 0, len(self._raw), _BLOCK_BYTES * 16)
+        start, end, inside = self._blocks.find(offset)
+        known, part = self._part
+        if part is None or known != start:
+            part = _Blocks(self._raw, start, end, _BLOCK_BYTES)
+            self._part = (start, part)
+        return self._walk(*part.find(inside))
 
-    def _index(self) -> None:
-        """In blocks, so that few escapes have to be counted for one place. Most texts are never asked."""
-        starts = [0]
-        while (at := starts[-1] + _BLOCK_BYTES) < len(self._raw):
-            starts.append(escape_border(self._raw, at, starts[-1]))
-        starts.append(len(self._raw))
-        sizes = (_size(self._raw[start:end]) for start, end in pairwise(starts))
-        self._starts, self._places = starts, [0, *accumulate(sizes)]
-
-    def _runs(self, block: int) -> tuple[list[int], list[int], list[int]]:
-        """The block as runs of signs that are equally long: where each begins in the text and in `raw`, and how long
-        one sign of it is in `raw`."""
-        start, end = self._starts[block], self._starts[block + 1]
-        places, origins, sizes = [0], [start], [1]
-        at, place = start, 0
+    def _walk(self, start: int, end: int, inside: int) -> int:
+        """Through the block, by runs of signs that are equally long."""
+        at = start
         for match in _RUN.finditer(self._raw, start, end):
             begin, stop = match.span()
+            if inside < begin - at:
+                break
+            inside -= begin - at
             size = 6 if self._raw[begin + 1] == _U else 2
-            place += begin - at
-            places += (place, place + (stop - begin) // size)
-            origins += (begin, stop)
-            sizes += (size, 1)
-            at, place = stop, places[-1]
-        return places, origins, sizes
+            count = (stop - begin) // size
+            if inside < count:
+                return begin + inside * size
+            inside -= count
+            at = stop
+        return at + inside

@@ -86,12 +86,17 @@ class Searcher:
         found: list[tuple[int, int, int, Found]] = []
         views: list[View] = []
         text = raw
+        before: list[tuple[int, bytes]] = []
         for level in range(_LEVELS + 1):
             literal = level or not escaped or b"\\" not in raw
             tally = _Tally()
             matches = list(self._in_view(text, hits, tally)) if literal else []
             if tally.is_full():
                 return [], True
+            values = [(number, text[start:end]) for number, start, end in matches]
+            if values == before:  # the same ones in the same order: a deeper look found nothing new
+                matches = []
+            before = values or before
             for number, start, end in matches:
                 at, to = start, end
                 for view in reversed(views):

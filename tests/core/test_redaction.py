@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.core.borrowed_rules import KINDS, borrowed_rules
+from agent.core.marking import Marker
 from agent.core.redaction import WINDOW_BYTES, Redactor, parse_rules
 from agent.core.secret_rules import RULES
 from agent.core.settings import Privacy
@@ -166,6 +167,16 @@ def test_what_can_not_be_redacted_in_time_is_not_given() -> None:
     assert late.redact_lines(b'{"a":1}').data == b'{"a":1}'
 
 
+def test_what_goes_wrong_gives_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*_: object, **__: object) -> object:
+        raise IndexError(TOKEN)
+
+    monkeypatch.setattr(Marker, "edits", break_down)
+    with pytest.raises(RedactionTimeout) as caught:
+        redact(line({"a": TOKEN}))
+    assert TOKEN not in str(caught.value)
+
+
 def _cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
     at = 0
     for size in sizes:
@@ -289,3 +300,27 @@ def test_more_secrets_than_can_be_told_apart_leave_the_structure(parts: int) -> 
         for block in done["message"]["content"]
     ]
     assert len(texts) == parts
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_structure_of_long_lines_stays_too(seed: int) -> None:
+    """Windows end anywhere: in escapes, in strings, in secrets; and some of them hold too many."""
+    chance = Chance(seed)
+    most = (3, 40, 400)[seed]
+
+    def text() -> str:
+        filler = chance.choice(["word ", "\\", '"', "\n", "\u2192", '\\"', "x\\\\n"])
+        return filler * chance.randrange(25_000) + chance.choice(SAMPLES) * (chance.random() < 0.5)
+
+    few = [{"type": "text", "text": text(), "n": number} for number in range(60)]
+    many = [{"k": chance.choice(SAMPLES)} for _ in range(most)]
+    entry = {"uuid": "3f8b6c1e-9d3a-4b2f-8f1f-7a55b2c3d4e5", "a": few, "b": many, "c": few[:20], "type": "user"}
+    data = json.dumps(entry, ensure_ascii=seed % 2 == 0).encode()
+    assert len(data) > 2 * WINDOW_BYTES
+    done = json.loads(b"".join(REDACTOR.redact_pieces([data])))
+    assert _shape(done) == _shape(entry) or seed == 2
+    assert done["uuid"] == entry["uuid"]
+    again = b"".join(REDACTOR.redact_pieces(_cut(data, [chance.randrange(300_000) for _ in range(9)])))
+    assert json.loads(again) == done
+    found = [one["k"] for one in done["b"] if "k" in one]
+    assert all("[redacted:" in one for one in found)

@@ -153,6 +153,7 @@ def test_other_rules_are_no_rewrite(
     after = contents(receiver, "s") if bulk else [b"".join(base.sessions["s"])]
     assert agent.track("s").state is State.SYNCED
     assert len(after) == 1, "no new generation"
+    assert AuditKind.REWRITTEN not in {row.kind for row in agent.store.audit()}
     assert after[0].startswith(before[0])
     assert not leaks(after[0])
     if bulk:
@@ -167,6 +168,7 @@ def test_a_head_that_the_server_tells_is_found_by_what_was_sent(
     agent.append("s", lines(4) + entry_of(1, SAMPLES[0]) + lines(4))
     agent.settle()
     agent.redactor = OTHER_KEY
+    agent.crash()
     track = agent.track("s")
     track.cursor = track.cursor._replace(last_uuid="somebody-else")
     agent.append("s", lines(1))

@@ -939,6 +939,46 @@ KEPT_BACK = (
     ),
 )
 
+TEST_REDACTING = "tests/daemon/test_redacting.py::test_"
+
+REDACTION = (
+    Mutant(
+        "a batch leaves as it is",
+        PUSHER,
+        "body, redacted = self._redactor.redact_lines(raw)",
+        "body, redacted = raw, dict[str, int]()",
+        (f"{TEST_REDACTING}what_was_replaced_is_told_but_not_what_it_was",),
+    ),
+    Mutant(
+        "a long line leaves as it is",
+        PUSHER,
+        "return self._redactor.redact_pieces(self._read())",
+        "return self._read()",
+        (f"{TEST_REDACTING}an_entry_that_can_not_be_redacted_in_time_waits",),
+    ),
+    Mutant(
+        "other rules look like a rewrite",
+        PUSHER,
+        "same = mark.file_chain == task.cursor.file_chain",
+        "same = mark.chain == task.cursor.chain",
+        (f"{TEST_REDACTING}other_rules_are_no_rewrite",),
+    ),
+    Mutant(
+        "what was sent under other rules is looked for under these",
+        "agent/daemon/realigner.py",
+        "known=task.cursor,",
+        "known=None,",
+        (f"{TEST_REDACTING}a_head_that_the_server_tells_is_found_by_what_was_sent",),
+    ),
+    Mutant(
+        "what goes wrong in a redactor lets the text through",
+        "agent/core/redaction.py",
+        'raise RedactionTimeout("an entry can\'t be redacted") from exc',
+        "return []",
+        ("tests/core/test_redaction.py::test_what_goes_wrong_gives_nothing",),
+    ),
+)
+
 MUTANTS = (
     *CURSOR,
     *LINES,
@@ -952,4 +992,5 @@ MUTANTS = (
     *DISK,
     *RECEIVER,
     *LOGIN,
+    *REDACTION,
 )
