@@ -117,7 +117,7 @@ class Engine:
         """Session → those of its streams and side files beside the main transcript."""
         self._awaits_scan = False
         self._is_unsure = False
-        """Until the first scan has ended: a server may have anything of what is found and not remembered."""
+        """A server may have anything of what is found and not remembered."""
         self._timers: Timers[TrackKey | str] = Timers()
         monotonic_s = world.monotonic_s
         self.gates = Gates(destinations, world, self._probe, self._set_timer)
@@ -258,7 +258,8 @@ class Engine:
                 for gone in event.gone:
                     self.sightings.lose(gone)
             case ScanEnded():
-                self._awaits_scan = self._is_unsure = False
+                self._awaits_scan = False
+                self._is_unsure = bool(self._store.note)  # what a damaged state forgot may be found much later
             case Woken():
                 self._wake()
 

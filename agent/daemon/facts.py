@@ -45,10 +45,9 @@ class SessionFacts:
         return meta_of(self.of(session_id), provider, self._host, self._version)
 
     def is_told(self, destination: str, session_id: str, provider: str) -> bool:
-        told = self._told.get(destination, {}).get(session_id, "")
         if self.of(session_id).is_recalled():
-            return bool(told)
-        return told == self.meta(session_id, provider)[1]
+            return True  # who sends it anew learns what it is called first
+        return self._told.get(destination, {}).get(session_id, "") == self.meta(session_id, provider)[1]
 
     def forget_told(self, destination: str, session_id: str) -> None:
         """Nothing is known of the session there any more."""

@@ -9,6 +9,7 @@ import pytest
 
 from agent.core.lifecycle import Condition, State
 from agent.core.pressure import Window
+from agent.core.session import StreamId
 from agent.core.transcript import tombstone_line
 from agent.core.wire import RawReply, Request
 from agent.daemon.answers import NO_HEAD
@@ -24,6 +25,7 @@ from tests.fakes import (
     receiver_without_network,
     reply,
 )
+from tests.simulation.server import ModelServer
 from tests.simulation.world import SimulatedAgent
 
 Make = Callable[..., SimulatedAgent]
@@ -364,6 +366,49 @@ def test_a_tombstone_is_known_after_a_restart(make_agent: Make, lines: Lines, re
     assert sum(map(is_append, server.requests)) == 2
     assert troubles(agent) == ["tombstoned", "realigned"]
     assert stored(receiver, "s").count(b"\n") == 6
+
+
+def test_where_a_server_stands_before_what_was_sent_tombstones_are_known_too(make_agent: Make, lines: Lines) -> None:
+    """It was brought back from a backup; the agent crashed meanwhile."""
+    bad = b'{"uuid":"bad-one"}'
+    server = ModelServer(refuse=lambda _, sent: 422 if bad in sent else None)
+    agent = make_agent(server)
+    agent.append("s", lines(2) + bad + b"\n" + lines(1))
+    agent.settle()
+    backup = server.copy()
+    agent.append("s", lines(2))
+    agent.settle()
+    agent.crash()
+    server.set_back(backup)
+    agent.append("s", lines(1))
+    agent.settle()
+    assert troubles(agent) == ["tombstoned", "realigned"]
+    current = server.current(StreamId("s", ""))
+    assert current is not None
+    assert len(current.lines) == 7
+
+
+def test_a_tombstone_that_was_taken_back_is_not_looked_for_either(make_agent: Make, lines: Lines) -> None:
+    """The server lost all, took the entry itself, and was then brought back to where it had that."""
+    bad = b'{"uuid":"bad-one"}'
+    server = ModelServer(refuse=lambda _, sent: 422 if bad in sent else None)
+    agent = make_agent(server)
+    agent.append("s", lines(2) + bad + b"\n" + lines(1))
+    agent.settle()
+    server.set_back({})
+    server.refuse = lambda _, sent: None
+    agent.append("s", lines(1))
+    agent.settle()
+    backup = server.copy()
+    agent.append("s", lines(2))
+    agent.settle()
+    server.set_back(backup)
+    agent.append("s", lines(1))
+    agent.settle()
+    assert troubles(agent) == ["tombstoned", "realigned", "realigned"]
+    current = server.current(StreamId("s", ""))
+    assert current is not None
+    assert current.lines == agent.whole_lines("s")
 
 
 def test_a_server_that_refuses_tombstones_too_stops_the_session(make_agent: Make, lines: Lines) -> None:

@@ -346,21 +346,21 @@ ANSWERS = (
         ENGINE,
         "self._tombstones.setdefault(TrackKey(name, *stream), {})[ordinal] = status",
         "pass",
-        (f"{TEST_DELIVERY}a_tombstone_is_known_after_a_restart",),
+        (f"{TEST_DELIVERY}where_a_server_stands_before_what_was_sent_tombstones_are_known_too",),
     ),
     Mutant(
         "the chain leaves out that an entry travelled as a tombstone",
         TRANSCRIPT,
         "        chain = extend_chain(before.chain, [stone])",
         "        pass",
-        (f"{TEST_DELIVERY}a_tombstone_is_known_after_a_restart",),
+        (f"{TEST_DELIVERY}where_a_server_stands_before_what_was_sent_tombstones_are_known_too",),
     ),
     Mutant(
         "a tombstone stays that no server holds",
         ANSWERS_ROOM,
         "            del stones[ordinal]\n",
         "            continue\n",
-        (f"{TEST_DELIVERY}a_tombstone_that_the_server_lost_is_no_longer_part_of_what_was_sent",),
+        (f"{TEST_DELIVERY}a_tombstone_that_was_taken_back_is_not_looked_for_either",),
     ),
     Mutant(
         "a conflict of a bulk server is a success",
@@ -908,13 +908,6 @@ KEPT_BACK = (
         "        if track.status != DELETED_THERE and (_may_be_there(track) or track.status == OWED):\n",
         "        if False:\n",
         (f"{TEST_PRIVATE}what_was_sent_is_deleted_and_comes_back_when_it_is_shared_again",),
-    ),
-    Mutant(
-        "a mark is forgotten when it comes while something is sent",
-        ENGINE,
-        "                self.private.settle(event.key, self.tracks[event.key])\n",
-        "",
-        (f"{TEST_PRIVATE}a_mark_while_its_push_is_in_flight_takes_back_what_arrives",),
     ),
     Mutant(
         "what others deleted comes back with a change of mind",
