@@ -28,11 +28,13 @@ A_STORY = 7
 """Deaths of one home, before its last life must bring everything to the server."""
 
 RARE = {
+    "agent.daemon.pusher.meta_request",
     "agent.daemon.realigner.streams_request",
     "agent.daemon.realigner.generation_request",
     "agent.daemon.realigner.decide_generation_reply",
 }
-"""Needs a rewritten file and a server that keeps generations; or a conflict that names no known head."""
+"""Needs a rewritten file and a server that keeps generations; or a conflict that names no known head; or a life that is
+quiet for long enough to tell the title of a session that it sent from its beginning."""
 
 AT_ONCE = 3
 PARTS = 4
