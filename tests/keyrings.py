@@ -24,7 +24,7 @@ def wait_for(condition: Callable[[], Any], what: str, limit_s: float = READY_S) 
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, f"waited {limit_s:.0f} s for: {what}"
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two looks at a real keyring; what is waited for is the condition
 
 
 class Desktop:

@@ -116,14 +116,14 @@ class Engine:
         self._subpaths: dict[str, list[str]] = {}
         """Session → those of its streams and side files beside the main transcript."""
         self._awaits_scan = False
-        self._is_unsure = False
-        """A server may have anything of what is found and not remembered."""
+        self._has_forgotten = self._is_unsure = False
+        """A server may have anything of what is found and not remembered: until the first scan has ended after a crash,
+        and as long as it lives after a damaged state."""
         self._timers: Timers[TrackKey | str] = Timers()
         monotonic_s = world.monotonic_s
         self.gates = Gates(destinations, world, self._probe, self._set_timer)
         self.journal = Journal(store, self._row, world.now_s, monotonic_s)
         self.facts = SessionFacts(self.journal, host, version)
-        self.outbox = Outbox(self.gates, limits.workers, dispatch, monotonic_s, take=self._take, tell=self._tell)
         self.keeper = Keeper(
             self.tracks, self.gates, self.journal, dispatch_disk, monotonic_s=monotonic_s, limit_bytes=limits.kept_bytes
         )
@@ -137,6 +137,18 @@ class Engine:
             guard=guard,
             dispatch=dispatch_disk,
             facts=self.facts.of,
+        )
+        self.errands = Errands(
+            self.tracks,
+            self._tombstones,
+            self,
+            facts=self.facts,
+            private=self.private,
+            world=world,
+            limits=limits,
+        )
+        self.outbox = Outbox(
+            self.gates, limits.workers, dispatch, monotonic_s, take=self.errands.take, tell=self.errands.tell
         )
         self._beginning = Beginning(self.journal, world, backlog=limits.backlog)
         self.sightings = Sightings(
@@ -153,15 +165,6 @@ class Engine:
             private=self.private,
             sightings=self.sightings,
         )
-        self.errands = Errands(
-            self.tracks,
-            self._tombstones,
-            self,
-            facts=self.facts,
-            private=self.private,
-            world=world,
-            limits=limits,
-        )
 
     # --- coming up --------------------------------------------------------------------------------------------
 
@@ -174,7 +177,8 @@ class Engine:
         self._beginning.find(track.mtime_ns for track in self.tracks.values())
         for orphan in self.keeper.load(self._found_held):
             self.sightings.find_orphan(orphan)
-        self._is_unsure = bool(self._store.settled(_RUNNING) or self._store.note)
+        self._has_forgotten = bool(self._store.note)
+        self._is_unsure = self._has_forgotten or bool(self._store.settled(_RUNNING))
         self.journal.note_settled(_RUNNING, "yes")
         rules = self._guard.rules()
         self._awaits_scan = rules.asks_content
@@ -259,7 +263,7 @@ class Engine:
                     self.sightings.lose(gone)
             case ScanEnded():
                 self._awaits_scan = False
-                self._is_unsure = bool(self._store.note)  # what a damaged state forgot may be found much later
+                self._is_unsure = self._has_forgotten
             case Woken():
                 self._wake()
 
@@ -464,12 +468,6 @@ class Engine:
 
     def _probe(self, name: str) -> None:
         self.outbox.send(ProbeTask(name, self.gates[name].takes_files_only))
-
-    def _take(self, key: TrackKey, destination: DestinationState) -> Task | None:
-        return self.errands.take(key, destination)
-
-    def _tell(self, destination: DestinationState, session_id: str, provider: str) -> Task | None:
-        return self.errands.tell(destination, session_id, provider)
 
     def refuse(self, key: TrackKey, track: Track, reason: str) -> None:
         self.answers.refuse(key, track, reason)

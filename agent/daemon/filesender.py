@@ -94,7 +94,7 @@ class FileSender:
 
     def _send_file(self, task: FileTask, clean: CleanFile) -> Reply:
         size, sha256 = clean.size, clean.sha256
-        session, path, permit = task.key.session_id, task.key.subpath.removeprefix(FILES), task.leave.permit
+        session, path, permit = task.key.session_id, task.key.subpath.removeprefix(FILES), task.leave.granted
         state: FileState | Reply = FileState(there=False, offset=0)
         if size > _SMALL_BYTES:
             asked = file_head_request(session, path, sha256)
@@ -128,8 +128,7 @@ class FileSender:
             cursor = self._measure(task, file)
             if cursor.entry_count == 0 or cursor.file_chain == task.cursor.file_chain:
                 return Pushed(task.key, cursor, Accepted(), more=False, facts=facts)
-            if task.leave.permit is not None:
-                task.leave.permit.look(task.path, 0, cursor.offset)
+            task.leave.granted.look(task.path, 0, cursor.offset)
             reply = self._upload(task, file, cursor)
         return Pushed(task.key, cursor if isinstance(reply, Accepted) else task.cursor, reply, more=False, facts=facts)
 
@@ -154,7 +153,7 @@ class FileSender:
         else:
             body = LongBody(sum(map(len, pieces())) if cursor.raw_chain else cursor.offset, pieces)
         request = upload_request(name, f"transcriptd-{cursor.chain.hex()}", body)
-        return self._asker.ask(task.key.destination, request, decide_upload_reply, task.leave.permit)
+        return self._asker.ask(task.key.destination, request, decide_upload_reply, task.leave.granted)
 
 
 def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -141,10 +141,10 @@ class Copies:
         """Wall time of the oldest entry of those that a former `digest` did not name: nothing that was last written
         before is a copy of one. Infinite when there are no such."""
         known = set(digest.split())
-        self._read_on()
-        with self._lock:
-            added = [session for session in self._paths if quote(session) not in known]
-            return min((self._begun.get(session, 0.0) for session in added), default=math.inf)
+        added = [session for session in self.sessions() if quote(session) not in known]
+        if any(session not in self._begun for session in added):
+            self._read_on()
+        return min((self._begun.get(session, 0.0) for session in added), default=math.inf)
 
     def sessions(self) -> list[str]:
         with self._lock:
@@ -160,6 +160,7 @@ class Copies:
         with self._lock:
             for session_id in sessions:
                 self._paths.pop(session_id, None)
+                self._begun.pop(session_id, None)
             self._ids = {one: session for one, session in self._ids.items() if session in self._paths}
 
     def find(self, session_id: str, ids: frozenset[int]) -> str | None:
@@ -190,6 +191,7 @@ class Copies:
         with self._lock:
             if owner in self._paths:
                 self._paths[owner][path] = size
+                self._begun.setdefault(owner, 0.0)  # what names no time may be of any
 
     def _take(self, owner: str, ids: Iterable[int], times: list[float]) -> None:
         with self._lock:
@@ -256,11 +258,8 @@ class Permit:
 
     def review(self, path: str, end: int, judged: str) -> None:
         """Sees what left before, up to that offset, unless that was `judged` under what holds now. Raises DiskError."""
-        rules = self._guard.rules()
-        if not rules.asks_content or judged == self._guard.epoch(rules):
-            return
-        for window in self._guard.windows(path, 0, end):
-            self.see(window)
+        if judged != self._guard.epoch(self._guard.rules()):
+            self.look(path, 0, end)
 
     def see(self, data: bytes) -> None:
         """Takes in what is going to leave."""

@@ -191,7 +191,7 @@ class Pusher:
     def _restore(self, task: RestoreTask) -> Restored:
         request = restore_request(task.key.session_id)
         return Restored(
-            task.key, self._asker.ask(task.key.destination, request, decide_restore_reply, task.leave.permit)
+            task.key, self._asker.ask(task.key.destination, request, decide_restore_reply, task.leave.granted)
         )
 
     def _tell(self, task: MetaTask) -> Reply:
@@ -250,7 +250,7 @@ class Pusher:
             if whole == 0 and not (task.tail and is_object(data)):
                 return Pushed(task.key, task.cursor, Accepted(), more=False, facts=task.leave.facts)
             lines = _Lines(before, data if whole else data + b"\n", tail=whole == 0)
-            _see(task, lines.data)
+            task.leave.granted.see(lines.data)
             sent = self._send_batch(task, lines) if task.bulk else self._send_run(task, lines)
             more = sent.cursor.offset < task.cursor.offset + whole or len(data) >= task.max_bytes
             return _pushed(task, sent, more)
@@ -300,7 +300,7 @@ class Pusher:
         request = append_request(
             task.key.stream, task.cursor.head(), batch.body, chain_after=batch.chain, encoding=task.encoding
         )
-        reply = self._asker.ask(task.key.destination, request, decide_append_reply, task.leave.permit)
+        reply = self._asker.ask(task.key.destination, request, decide_append_reply, task.leave.granted)
         if not isinstance(reply, Accepted):
             return _Sent(task.cursor, reply, batch.entries, task.leave.facts)
         head = reply.head or Head()
@@ -325,8 +325,7 @@ class Pusher:
         if newline < 0:
             return Pushed(task.key, task.cursor, Accepted(), more=False, facts=task.leave.facts)
         length = newline - start
-        if task.leave.permit is not None:
-            task.leave.permit.look(task.path, start, newline)
+        task.leave.granted.look(task.path, start, newline)
         sent = (self._append_long if task.bulk else self._put_long)(task, file, length)
         return _pushed(task, sent, more=newline + 1 < size)
 
@@ -392,17 +391,12 @@ class Pusher:
 
     def _put(self, task: PushTask, last: str | None, body: bytes | LongBody) -> _Sent:
         request = put_entry_request(task.key.session_id, last, body)
-        reply = self._asker.ask(task.key.destination, request, decide_put_reply, task.leave.permit)
+        reply = self._asker.ask(task.key.destination, request, decide_put_reply, task.leave.granted)
         return _Sent(task.cursor, reply, 1, task.leave.facts)
 
 
-def _see(task: PushTask, data: bytes) -> None:
-    if task.leave.permit is not None:
-        task.leave.permit.see(data)
-
-
 def _pushed(task: PushTask, sent: _Sent, more: bool) -> Pushed:
-    judged = task.leave.permit.epoch if task.leave.permit is not None else ""
+    judged = task.leave.granted.epoch
     return Pushed(
         task.key, sent.cursor, sent.reply, more, sent.facts, sent.at_fault, sent.tombstones, judged, sent.redacted
     )

@@ -60,7 +60,7 @@ class Realigner:
             if survey.best is not None:
                 return self._stand_at(task, *survey.best)
         asked = streams_request(task.key.session_id)
-        streams = self._asker.fetch(task.key.destination, asked, parse_streams, task.leave.permit)
+        streams = self._asker.fetch(task.key.destination, asked, parse_streams, task.leave.granted)
         if not isinstance(streams, list):
             return streams
         rows = [row for row in streams if row.subpath == task.key.subpath]
@@ -93,7 +93,7 @@ class Realigner:
             return shared
         stream = task.key.stream
         request = generation_request(stream, task.spare, parent.generation, shared.entry_count)
-        reply = self._asker.ask(task.key.destination, request, decide_generation_reply, task.leave.permit)
+        reply = self._asker.ask(task.key.destination, request, decide_generation_reply, task.leave.granted)
         if not isinstance(reply, Accepted):
             return reply
         head = reply.head or Head()
@@ -109,7 +109,7 @@ class Realigner:
         while high - low > 1:
             middle = (low + high) // 2
             asked = head_request(task.key.stream, parent.generation, places[middle].entry_count)
-            head = self._asker.fetch(task.key.destination, asked, read_head, task.leave.permit)
+            head = self._asker.fetch(task.key.destination, asked, read_head, task.leave.granted)
             if not isinstance(head, Head):
                 return head
             if (head.entry_count, head.chain_hash) == _proof(places[middle]):
@@ -126,7 +126,7 @@ class Realigner:
         if len(places.places) == 1:
             return self._go_on(task, places, None)
         asked = loglines_request(task.key.session_id, max_reply_bytes=LOGLINES_LIMIT_BYTES)
-        answer = self._asker.fetch(task.key.destination, asked, parse_loglines, task.leave.permit)
+        answer = self._asker.fetch(task.key.destination, asked, parse_loglines, task.leave.granted)
         if not isinstance(answer, list) and (last is None or isinstance(answer, (Unavailable, NeedsLogin))):
             return answer
         lines = answer if isinstance(answer, list) else []

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent.core.privacy import PrivateRules
 from agent.core.settings import Privacy
@@ -20,27 +20,19 @@ HAS_LIST = "private_list"
 """Settled in the store once there is one: from then on a missing list makes everything private."""
 
 
-class ListedRules:
-    """`had_list`: there was one in an earlier life, so that a missing one is no sign that nothing is private.
-    `has_list`: one was seen, in this life or that; False where none can be made, as in a folder that nobody may
-    write."""
+class _Rules:
+    """`read()` gives the rules that are in force: the same object as long as they are the same."""
 
-    def __init__(self, paths: Paths, privacy: Privacy, environment: Mapping[str, str], *, had_list: bool) -> None:
-        self._list = PrivacyList(paths.private_list, privacy)
-        self._git = GitRemotes(environment, os.path.expanduser("~"))
-        self.has_list = had_list
-        if not had_list:
-            try:
-                self._list.create()
-            except DiskError as exc:
-                log.warning("there is no private list yet: %s", exc.message)
-        self._read()
+    def __init__(self, read: Callable[[], PrivateRules], git: GitRemotes) -> None:
+        self._read = read
+        self._git = git
+        self._put: tuple[PrivateRules, RulesNow] | None = None
 
     def now(self) -> RulesNow:
-        rules = self._read()
-        both = [rules] if rules.before is None else [rules, rules.before]
-        sessions = frozenset[str]().union(*(one.sessions for one in both))
-        return RulesNow(rules.digest, sessions, "".join(map(_folders_digest, both)), rules.unreadable)
+        rules, put = self._read(), self._put
+        if put is None or put[0] is not rules:
+            put = self._put = rules, _put(rules)
+        return put[1]
 
     def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
         rules = self._read()
@@ -48,10 +40,40 @@ class ListedRules:
         # That a session is not among those to be shared is no wish to delete what was shared of it.
         return Verdict(found.why, found.certain and bool(found.rule)) if found.private else SHARED
 
-    def _read(self) -> PrivateRules:
+
+class ListedRules(_Rules):
+    """`had_list`: there was one in an earlier life, so that a missing one is no sign that nothing is private.
+    `has_list`: one was seen, in this life or that; False where none can be made, as in a folder that nobody may
+    write."""
+
+    def __init__(self, paths: Paths, privacy: Privacy, environment: Mapping[str, str], *, had_list: bool) -> None:
+        super().__init__(self._read_list, GitRemotes(environment, os.path.expanduser("~")))
+        self._list = PrivacyList(paths.private_list, privacy)
+        self.has_list = had_list
+        if not had_list:
+            try:
+                self._list.create()
+            except DiskError as exc:
+                log.warning("there is no private list yet: %s", exc.message)
+        self._read_list()
+
+    def _read_list(self) -> PrivateRules:
         rules = self._list.read()
         self.has_list = self.has_list or not rules.missing
         return close_missing(self._list, rules) if self.has_list else rules
+
+
+class FixedRules(_Rules):
+    """Rules as they were read once, for commands that look and make nothing."""
+
+    def __init__(self, rules: PrivateRules, git: GitRemotes) -> None:
+        super().__init__(lambda: rules, git)
+
+
+def _put(rules: PrivateRules) -> RulesNow:
+    both = [rules] if rules.before is None else [rules, rules.before]
+    sessions = frozenset[str]().union(*(one.sessions for one in both))
+    return RulesNow(rules.digest, sessions, "".join(map(_folders_digest, both)), rules.unreadable)
 
 
 def _folders_digest(rules: PrivateRules) -> str:
@@ -60,17 +82,6 @@ def _folders_digest(rules: PrivateRules) -> str:
         return ""
     said = repr((rules.projects, rules.remotes, rules.share, rules.shared_projects, rules.fold_case))
     return hashlib.blake2b(said.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-
-
-class FixedRules(ListedRules):
-    """Rules as they were read once, for commands that look and make nothing."""
-
-    def __init__(self, rules: PrivateRules, git: GitRemotes) -> None:
-        self._rules = rules
-        self._git = git
-
-    def _read(self) -> PrivateRules:
-        return self._rules
 
 
 def close_missing(private_list: PrivacyList, rules: PrivateRules) -> PrivateRules:

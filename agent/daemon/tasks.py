@@ -8,6 +8,7 @@ from agent.core.identity import Cursor
 from agent.core.session import Facts, Head, StreamId
 from agent.core.wire import Capabilities, Meta, Reply
 from agent.daemon.permits import Permit
+from agent.errors import LocalProtocolError
 
 
 class TrackKey(NamedTuple):
@@ -31,6 +32,13 @@ class Leave(NamedTuple):
     main_path: str = ""
     judged: str = ""
     permit: Permit | None = None
+
+    @property
+    def granted(self) -> Permit:
+        """Raises LocalProtocolError before a pusher has asked for it."""
+        if self.permit is None:
+            raise LocalProtocolError("something would leave without a permit")
+        return self.permit
 
 
 class PushTask(NamedTuple):

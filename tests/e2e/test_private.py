@@ -54,7 +54,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + READY_S
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks at a real agent; what is waited for is the condition
 
 
 def held(server: Receiver, session: str) -> bytes:

@@ -40,6 +40,10 @@ SEEDS_THAT_BIT = {
     2788: "a session deleted on the server was sent again when its file moved",
     3168: "a session that was sent one by one for a moment lacked its entries without uuid for good",
     5070: "a file rewritten in place between two looks of one push mixed two versions in a generation",
+    205: "a private session that was sent stayed on the server when the state was damaged",
+    845: "a session that was private no more stayed here, since its file could not be read just then",
+    889: "a session that was marked, shared and marked again before the server heard of it was not deleted",
+    8237: "the same, of a file that was found only after the first scan",
     7136: "a base server that lost everything between two questions had the session refused",
 }
 """What a seed found once, by the number that it had then. A story follows from everything that can happen in one: when
