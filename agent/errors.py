@@ -120,14 +120,17 @@ class NotRunning(MachineError):
 
 
 class NotShared(AgentError):
-    """`certain` False: nothing could tell. `blind`: nothing can tell of any session. `used`: something was asked of the
-    server before that came out."""
+    """`certain` False: nothing could tell. `under`: the rules that say so. `blind`: nothing can tell of any session.
+    `used`: something was asked of the server before that came out."""
 
     code = "not_shared"
 
-    def __init__(self, message: str, *, certain: bool = True, blind: bool = False, used: bool = False) -> None:
+    def __init__(
+        self, message: str, *, certain: bool = True, under: str = "", blind: bool = False, used: bool = False
+    ) -> None:
         super().__init__(message, hint="transcriptd private list")
         self.certain = certain
+        self.under = under
         self.blind = blind
         self.used = used
 

@@ -3,8 +3,11 @@
 import re
 from bisect import bisect_right
 
-_BLOCK_BYTES = 128
-"""How much is looked at to tell where one byte came from."""
+_BLOCK_BYTES = 2048
+"""How far apart the places are of which it is remembered where they came from."""
+
+_NEAR_BYTES = 128
+"""How much is walked through to tell where one byte came from."""
 
 _TOKEN = re.compile(rb'\\(?:u[0-9a-fA-F]{4}|[\\"/bfnrt])')
 _SINGLE = re.compile(rb'\\(?:u[0-9a-fA-F]{4}|["/bfnrt])')
@@ -22,6 +25,10 @@ _SHORT = (
 _U = ord("u")
 _PAIR = b"\x00"
 """Stands for an escaped backslash while the others are undone; as long as what it stands for."""
+
+_LONG_RUN = b"\\" * 64
+_LONG_RUNS = re.compile(rb"(\\{64,})")
+"""As text has them that was escaped again and again."""
 
 _OTHER = b"\x80"
 """What every sign beyond ASCII becomes: no secret has one, and it is as good a border as any."""
@@ -52,7 +59,7 @@ def _unescape(block: bytes) -> bytes:
     if b"\\" not in block:
         return block
     # From the left, pairs first: a run of backslashes always begins at the border of an escape.
-    text = block.replace(b"\\\\", _PAIR)
+    text = undo_pairs(block)
     if b"\\u" in text:
         parts = _UNICODE.split(text)  # in C: there may be a million
         parts[1::2] = [_SIGNS.get(one) or _signs(one) for one in parts[1::2]]
@@ -64,7 +71,16 @@ def _unescape(block: bytes) -> bytes:
 
 def _size(block: bytes) -> int:
     """How long `_unescape` makes it."""
-    return len(_SINGLE.sub(_OTHER, block.replace(b"\\\\", _PAIR))) if b"\\" in block else len(block)
+    return len(_SINGLE.sub(_OTHER, undo_pairs(block))) if b"\\" in block else len(block)
+
+
+def undo_pairs(block: bytes) -> bytes:
+    """With a zero byte in the place of each escaped backslash."""
+    if _LONG_RUN in block:
+        parts = _LONG_RUNS.split(block)
+        parts[1::2] = [_PAIR * (len(one) // 2) + one[: len(one) % 2] for one in parts[1::2]]
+        block = b"".join(parts)
+    return block.replace(b"\\\\", _PAIR)
 
 
 def escape_border(data: bytes, at: int, since: int = 0) -> int:
@@ -81,18 +97,19 @@ def escape_border(data: bytes, at: int, since: int = 0) -> int:
 
 
 class _Blocks:
-    """A range of escaped text in blocks, so that few escapes have to be counted to find one place."""
+    """Escaped text in blocks, so that few escapes have to be counted to find one place."""
 
-    def __init__(self, raw: bytes, start: int, end: int, block_bytes: int) -> None:
-        self._raw, self._end, self._block_bytes = raw, end, block_bytes
-        self._starts, self._places = [start], [0]
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._starts, self._places = [0], [0]
 
     def find(self, offset: int) -> tuple[int, int, int]:
         """The block with that place of the plain text: where it begins and ends, and how far into it the place is."""
         starts, places = self._starts, self._places
-        while places[-1] <= offset and starts[-1] < self._end:  # no further than it is asked for
-            start, at = starts[-1], starts[-1] + self._block_bytes
-            starts.append(escape_border(self._raw, at, start) if at < self._end else self._end)
+        size = len(self._raw)
+        while places[-1] <= offset and starts[-1] < size:  # no further than it is asked for
+            start, at = starts[-1], starts[-1] + _BLOCK_BYTES
+            starts.append(escape_border(self._raw, at, start) if at < size else size)
             places.append(places[-1] + _size(self._raw[start : starts[-1]]))
         block = max(0, min(bisect_right(places, offset) - 1, len(starts) - 2))
         return starts[block], starts[min(block + 1, len(starts) - 1)], offset - places[block]
@@ -105,17 +122,26 @@ class View:
         self._raw = raw
         self.data = _unescape(raw)
         self._blocks: _Blocks | None = None
-        self._part: tuple[int, _Blocks | None] = (-1, None)
 
     def origin(self, offset: int) -> int:
         if self._blocks is None:  # most texts are never asked
-            self._blocks = _Blocks(self._raw, 0, len(self._raw), _BLOCK_BYTES * 16)
+            self._blocks = _Blocks(self._raw)
         start, end, inside = self._blocks.find(offset)
-        known, part = self._part
-        if part is None or known != start:
-            part = _Blocks(self._raw, start, end, _BLOCK_BYTES)
-            self._part = (start, part)
-        return self._walk(*part.find(inside))
+        while end - start > _NEAR_BYTES:
+            middle = escape_border(self._raw, (start + end) // 2, start)
+            size = _size(self._raw[start:middle])
+            if inside < size:
+                end = middle
+            else:
+                start, inside = middle, inside - size
+        return self._walk(start, end, inside)
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """The origins of two places, the second not before the first."""
+        at, size = self.origin(start), end - start
+        if size > _NEAR_BYTES:
+            return at, self.origin(end)
+        return at, self._walk(at, min(len(self._raw), at + 6 * (size + 1)), size)
 
     def _walk(self, start: int, end: int, inside: int) -> int:
         """Through the block, by runs of signs that are equally long."""

@@ -87,20 +87,20 @@ class Searcher:
         views: list[View] = []
         text = raw
         before: list[tuple[int, bytes]] = []
+        judged: dict[tuple[str, bytes, bytes], bool] = {}
         for level in range(_LEVELS + 1):
             literal = level or not escaped or b"\\" not in raw
             tally = _Tally()
-            matches = list(self._in_view(text, hits, tally)) if literal else []
+            matches = list(self._in_view(text, hits, tally, judged)) if literal else []
             if tally.is_full():
                 return [], True
             values = [(number, text[start:end]) for number, start, end in matches]
             if values == before:  # the same ones in the same order: a deeper look found nothing new
                 matches = []
             before = values or before
+            origins = _origins({(start, end) for _, start, end in matches}, views)
             for number, start, end in matches:
-                at, to = start, end
-                for view in reversed(views):
-                    at, to = view.origin(at), view.origin(to)
+                at, to = origins[start, end]
                 # The widest of those that begin together, then the rule that comes first, then the deepest look.
                 one = Found(at, to, self._rules[number].kind, text[start:end])
                 found.append((at, -to, number * (_LEVELS + 1) - level, one))
@@ -116,7 +116,10 @@ class Searcher:
         found.sort()
         return [one for _, _, _, one in found], False
 
-    def _in_view(self, text: bytes, hits: Sequence[int], tally: "_Tally") -> Iterator[tuple[int, int, int]]:
+    def _in_view(
+        self, text: bytes, hits: Sequence[int], tally: "_Tally", judged: dict[tuple[str, bytes, bytes], bool]
+    ) -> Iterator[tuple[int, int, int]]:
+        """`judged`: what was said of values elsewhere, which may be many and the same."""
         for number in sorted(hits):
             if number >= len(self._rules):
                 break
@@ -128,7 +131,10 @@ class Searcher:
                 start, end = match.span(next((one for one in groups if match.start(one) >= 0), 0))
                 value = text[start:end]
                 before = text[match.start() : start]
-                if start < end and is_secret(rule.check, before, value) and not self._is_allowed(value):
+                said = rule.check, before, value
+                if said not in judged:
+                    judged[said] = start < end and is_secret(*said) and not self._is_allowed(value)
+                if judged[said]:
                     tally.found += rule.check not in COMMON
                     yield number, start, end
                 if tally.is_full():
@@ -142,6 +148,17 @@ class Searcher:
 
     def _is_allowed(self, value: bytes) -> bool:
         return any(one.fullmatch(value) for one in self._allow)
+
+
+def _origins(spans: set[tuple[int, int]], views: Sequence[View]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Where in the raw text they stand."""
+    found = {}
+    for one in spans:
+        at, to = one
+        for view in reversed(views):
+            at, to = view.span(at, to)
+        found[one] = at, to
+    return found
 
 
 class _Tally:

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from itertools import accumulate
 from typing import NamedTuple
 
+from agent.core.escapes import undo_pairs
 from agent.core.finding import Found, Searcher
 
 DENSE = "too-many"
@@ -30,7 +31,7 @@ _ID_NAMES = (
     rb"(?:uuid|[a-z]+Uuid|[a-zA-Z]*(?:session|message|request|prompt|agent|task|run|parent|toolUse|batch)_?[iI][dD]"
     rb"|tool_use_id|toolUseID|id|type|subtype|role|timestamp|version)"
 )
-_ID_BEFORE = re.compile(rb'\\*"' + _ID_NAMES + rb'\\*"\s*:\s*\\*"([^"\\]*)\Z')
+_ID_BEFORE = re.compile(rb'(?<!\\)\\*+"' + _ID_NAMES + rb'\\*+"\s*:\s*\\*+"([^"\\]*)\Z')
 _ID = re.compile(
     rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|(?:msg|toolu|srvtoolu|req|call|resp|evt|session|chatcmpl)"
     rb"[_-][A-Za-z0-9_-]{8,64}|[0-9a-f]{6,64}|[A-Za-z][A-Za-z_-]{0,40}|[0-9][0-9TZ:.+ -]{0,40}"
@@ -70,7 +71,7 @@ def is_json_like(text: bytes) -> bool:
 def structural_quotes(text: bytes) -> int:
     """The quotes that begin or end a string."""
     if b"\\" in text:
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+        text = undo_pairs(text).replace(b'\\"', b"")
     return text.count(b'"')
 
 

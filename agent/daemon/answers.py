@@ -119,7 +119,8 @@ class Answers:
 
     def _pushed(self, done: Pushed) -> None:
         key, track = done.key, self._tracks[done.key]
-        if done.cursor != track.cursor:
+        moved = done.cursor != track.cursor
+        if moved:
             self._moved.add(key)
             self._note_tombstones(key, done)
             if done.cursor.offset > track.cursor.offset:
@@ -132,8 +133,13 @@ class Answers:
         track.judged = done.judged or track.judged
         self._facts.learn(key.stream, done.facts)
         if not isinstance(done.reply, Accepted):
+            track.unheard = track.unheard or (isinstance(done.reply, Unavailable) and done.at_fault > 0)
             self._answered(key, done.reply, done.at_fault)
             return
+        if track.unheard and not moved and track.cursor.entry_count and self._gates[key.destination].bulk:
+            self._ask_head(key)  # the file ends where the cursor stands, the server's copy may not
+            return
+        track.unheard = False
         if done.redacted:
             self._journal.note_audit(key, AuditKind.REDACTED, counts_words(done.redacted))
         if track.attempts:
@@ -144,14 +150,17 @@ class Answers:
         track.check = track.tail = False
         self._teller.apply(key, track, Event.SENT_SOME if done.more else Event.SENT_ALL)
         if not done.more:
-            if key in self._moved:
-                self._moved.discard(key)
-                self._journal.note_audit(key, AuditKind.UPLOADED, f"{track.cursor.sent_count} entries")
-            self._teller.tell_meta(key)
-            if self._gates[key.destination].bulk and lacks_entries(track):
-                self._teller.apply(key, track, Event.GREW)  # the offer is another one since it was handed out
-            elif track.state is State.SYNCED:
-                self._teller.watch_tail(key, track)
+            self._sent_all(key, track)
+
+    def _sent_all(self, key: TrackKey, track: Track) -> None:
+        if key in self._moved:
+            self._moved.discard(key)
+            self._journal.note_audit(key, AuditKind.UPLOADED, f"{track.cursor.sent_count} entries")
+        self._teller.tell_meta(key)
+        if self._gates[key.destination].bulk and lacks_entries(track):
+            self._teller.apply(key, track, Event.GREW)  # the offer is another one since it was handed out
+        elif track.state is State.SYNCED:
+            self._teller.watch_tail(key, track)
 
     def _realigned(self, done: Realigned) -> None:
         key, track = done.key, self._tracks[done.key]
@@ -164,7 +173,7 @@ class Answers:
         if done.cursor is None or stuck:
             self.refuse(key, track, NO_HEAD if stuck else DIVERGED, 409)
             return
-        track.cursor, track.check = done.cursor, False
+        track.cursor, track.check, track.unheard = done.cursor, False, False
         track.generations += done.how is How.NEW_GENERATION
         self.take_stones_back(key, track)
         self._journal.note_change(key)

@@ -127,7 +127,6 @@ class Engine:
         self.keeper = Keeper(
             self.tracks, self.gates, self.journal, dispatch_disk, monotonic_s=monotonic_s, limit_bytes=limits.kept_bytes
         )
-        self._guard = guard
         self.private = Private(
             self.tracks,
             self._subpaths,
@@ -180,9 +179,7 @@ class Engine:
         self._has_forgotten = bool(self._store.note)
         self._is_unsure = self._has_forgotten or bool(self._store.settled(_RUNNING))
         self.journal.note_settled(_RUNNING, "yes")
-        rules = self._guard.rules()
-        self._awaits_scan = rules.asks_content
-        self.private.rules_changed(rules)
+        self._awaits_scan = self.private.look_at_rules().asks_content
         self.gates.open()
         self.tick()
 
@@ -215,7 +212,7 @@ class Engine:
         track = Track(intern(row.provider), row.path, size, row.mtime_ns, state, cursor)
         track.reason, track.attempts = intern(row.reason), row.attempts
         track.inode, track.status, track.generations = row.inode, row.status, row.generations
-        track.judged, track.touched = judged, state in UNSENT
+        track.judged, track.touched, track.unheard = judged, state in UNSENT, state in UNSENT
         self._add(key, track)
         self.private.take_up(key, track)
         self.tell_meta(key)
@@ -276,7 +273,7 @@ class Engine:
             case Requeued():
                 self._note_requeued(event.session_id)
             case RulesChanged():
-                self.private.rules_changed(event.rules)
+                self.private.look_at_rules()
 
     def _looked(self, event: DiskOutcome) -> None:
         if isinstance(event, Reviewed):
@@ -357,6 +354,7 @@ class Engine:
                 self._queue(key, track)
         if track.state is State.GONE and track.status == DELETED_THERE:
             self.apply(key, track, Event.STAYS_DELETED)
+            self.private.settle(key, track)
             return
         is_whole = is_side_file(key.subpath) or self.gates[key.destination].takes_files_only
         if changed and is_whole and track.state is State.REFUSED and track.reason not in _UNFIT:

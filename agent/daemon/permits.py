@@ -218,6 +218,10 @@ class Guard:
         """What was judged under one stays judged while it is the same."""
         return f"{rules.folders}/{self.copies.digest}"
 
+    def under(self, rules: RulesNow) -> str:
+        """What a verdict rests on. It says nothing any more when this has become another."""
+        return f"{rules.digest}/{self.epoch(rules)}"
+
     def may_concern(self, judged: str, changed_at_s: float) -> bool:
         """Whether a transcript that was judged under another epoch, and last written then, may be another matter now
         for what it holds."""
@@ -280,9 +284,10 @@ class Permit:
             raise NotShared(rules.blind, certain=False, blind=True, used=self.used)
         epoch = self._guard.epoch(rules)
         if self._has_news or epoch != self._judged_under:
+            under = self._guard.under(rules)
             verdict = self._guard.judge(self._session_id, self._project, frozenset(self._folders), self._ids)
             if verdict.why:
-                raise NotShared(verdict.why, certain=verdict.certain, used=self.used)
+                raise NotShared(verdict.why, certain=verdict.certain, under=under, used=self.used)
             self._ids = frozenset()  # known not to be of a private session; kept, a long run would gather many
             self._judged_under, self._has_news = epoch, False
         self.epoch = epoch

@@ -25,9 +25,8 @@ REVIEWED = "reviewed"
 
 
 class RulesChanged(NamedTuple):
-    """The private list or the settings of privacy are others, or can be read again, or no more."""
-
-    rules: RulesNow
+    """The private list or the settings of privacy are others, or can be read again, or no more. What they say now is
+    asked when that is taken in: workers may have brought it already, and what came after."""
 
 
 class Teller(Protocol):
@@ -63,8 +62,10 @@ class Private:
         self._teller = teller
         self._dispatch = dispatch
         self._facts = facts
-        self._rules = RulesNow("")
-        self._pending: set[str] = set()
+        self._rules: RulesNow | None = None
+        self._number = 0
+        self._pending: dict[str, str] = {}
+        """Session that is looked at again → by which rules it was judged before."""
         self._is_unsure = False
         self._is_new_copy_known = False
         self.epoch = ""
@@ -84,14 +85,24 @@ class Private:
     def see_new(self, key: TrackKey, path: str) -> str:
         """Why the stream, which nobody knew, is private; empty when nothing says so yet."""
         session = key.session_id
-        if self._rules.names(session):
+        if self._names(session):
             self.why.setdefault(session, NAMED)
             if not is_side_file(key.subpath):
                 self._guard.copies.know(session, [path])
                 self._is_new_copy_known = True
         return self.why.get(session, "")
 
-    def rules_changed(self, rules: RulesNow) -> None:
+    def knows(self, rules: RulesNow) -> bool:
+        """For any thread."""
+        return rules == self._rules and rules.blind == self.blind
+
+    def look_at_rules(self) -> RulesNow:
+        rules = self._guard.rules()
+        if not self.knows(rules) or self._is_new_copy_known:
+            self._take_in(rules)
+        return rules
+
+    def _take_in(self, rules: RulesNow) -> None:
         self._rules = rules
         self._note_blind(rules.blind)
         if rules.blind:
@@ -115,15 +126,19 @@ class Private:
     def tick(self) -> None:
         """Files of sessions that the rules name were found: others may be copies of them."""
         if self._is_new_copy_known and not self.blind:
-            self.rules_changed(self._rules)
+            self.look_at_rules()
+
+    def _names(self, session: str) -> bool:
+        return self._rules is not None and self._rules.names(session)
 
     def review(self) -> None:
         """Everything that was judged under other rules."""
-        self._pending, self._is_unsure = set(), False
+        self._pending, self._is_unsure = {}, False
+        self._number += 1
         asked: dict[str, str] = {}
         for key, track in list(self._tracks.items()):
             session = key.session_id
-            if session in asked or self._rules.names(session):
+            if session in asked or self._names(session):
                 continue
             if track.state is State.PRIVATE and session not in self.why:
                 self._teller.apply(key, track, Event.MARKED_SHARED)  # nothing could tell; perhaps it can now
@@ -132,21 +147,28 @@ class Private:
             elif track.judged != self.epoch and (session in self.why or _may_be_there(track)):
                 asked[session] = track.judged
         for session, judged in asked.items():
-            if self._rules.asks_content:
-                self._pending.add(session)
-                paths = tuple(track.path for key, track in self._of(session) if not is_side_file(key.subpath))
-                before = "" if session in self.why else judged
-                self._dispatch(ReviewTask(session, tuple(dict.fromkeys(paths)), self._facts(session), before))
+            if self._rules is not None and self._rules.asks_content:
+                self._pending[session] = "" if session in self.why else judged
+                self._look_again(session)
             else:
                 self._clear(session)
         self._note_reviewed()
 
+    def _look_again(self, session: str) -> None:
+        paths = tuple(track.path for key, track in self._of(session) if not is_side_file(key.subpath))
+        paths, judged = tuple(dict.fromkeys(paths)), self._pending[session]
+        self._dispatch(ReviewTask(self._number, session, paths, self._facts(session), judged))
+
     def reviewed(self, done: Reviewed) -> None:
-        if done.epoch != self.epoch and not done.unread:
+        is_current = done.unread or self._is_current(done.under)
+        if done.number != self._number:
             return  # asked again since
+        if not is_current:
+            self._look_again(done.session_id)
+            return
         if done.unread:
             self._teller.set_review()
-        self._pending.discard(done.session_id)
+        del self._pending[done.session_id]
         if not done.why:
             self._clear(done.session_id)
         elif done.certain:
@@ -154,6 +176,10 @@ class Private:
         else:
             self._is_unsure = True  # nothing more of it leaves; what did is looked at again after the next start
         self._note_reviewed()
+
+    def _is_current(self, under: str) -> bool:
+        """Whether a verdict that a worker brings rests on what holds now. Workers hear of changes before anybody."""
+        return under == self._guard.under(self.look_at_rules())
 
     def _clear(self, session: str) -> None:
         """It may be where it is."""
@@ -196,11 +222,12 @@ class Private:
     def kept_back(self, done: KeptBack) -> None:
         """Whoever was to send it found that it may not leave."""
         track = self._tracks[done.key]
+        track.touched = track.touched or done.used
         if done.blind:
             self._note_blind(done.why)
+        if done.blind or not self._is_current(done.under):
             self._teller.apply(done.key, track, Event.HELD)
             return
-        track.touched = track.touched or done.used
         track.reason = done.why
         if done.certain:
             self.why.setdefault(done.key.session_id, done.why)

@@ -159,7 +159,7 @@ class Pusher:
         except RedactionTimeout as exc:
             return Unreadable(task.key, exc.message, vanished=False)
         except NotShared as exc:
-            return KeptBack(task.key, exc.message, exc.certain, exc.blind, exc.used)
+            return KeptBack(task.key, exc.message, exc.certain, exc.under, exc.blind, exc.used)
         except FileVanished as exc:
             return Unreadable(task.key, exc.message, vanished=True)
         except DiskError as exc:

@@ -11,7 +11,7 @@ from agent.errors import DiskError, FileVanished, NotShared
 
 def review(guard: Guard, files: Files, task: ReviewTask) -> Reviewed:
     permit = guard.permit(task.session_id, task.facts)
-    epoch = guard.epoch(guard.rules())
+    under = guard.under(guard.rules())
     try:
         for path in task.paths:
             with contextlib.suppress(FileVanished):  # what is known of the session has to do
@@ -19,10 +19,10 @@ def review(guard: Guard, files: Files, task: ReviewTask) -> Reviewed:
                     permit.review(path, WHOLE, "")
         permit.check()
     except NotShared as exc:
-        return Reviewed(task.session_id, exc.message, exc.certain, epoch)
+        return Reviewed(task.number, task.session_id, exc.message, exc.certain, under)
     except DiskError as exc:
-        return Reviewed(task.session_id, exc.message, certain=False, epoch=epoch, unread=True)
-    return Reviewed(task.session_id, "", certain=True, epoch=epoch)
+        return Reviewed(task.number, task.session_id, exc.message, certain=False, under=under, unread=True)
+    return Reviewed(task.number, task.session_id, "", certain=True, under=under)
 
 
 def _changed_at_s(files: Files, path: str) -> float:

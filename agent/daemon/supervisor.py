@@ -157,7 +157,6 @@ class Daemon:
         had_list = self._store.settled(HAS_LIST) != ""
         rulebook = ListedRules(paths, settings.privacy, environment, had_list=had_list)
         self._guard = Guard(rulebook, files)
-        self._rules_told = self._guard.rules()
         self._pusher = Pusher(
             self._remotes,
             PROVIDERS,
@@ -279,11 +278,9 @@ class Daemon:
         self.request_scan()
 
     def look_at_rules(self) -> None:
-        """Tells the engine when they are others than before."""
-        rules = self._guard.rules()
-        if rules != self._rules_told or rules.blind != self._engine.private.blind:
-            self._rules_told = rules
-            self._inbox.put(RulesChanged(rules))
+        """Tells the engine when they are others than it knows."""
+        if not self._engine.private.knows(self._guard.rules()):
+            self._inbox.put(RulesChanged())
 
     def request_restore(self, beginnings: Sequence[str]) -> int:
         """Sessions that were deleted on a server, whose ids begin so, are sent there again. How many they are."""
@@ -409,7 +406,7 @@ class Daemon:
         except Exception as exc:  # noqa: BLE001 - a defect must cost one file its second name, not all
             log.error("a defect in keeping files: %s", _where(exc))  # noqa: TRY400 - a traceback may quote a transcript
             if isinstance(task, ReviewTask):
-                return Reviewed(task.session_id, why, certain=False, epoch="", unread=True)
+                return Reviewed(task.number, task.session_id, why, certain=False, under="", unread=True)
             return NotHeld(task.stream, why)
 
     def _run_scanner(self) -> None:

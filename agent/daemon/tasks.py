@@ -191,12 +191,14 @@ class Withheld(NamedTuple):
 
 
 class KeptBack(NamedTuple):
-    """Something of a session may not leave. `certain`: it is private, and what the server has of it is to go. `blind`:
-    nothing can tell of any session. `used`: something was asked of the server before that came out."""
+    """Something of a session may not leave. `certain`: it is private, and what the server has of it is to go. `under`:
+    by which rules, see `Guard.under`. `blind`: nothing can tell of any session. `used`: something was asked of the
+    server before that came out."""
 
     key: TrackKey
     why: str
     certain: bool
+    under: str
     blind: bool
     used: bool
 
@@ -228,9 +230,11 @@ class Restored(NamedTuple):
 
 
 class ReviewTask(NamedTuple):
-    """May what was sent of a session still be there? `paths`: its transcripts, the main one first. `judged`: under
-    which rules that was decided before; empty when it has to be decided anew in any case."""
+    """May what was sent of a session still be there? `number`: of the look that it is part of. `paths`: its
+    transcripts, the main one first. `judged`: under which rules that was decided before; empty when it has to be
+    decided anew in any case."""
 
+    number: int
     session_id: str
     paths: tuple[str, ...]
     facts: Facts
@@ -238,13 +242,14 @@ class ReviewTask(NamedTuple):
 
 
 class Reviewed(NamedTuple):
-    """`why` is empty for what may. `epoch`: under which rules. `unread`: that can't be told, since a file could not be
-    read."""
+    """`why` is empty for what may. `under`: by which rules, see `Guard.under`. `unread`: that can't be told, since a
+    file could not be read."""
 
+    number: int
     session_id: str
     why: str
     certain: bool
-    epoch: str
+    under: str
     unread: bool = False
 
 

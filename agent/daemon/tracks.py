@@ -20,9 +20,9 @@ class Track:
     """`limit`: entries in the next batch, 0 for no limit of its own. `timer`: number of the one timer that counts.
     `conflict`: the server's head as a 409 told it. `status`: the HTTP status that refused it for good, else 0. `check`
     and `tail`: see `PushTask`. `generations`: how often a new one was begun. `judged`:
-    under which rules of privacy all before the cursor was judged. `touched`: a server may have more of it than the
-    cursor says. Times are wall seconds; kept small, there
-    may be 100,000."""
+    under which rules of privacy all before the cursor was judged. `touched`: a server may have something of it.
+    `unheard`: what became of the last append is not known, so a server may have more of it than the cursor says. Times
+    are wall seconds; kept small, there may be 100,000."""
 
     provider: str
     path: str
@@ -46,6 +46,7 @@ class Track:
     generations: int = 0
     judged: str = ""
     touched: bool = False
+    unheard: bool = False
 
 
 @dataclass(slots=True)

@@ -160,3 +160,36 @@ def test_a_batch_on_its_way_when_the_offer_changes_is_no_exception(
     agent.in_flight.append(task)
     agent.settle()
     assert stored(receiver, "s") == agent.path("s").read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["the answer was lost", "the agent died"])
+def test_a_file_that_is_cut_to_what_is_known_to_be_sent_is_compared_with_what_may_have_arrived(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, ending: str
+) -> None:
+    """There is nothing more to send, and so nothing that the server would contradict."""
+    cut: list[int] = []
+
+    def script(request: Request) -> RawReply | None:
+        if not cut or not is_append(request):
+            return None
+        receiver.send(request)
+        os.truncate(agent.path("s"), cut.pop())
+        return no_answer()
+
+    agent = make_agent(ScriptedServer(receiver, script))
+    first = lines(2)
+    agent.append("s", first)
+    agent.settle()
+    agent.append("s", lines(2))
+    cut.append(len(first))
+    agent.look()
+    if ending == "the agent died":
+        agent.engine.journal.write()
+        agent.run_a_task()
+        agent.crash()
+    agent.settle()
+    assert not cut
+    assert agent.state("s") is State.SYNCED
+    assert stored(receiver, "s") == first
+    heads = len([row for row in agent.store.audit() if row.kind in ("new_generation", "realigned")])
+    assert heads == 1

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,10 @@ from agent.core.lifecycle import State
 from agent.core.wire import Request, delete_request, session_path, streams_request
 from agent.daemon.inputs import Restore
 from agent.daemon.private import RulesChanged
+from agent.daemon.reviewing import review
+from agent.daemon.tasks import KeptBack, ReviewTask
 from agent.daemon.world import Limits
+from agent.system import files as real_files
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer
 from tests.reliability import MakeTally
 from tests.simulation.world import DESTINATION, SimulatedAgent
@@ -28,7 +32,7 @@ class Listener(ScriptedServer):
 
 def told(agent: SimulatedAgent) -> None:
     """The engine hears that the rules are others."""
-    agent.engine.handle(RulesChanged(agent.rulebook.now()))
+    agent.engine.handle(RulesChanged())
     agent.engine.tick()
 
 
@@ -320,6 +324,61 @@ def test_a_copy_of_a_private_session_is_private(
     agent.settle()
     assert stored(receiver, "copy") == agent.path("copy").read_bytes()
     tally("private means private", "a copy of a private session").note()
+
+
+@pytest.mark.parametrize("reads", ["the copy is going to be sent", "the copy was sent and is looked at again"])
+def test_a_verdict_that_comes_when_the_rules_are_others_again_counts_for_nothing(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, reads: str
+) -> None:
+    """A worker found the copy of a private session, and before it could say so that session was private no more."""
+    rules = FakeRules("s")
+    agent = make_agent(receiver, rulebook=rules)
+    history = lines(4)
+    agent.append("s", history)
+    agent.settle()
+    agent.append("copy", history + lines(3))
+    if reads == "the copy is going to be sent":
+        agent.look()
+        found: Any = agent.run_a_task()
+        assert isinstance(found, KeptBack)
+    else:
+        rules.sessions.clear()
+        told(agent)
+        agent.settle()
+        rules.sessions.add("s")
+        told(agent)
+        [asked] = [one for one in agent.disk_tasks if isinstance(one, ReviewTask)]
+        agent.disk_tasks.clear()
+        found = review(agent.guard, real_files, asked)
+        assert found.why
+    rules.sessions.clear()
+    told(agent)
+    agent.engine.handle(found)
+    agent.settle()
+    assert agent.state("copy") is State.SYNCED
+    assert stored(receiver, "copy") == agent.path("copy").read_bytes()
+    assert stored(receiver, "s") == history
+
+
+def test_a_worker_that_hears_of_new_rules_first_tells_them_to_everybody(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    """When the list is changed and changed back between two looks of the daemon, it never sees that."""
+    rules = FakeRules()
+    agent = make_agent(receiver, rulebook=rules)
+    agent.settle()
+    agent.append("s", lines(4))
+    agent.look()
+    rules.sessions.add("s")
+    found = agent.run_a_task()
+    assert isinstance(found, KeptBack)
+    agent.engine.handle(found)
+    assert agent.state("s") is State.PRIVATE
+    rules.sessions.clear()
+    assert not agent.engine.private.knows(rules.now())
+    told(agent)
+    agent.settle()
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
 
 
 def test_while_the_list_can_t_be_read_nothing_leaves_and_nothing_is_deleted(

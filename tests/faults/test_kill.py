@@ -28,6 +28,7 @@ A_STORY = 7
 """Deaths of one home, before its last life must bring everything to the server."""
 
 RARE = {
+    "agent.daemon.facts.SessionFacts.note_told",
     "agent.daemon.pusher.meta_request",
     "agent.daemon.realigner.streams_request",
     "agent.daemon.realigner.generation_request",

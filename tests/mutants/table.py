@@ -65,6 +65,7 @@ RECEIVER_SCHEMA = "agent/receiver/schema.py"
 RECEIVER_STORE = "agent/receiver/sqlite.py"
 
 TEST_PRIVATE = "tests/daemon/test_private.py::test_"
+TEST_FOUND = "tests/daemon/test_found.py::test_"
 TEST_PRIVACY = "tests/core/test_privacy.py::test_"
 TEST_PRIVACY_LIST = "tests/system/test_privacy_list.py::test_"
 TEST_GIT = "tests/system/test_git.py::test_"
@@ -340,6 +341,20 @@ ANSWERS = (
         "        if at_fault > 1:",
         "        if False:",
         (f"{TEST_DELIVERY}an_entry_that_is_not_accepted_becomes_a_tombstone_and_the_rest_goes_on",),
+    ),
+    Mutant(
+        "an append without an answer arrived nowhere",
+        ANSWERS_ROOM,
+        "if track.unheard and not moved",
+        "if False and not moved",
+        (f"{TEST_FOUND}a_file_that_is_cut_to_what_is_known_to_be_sent_is_compared_with_what_may_have_arrived",),
+    ),
+    Mutant(
+        "a verdict counts whatever the rules have become",
+        PRIVATE_ROOM,
+        "return under == self._guard.under(self.look_at_rules())",
+        "return True",
+        (f"{TEST_PRIVATE}a_verdict_that_comes_when_the_rules_are_others_again_counts_for_nothing",),
     ),
     Mutant(
         "a restart forgets tombstones",

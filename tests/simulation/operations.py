@@ -463,7 +463,9 @@ def delete_there(story: "Story") -> None:
 
 
 def restore(story: "Story") -> None:
-    story.process.inbox.append(Restore(frozenset({story.rng.choice(PLACES).stream.session_id})))
+    session_id = story.rng.choice(PLACES).stream.session_id
+    story.process.inbox.append(Restore(frozenset({session_id})))
+    story.wire.user_wants_back(session_id)
 
 
 PRIVATE_TABLE = (

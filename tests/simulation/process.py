@@ -53,7 +53,6 @@ class Process:
         self.inbox: deque[Input] = deque()
         self.tasks: list[Task] = []
         self.is_stopping = False
-        self._rules_told = machine.rulebook.now()
         self._running: set[TrackKey] = set()
         self._rng = rng = machine.rng
         self._checked = machine.checked
@@ -97,10 +96,8 @@ class Process:
 
     def look_at_rules(self) -> None:
         """The daemon's look, every second."""
-        rules = self._guard.rules()
-        if rules != self._rules_told or rules.blind != self.engine.private.blind:
-            self._rules_told = rules
-            self.inbox.append(RulesChanged(rules))
+        if not self.engine.private.knows(self._guard.rules()):
+            self.inbox.append(RulesChanged())
 
     def _dispatch_disk(self, task: DiskTask) -> None:
         if isinstance(task, ReviewTask):

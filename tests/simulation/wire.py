@@ -70,6 +70,10 @@ class Wire:
         self.ever_deleted: set[str] = set()
         """Sessions that somebody asked the server to delete."""
 
+    def user_wants_back(self, session_id: str) -> None:
+        """A server that offers nothing to undo a deletion with gets it as it is."""
+        self.told_deleted = {one for one in self.told_deleted if one.session_id != session_id}
+
     def send(self, request: Request) -> RawReply:
         self._leaves(request)
         if request.method == "DELETE" and (target := parse_target(request.path)):

@@ -18,7 +18,7 @@ from agent.daemon.permits import Guard, NoRules, Rulebook
 from agent.daemon.pusher import Pusher
 from agent.daemon.reviewing import review
 from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import DiskTask, PushTask, RealignTask, RestoreTask, ReviewTask, Task, TrackKey
+from agent.daemon.tasks import DiskTask, Outcome, PushTask, RealignTask, RestoreTask, ReviewTask, Task, TrackKey
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Limits, World
 from agent.providers import PROVIDERS
@@ -143,11 +143,13 @@ class SimulatedAgent:
             self.engine.handle(done)
         if not self.in_flight:
             return False
-        task = self.in_flight.pop(self.rng.randrange(len(self.in_flight)))
-        outcome = self._pusher.run(task)
-        self.engine.handle(outcome)
+        self.engine.handle(self.run_a_task())
         self.engine.tick()
         return True
+
+    def run_a_task(self) -> Outcome:
+        """The engine has not heard of it yet."""
+        return self._pusher.run(self.in_flight.pop(self.rng.randrange(len(self.in_flight))))
 
     def wait(self) -> bool:
         """Time passes until the next timer; False when there is none."""
