@@ -95,6 +95,7 @@ class Transcripts:
         self._disk.append(path, data)
         if path in self.files:
             self.files[path][1].content += data
+            self._note_likeness(place.stream, self.files[path][1])
         else:
             self._begin(path, place, data)
         self._hint(path)
@@ -118,6 +119,12 @@ class Transcripts:
         if versions:
             self.rewritten.add(place.stream)
         versions.append(version)
+        self._note_likeness(place.stream, version)
+
+    def _note_likeness(self, stream: StreamId, version: Version) -> None:
+        others = (one for one in self.versions[stream] if one is not version)
+        if any(_looks_like_growth(bytes(one.content), bytes(version.content)) for one in others):
+            self.unseen.add(stream)
 
     def touch(self, path: str, mtime_ns: int) -> None:
         self._disk.set_mtime_ns(path, mtime_ns)
@@ -163,10 +170,9 @@ class Transcripts:
         place, old = self.files[path]
         if data != old.content:
             self.rewritten.add(place.stream)
-            if any(_looks_like_growth(bytes(one.content), data) for one in self.versions[place.stream]):
-                self.unseen.add(place.stream)
             version = Version(data)
             self.versions[place.stream].append(version)
+            self._note_likeness(place.stream, version)
             self.files[path] = (place, version)
         self._hint(path)
 
