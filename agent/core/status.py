@@ -17,6 +17,9 @@ OWED = 1
 KEPT = 2
 """In the place of a status: it is private, and no server has anything of it."""
 
+MAYBE_THERE = 3
+"""In the place of a status: its file is gone, and a server may have something of it that it never acknowledged."""
+
 DELETED_HERE = 204
 """In the place of a status: deleted there because it is private; to be restored before anything is sent again."""
 

@@ -16,7 +16,7 @@ from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
 from agent.core.identity import START
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
 from agent.core.session import Observation, StreamId, is_side_file
-from agent.core.status import DELETED_HERE, DELETED_THERE
+from agent.core.status import DELETED_HERE, DELETED_THERE, MAYBE_THERE
 from agent.core.wire import (
     NeedsLogin,
     Unavailable,
@@ -212,7 +212,8 @@ class Engine:
         track = Track(intern(row.provider), row.path, size, row.mtime_ns, state, cursor)
         track.reason, track.attempts = intern(row.reason), row.attempts
         track.inode, track.status, track.generations = row.inode, row.status, row.generations
-        track.judged, track.touched, track.unheard = judged, state in UNSENT, state in UNSENT
+        track.judged, track.unheard = judged, state in UNSENT
+        track.touched = track.unheard or row.status == MAYBE_THERE
         self._add(key, track)
         self.private.take_up(key, track)
         self.tell_meta(key)

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from agent.core.lifecycle import BUSY, Event, State
 from agent.core.session import Gone, Observation, StreamId
+from agent.core.status import MAYBE_THERE
 from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal
 from agent.daemon.keeper import Keeper, is_wanted
@@ -131,6 +132,8 @@ class Sightings:
     def _end(self, stream: StreamId) -> None:
         """Nothing stands for the stream any more; another file with its id may take its place."""
         for key, track in self._of(stream):
+            if track.touched and track.cursor.offset == 0 and not track.status:
+                track.status = MAYBE_THERE
             self._teller.apply(key, track, Event.VANISHED)
         self._keeper.let_go(stream)
         waiting = self.rivals.pop(stream, {})

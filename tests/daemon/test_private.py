@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.core.lifecycle import State
-from agent.core.wire import Request, delete_request, session_path, streams_request
+from agent.core.wire import RawReply, Request, delete_request, session_path, streams_request
 from agent.daemon.inputs import Restore
 from agent.daemon.private import RulesChanged
 from agent.daemon.reviewing import review
@@ -228,6 +228,33 @@ def test_what_was_deleted_and_gone_and_shared_again_is_private_no_more_after_a_r
     agent.settle()
     assert agent.state("s") is State.SYNCED
     assert stored(receiver, "s") == content
+
+
+def test_what_may_have_arrived_of_a_file_that_is_gone_is_deleted_too(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    """Its only push had no answer, so no cursor tells of it."""
+
+    def script(request: Request) -> RawReply | None:
+        if "/entries" not in request.path:
+            return None
+        receiver.send(request)
+        agent.path("s").unlink(missing_ok=True)
+        return no_answer()
+
+    rules = FakeRules()
+    agent = make_agent(ScriptedServer(receiver, script), rulebook=rules)
+    agent.settle()
+    agent.append("s", lines(3))
+    agent.look()
+    agent.run_one()
+    agent.settle()
+    assert agent.state("s") is State.GONE
+    agent.crash()
+    rules.sessions.add("s")
+    told(agent)
+    agent.settle()
+    assert is_deleted(receiver, "s")
 
 
 def test_its_file_may_go_before_the_deletion_is_done(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
