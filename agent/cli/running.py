@@ -40,8 +40,9 @@ def running_daemon(
     from agent.daemon.supervisor import Daemon
     from agent.system.control_socket import ControlServer
     from agent.system.lock import DaemonLock
-    from agent.system.process import kept_private
+    from agent.system.process import kept_private, share_memory
 
+    share_memory()
     with kept_private(), _held_lock(DaemonLock(paths.lock), paths):
         daemon = Daemon(settings, paths, tokens, environment())
         try:

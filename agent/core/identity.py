@@ -1,8 +1,11 @@
 """Where delivery of a file stands, how to tell that it is still the same file, and where a server's head lies in it."""
 
+import re
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
+
+import msgspec
 
 from agent.core.session import Head
 from agent.core.transcript import EMPTY_CHAIN, EntryMark
@@ -10,6 +13,8 @@ from agent.core.transcript import EMPTY_CHAIN, EntryMark
 MARKER_WINDOW_BYTES = 4096
 """How much before the cursor is hashed. Identity by inode fails (ext4 reuses one at once) and so does a hash of the
 first bytes (forks share them); what stands just before the cursor is what the next append depends on."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Cursor(NamedTuple):
@@ -41,6 +46,31 @@ class Cursor(NamedTuple):
 
 
 START = Cursor()
+
+
+def pack_cursor(cursor: Cursor) -> bytes:
+    """A third of what a cursor takes in memory."""
+    numbers, rest = cursor[:2], cursor[2:]
+    return msgspec.msgpack.encode((*numbers, *map(_shorten, rest)))
+
+
+def unpack_cursor(packed: bytes) -> Cursor:
+    offset, count, last_uuid, chain, marker, generation, sent_count, raw_chain = msgspec.msgpack.decode(packed)
+    return Cursor(offset, count, _lengthen(last_uuid), chain, marker, _lengthen(generation), sent_count, raw_chain)
+
+
+def _shorten(value: object) -> object:
+    """A UUID as its 16 bytes."""
+    if isinstance(value, str) and _UUID.fullmatch(value):
+        return bytes.fromhex(value.replace("-", ""))
+    return value
+
+
+def _lengthen(value: str | bytes | None) -> str | None:
+    if not isinstance(value, bytes):
+        return value
+    digits = value.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def marker_of(before: bytes) -> bytes:

@@ -13,7 +13,7 @@ from sys import intern
 
 from agent.core.audit import AuditKind
 from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
-from agent.core.identity import START
+from agent.core.identity import START, pack_cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
 from agent.core.session import Observation, StreamId, is_side_file
 from agent.core.status import DELETED_HERE, DELETED_THERE, MAYBE_THERE
@@ -209,7 +209,7 @@ class Engine:
     def _remember(self, key: TrackKey, row: TrackRow, judged: str) -> None:
         state, cursor = State(row.state), row.cursor
         size = cursor.offset if row.size == cursor.offset else row.size  # mostly one number
-        track = Track(intern(row.provider), row.path, size, row.mtime_ns, state, cursor)
+        track = Track(intern(row.provider), row.path, size, row.mtime_ns, state, pack_cursor(cursor))
         track.reason, track.attempts = intern(row.reason), row.attempts
         track.inode, track.status, track.generations = row.inode, row.status, row.generations
         track.judged, track.unheard = judged, state in UNSENT
@@ -337,13 +337,15 @@ class Engine:
         if track is None:
             why = self.private.see_new(key, seen.path)
             state = State.PRIVATE if why else State.SYNCED
-            track = Track(seen.provider, seen.path, -1, seen.mtime_ns, state, START, why)
+            track = Track(seen.provider, seen.path, -1, seen.mtime_ns, state, pack_cursor(START), why)
             self._add(key, track)
             self.private.settle(key, track)
         changed = (seen.size, seen.mtime_ns, seen.path) != (track.size, track.mtime_ns, track.path)
         if track.inode not in (0, seen.inode) and track.cursor.entry_count:
             changed = track.check = True  # another file under the same name; what it holds has to be seen
-        track.size, track.mtime_ns, track.path, track.inode = seen.size, seen.mtime_ns, seen.path, seen.inode
+        track.size, track.mtime_ns, track.inode = seen.size, seen.mtime_ns, seen.inode
+        if track.path != seen.path:  # equal ones stay one in memory, with the scanner's
+            track.path = seen.path
         if not changed and seen.size == track.cursor.offset:
             return
         self.journal.note_change(key)

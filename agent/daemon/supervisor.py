@@ -70,6 +70,7 @@ from agent.system.files import read_text
 from agent.system.keeping import KeptFiles
 from agent.system.network import WayOut, read_way_out
 from agent.system.paths import Paths, make_private_folder
+from agent.system.process import give_back_memory
 from agent.system.remote import Remote
 from agent.system.spool import Spool
 from agent.system.state_db import open_state
@@ -217,7 +218,6 @@ class Daemon:
             self._start_threads(watch=watch)
         except RuntimeError as exc:
             raise MachineError("the system gives transcriptd no more threads", hint="ulimit -u") from exc
-        self.request_scan()
 
     def _start_threads(self, *, watch: bool) -> None:
         self._engine_thread.start()
@@ -359,6 +359,7 @@ class Daemon:
     def _handle(self, event: "Input | _Scanned | _Question") -> None:
         if isinstance(event, _Scanned):
             self.full_scans += 1
+            give_back_memory()
             self._engine.handle(ScanEnded())
         elif isinstance(event, _Question):
             try:

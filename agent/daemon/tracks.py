@@ -4,7 +4,7 @@ import heapq
 from collections import deque
 from dataclasses import dataclass, field
 
-from agent.core.identity import Cursor
+from agent.core.identity import Cursor, pack_cursor, unpack_cursor
 from agent.core.lifecycle import Condition, State
 from agent.core.pressure import Window
 from agent.core.session import Head, is_side_file
@@ -29,7 +29,7 @@ class Track:
     size: int
     mtime_ns: int
     state: State
-    cursor: Cursor
+    packed_cursor: bytes
     reason: str = ""
     attempts: int = 0
     adoptions: int = 0
@@ -47,6 +47,15 @@ class Track:
     judged: str = ""
     touched: bool = False
     unheard: bool = False
+
+    @property
+    def cursor(self) -> Cursor:
+        """A new value each time: whoever needs more than one field of it takes it once."""
+        return unpack_cursor(self.packed_cursor)
+
+    @cursor.setter
+    def cursor(self, cursor: Cursor) -> None:
+        self.packed_cursor = pack_cursor(cursor)
 
 
 @dataclass(slots=True)

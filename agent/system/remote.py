@@ -24,9 +24,6 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import requests
-import requests.adapters
-import requests.utils
 import truststore
 import urllib3
 import urllib3.connection
@@ -37,6 +34,26 @@ from agent.core.backoff import parse_http_date
 from agent.core.settings import is_loopback
 from agent.core.wire import LongBody, RawReply, Request
 from agent.errors import Unauthorized, Unreachable
+
+
+@contextlib.contextmanager
+def _without(*modules: str) -> Iterator[None]:
+    """Who imports one of them meanwhile finds that it is not installed."""
+    absent = dict.fromkeys([one for one in modules if one not in sys.modules])
+    sys.modules.update(absent)  # type: ignore[arg-type]  # None is Python's word for that
+    try:
+        yield
+    finally:
+        for one in absent:
+            del sys.modules[one]
+
+
+# `requests` guesses encodings with them, where they are. That takes 3 MiB, and we look at no page's text.
+with _without("chardet", "charset_normalizer"), warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import requests
+    import requests.adapters
+    import requests.utils
 
 # We say so ourselves, where it matters.
 warnings.filterwarnings("ignore", category=urllib3.exceptions.SystemTimeWarning)

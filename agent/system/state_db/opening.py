@@ -228,6 +228,7 @@ def _prepare(db: sqlite3.Connection) -> None:
     if sys.platform == "darwin":
         db.execute("pragma fullfsync=1")
     db.execute("pragma journal_size_limit=4194304")
+    db.execute("pragma cache_size=-512")  # KiB; four times as much by default, for what is read once
     migrate(db)
     if not has_all_tables(db):
         raise Damaged("other tables than there should be")
