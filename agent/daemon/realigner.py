@@ -67,7 +67,7 @@ class Realigner:
         if not rows:
             return Realigned(task.key, START, How.REALIGNED)
         survey = self._survey(task, [row.head for row in rows])
-        if survey.best is not None:
+        if survey.best is not None and not (task.spare and _is_past(rows, survey.best[0])):
             return self._stand_at(task, *survey.best)
         if not task.spare:
             return Realigned(task.key, None, How.REFUSED)
@@ -87,6 +87,8 @@ class Realigner:
     def _begin_generation(self, task: RealignTask, rows: list[StreamHead], survey: Survey) -> Realigned | Reply:
         """Behind what the file has in common with the history it was sent to, or else with the current one."""
         parent = next((row.head for row in rows if row.head.generation == task.cursor.generation), None)
+        if survey.best is not None:
+            parent = survey.best[0]
         parent = parent or next((row.head for row in rows if row.current), rows[-1].head)
         shared = self._shared_place(task, parent, survey)
         if not isinstance(shared, Place):
@@ -182,6 +184,11 @@ class Realigner:
     def _marker_at(self, task: RealignTask, offset: int) -> bytes:
         with self._files.open_file(task.path) as file:
             return marker_at(file, offset)
+
+
+def _is_past(rows: list[StreamHead], head: Head) -> bool:
+    """Whether another history was begun since: what is sent to this one does not make it the current one."""
+    return any(row.current and row.head.generation != head.generation for row in rows)
 
 
 def _proof(place: Place) -> tuple[int, str]:

@@ -143,17 +143,23 @@ def test_a_file_cut_short_and_grown_again_goes_on_in_its_new_generation(
     assert contents(receiver, "s") == [first + more, agent.path("s").read_bytes()]
 
 
-def test_a_file_that_is_put_back_finds_its_old_generation(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
-    agent = make_agent(receiver)
-    first, second = lines(4), lines(4)
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_file_that_is_put_back_is_the_current_one_again(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, more: int
+) -> None:
+    """Behind its old generation, of which nothing travels again: what goes on in there would not be seen."""
+    server = ScriptedServer(receiver, lambda _: None)
+    agent = make_agent(server)
+    first, second, rest = lines(4), lines(4), lines(more)
     agent.append("s", first)
     agent.settle()
     agent.path("s").write_bytes(second)
     agent.settle()
-    agent.path("s").write_bytes(first)
-    agent.append("s", lines(1))
+    server.requests.clear()
+    agent.path("s").write_bytes(first + rest)
     agent.settle()
-    assert contents(receiver, "s") == [agent.path("s").read_bytes(), second]
+    assert contents(receiver, "s") == [first, second, first + rest]
+    assert sent_bytes(server) == len(rest)
     assert agent.state("s") is State.SYNCED
 
 
