@@ -19,11 +19,13 @@ class SessionFacts:
         self._version = version
         self._told: dict[str, dict[str, str]] = {}
         self.known: dict[str, Facts] = {}
+        self._unsaid: dict[Facts, Facts] = {}
+        """Those without words, of which many sessions have the same."""
 
     def load(self, store: Store, shared: dict[str, str]) -> None:
         """`shared` is given each string that others will hold too."""
         for session, facts in store.sessions():
-            self.known[shared.setdefault(session, session)] = _shared(facts)
+            self.known[shared.setdefault(session, session)] = self._shared(facts)
         for destination, session, digest in store.metas():
             self._told.setdefault(destination, {})[shared.setdefault(session, session)] = digest
 
@@ -37,8 +39,14 @@ class SessionFacts:
             facts = facts._replace(title=before.title, prompt=before.prompt)
         learned = before.merged(facts)
         if learned != before:
-            self.known[stream.session_id] = _shared(learned)
+            self.known[stream.session_id] = self._shared(learned)
             self._journal.note_session(stream.session_id, learned)
+
+    def _shared(self, facts: Facts) -> Facts:
+        """Many sessions have one project."""
+        if facts == facts.to_keep():
+            return self._unsaid.setdefault(facts, facts)
+        return facts._replace(project=intern(facts.project))
 
     def meta(self, session_id: str, provider: str) -> tuple[Meta, str]:
         """What a server is told, and a digest to know it again by."""
@@ -63,8 +71,3 @@ def meta_of(facts: Facts, provider: str, host: str, version: str) -> tuple[Meta,
     """What a server is told of a session, and a digest to know it again by."""
     meta = Meta(provider, facts.project, facts.shown_title(), host, version)
     return meta, hashlib.blake2b(msgspec.json.encode(meta), digest_size=8).hexdigest()
-
-
-def _shared(facts: Facts) -> Facts:
-    """Many sessions have one project."""
-    return facts._replace(project=intern(facts.project))
