@@ -6,8 +6,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,7 @@ from agent.system.paths import Paths, default_paths, make_private_files, make_pr
 if TYPE_CHECKING:
     from agent.core.settings import Settings
     from agent.core.status import Status
+    from agent.daemon.host import Wishes
     from agent.daemon.supervisor import Daemon
     from agent.system.lock import DaemonLock
     from agent.system.tokens import TokenSource
@@ -95,19 +97,58 @@ def _raise_for_defect(daemon: "Daemon") -> None:
 @click.command()
 def run() -> None:
     """Run the agent in the foreground; what a service manager starts. Ends on SIGTERM or Ctrl-C."""
+    from agent.daemon.host import Host
+    from agent.system.lock import DaemonLock
+    from agent.system.process import kept_private
+    from agent.system.sd_notify import open_notifier, watchdog_s
     from agent.system.tokens import VARIABLE
-    from agent.system.tokens.sources import open_tokens
 
     paths = default_paths(environment())
-    settings = load_with_destination(paths)
-    set_up_log(settings.log.level)
-    tokens = open_tokens(settings.destinations, paths.instance, environment())
+    given = dict(environment())
     os.environ.pop(VARIABLE, None)  # whatever this process starts is not to have it
-    with stop_signals() as stop, running_daemon(settings, paths, tokens) as daemon:
-        logging.getLogger(__name__).info("transcriptd is running")
-        while not stop.wait(1.0):
-            _raise_for_defect(daemon)
-        logging.getLogger(__name__).info("stopping")
+    host = Host(
+        paths,
+        partial(_load_to_run, paths),
+        partial(_make_daemon, paths, given),
+        notifier=open_notifier(given),
+        watchdog_s=watchdog_s(given),
+    )
+    _load_to_run(paths)  # what is wrong in the settings is told first
+    with wish_signals(host.wishes), kept_private(), _held_lock(DaemonLock(paths.lock), paths):
+        host.run()
+
+
+def _load_to_run(paths: Paths) -> "Settings":
+    """Raises SettingsError, also for what only shows when it is used."""
+    from agent.core.redaction import parse_rules
+
+    settings = load_with_destination(paths)
+    parse_rules(settings.privacy)
+    return settings
+
+
+def _make_daemon(paths: Paths, given: Mapping[str, str], settings: "Settings") -> "Daemon":
+    from agent.daemon.supervisor import Daemon
+    from agent.system.tokens.sources import open_tokens
+
+    set_up_log(settings.log.level)
+    return Daemon(settings, paths, open_tokens(settings.destinations, paths.instance, given), environment())
+
+
+@contextmanager
+def wish_signals(wishes: "Wishes") -> Iterator[None]:
+    """SIGINT and SIGTERM are the wish to stop, SIGHUP that for new settings, for as long as the block lasts."""
+    from agent.daemon.host import Reload, Stop
+
+    meant: dict[int, Stop | Reload] = {signal.SIGINT: Stop(), signal.SIGTERM: Stop()}
+    if sys.platform != "win32":
+        meant[signal.SIGHUP] = Reload()
+    before = {number: signal.signal(number, lambda one, _: wishes.put(meant[one])) for number in meant}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @click.command()

@@ -75,6 +75,15 @@ def list_streams(engine: "Engine") -> list[StreamLine]:
     ]
 
 
+def describe_line(engine: "Engine") -> str:
+    """For a service manager: counts and conditions, without names of sessions."""
+    counts: dict[str, int] = {}
+    for track in engine.tracks.values():
+        counts[track.state] = counts.get(track.state, 0) + 1
+    states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no transcripts yet"
+    return f"{'; '.join(f'{one.name} {one.condition}' for one in engine.gates)}: {states}"
+
+
 def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
     return [
         StreamLine(
