@@ -13,6 +13,7 @@ AgentError            message, hint, code, retry; exit status 1
 │ │ ├ KeyringLocked   it is locked, and only its owner can open it
 │ │ └ KeyringMissing  there is none, or not yet
 │ ├ TokenNotReadable  the place that the settings name gives no token; exit 77
+│ ├ EngineStopped     a defect ended a part that nothing goes on without; exit 70
 │ ├ RedactionTimeout  an entry can't be redacted in time
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
@@ -105,6 +106,12 @@ class TokenNotReadable(MachineError):
 class RedactionTimeout(MachineError):
     code = "redaction"
     retry = True
+
+
+class EngineStopped(MachineError):
+    code = "engine_stopped"
+    retry = True
+    exit_status = 70
 
 
 class AlreadyRunning(MachineError):

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 from agent.core.settings import Settings
 from agent.daemon.control import control_methods
 from agent.daemon.heartbeats import Stuck
+from agent.daemon.report import News
 from agent.daemon.supervisor import Daemon
 from agent.daemon.vitals import Vitals
-from agent.errors import AgentError, MachineError, NotRunning
+from agent.errors import AgentError, EngineStopped, NotRunning
 from agent.system.control_socket import ControlClient, ControlServer, Method
+from agent.system.lives import Lives
 from agent.system.paths import Paths, make_private_folder
 from agent.system.sd_notify import READY, STOPPING, WATCHDOG, Notifier, reloading_words, status_word
 
@@ -46,8 +48,8 @@ Wishes = queue.SimpleQueue[Stop | Reload]
 
 
 class Host:
-    """`load()` reads and checks the settings; `make(settings)` gives a daemon that has not begun. The caller holds the
-    home's lock."""
+    """`load()` reads and checks the settings; `make(settings)` gives a daemon that has not begun. `log_sink`, `unit`:
+    where the log goes, for those who look for it later. The caller holds the home's lock."""
 
     def __init__(
         self,
@@ -57,9 +59,15 @@ class Host:
         *,
         notifier: Notifier,
         watchdog_s: float | None = None,
+        log_sink: str = "",
+        unit: str = "",
         monotonic_s: Callable[[], float] = time.monotonic,
+        now_s: Callable[[], float] = time.time,
     ) -> None:
         self._paths = paths
+        self._lives = Lives(paths.lives)
+        self._log_sink, self._unit = log_sink, unit
+        self._now_s = now_s
         self._load = load
         self._make = make
         self._notifier = notifier
@@ -81,8 +89,9 @@ class Host:
 
     def run(self) -> None:
         """Until somebody wishes it to stop. Raises SettingsError, DiskError or MachineError when it can't begin, and
-        MachineError when a defect ended the engine."""
+        EngineStopped when a defect ended the engine."""
         settings = self._load()
+        self._note_beginning()
         try:
             self._begin(settings)
             make_private_folder(self._paths.socket.parent)
@@ -93,6 +102,7 @@ class Host:
                 log.info("transcriptd is running")
                 self._vitals.start()
                 self._obey(settings)
+                self._lives.end()
             finally:
                 self._notifier.tell(STOPPING, status_word("stopping"))
                 self._vitals.stop()
@@ -102,9 +112,14 @@ class Host:
 
     # --- life -------------------------------------------------------------------------------------------------
 
+    def _note_beginning(self) -> None:
+        if self._lives.begin(self._now_s(), self._log_sink, self._unit):
+            times = self._lives.count_unclean(self._now_s())
+            log.warning("the last run ended without being told to; such ends within the last hour: %d", times)
+
     def _begin(self, settings: Settings) -> None:
         daemon = self._make(settings)
-        daemon.find_troubles = self._find_troubles
+        daemon.find_news = self._find_news
         self._daemon = daemon
         daemon.start()
         self._methods = control_methods(daemon)
@@ -130,8 +145,9 @@ class Host:
                 wish = self.wishes.get(timeout=LOOK_S)
             except queue.Empty:
                 if self._daemon is not None and self._daemon.failed.is_set():
-                    raise MachineError(
-                        "the engine stopped because of a defect in transcriptd; its place is in the log"
+                    raise EngineStopped(
+                        "the engine stopped because of a defect in transcriptd; its place is in the log",
+                        hint="transcriptd logs",
                     ) from None
                 continue
             if isinstance(wish, Stop):
@@ -201,5 +217,10 @@ class Host:
         daemon = self._daemon
         return "" if daemon is None else daemon.describe()
 
-    def _find_troubles(self) -> list[tuple[str, str]]:
-        return [self._reload_trouble] if self._reload_trouble else []
+    def _find_news(self) -> News:
+        problems = [self._reload_trouble] if self._reload_trouble else []
+        restarts = self._lives.count_unclean(self._now_s())
+        if restarts:
+            times = "once" if restarts == 1 else f"{restarts} times"
+            problems.append((f"transcriptd ended unexpectedly {times} within the last hour", "transcriptd logs"))
+        return News(tuple(problems), restarts)

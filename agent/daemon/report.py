@@ -49,6 +49,14 @@ class Surroundings(NamedTuple):
     """Provider → seconds after its last change until a transcript is deleted."""
     tokens: Mapping[str, str] = {}
     """Destination → where its token comes from."""
+    restarts: int = 0
+
+
+class News(NamedTuple):
+    """What the one who started the daemon has to tell. `restarts`: ends that nobody wished, within the last hour."""
+
+    problems: tuple[tuple[str, str], ...] = ()
+    restarts: int = 0
 
 
 def list_streams(engine: "Engine") -> list[StreamLine]:
@@ -124,6 +132,7 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         problems=[*around.problems, *_problems(engine, around, lines), *_about_to_be_lost(engine, around)],
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
+        restarts=around.restarts,
     )
 
 

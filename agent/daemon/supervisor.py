@@ -37,7 +37,7 @@ from agent.daemon.permits import Guard
 from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
 from agent.daemon.redacting import REDACTION_S, Budget, open_redactor
-from agent.daemon.report import Surroundings, describe_line
+from agent.daemon.report import News, Surroundings, describe_line
 from agent.daemon.reviewing import review
 from agent.daemon.rulebook import HAS_LIST, ListedRules
 from agent.daemon.scanner import Root, Scanner
@@ -128,8 +128,7 @@ class Daemon:
         make_private_folder(paths.state)
         self.since_s = clock.now_s()
         self.full_scans = 0
-        self.find_troubles: Callable[[], list[tuple[str, str]]] = list
-        """What the one who started this daemon has to tell in `status`."""
+        self.find_news: Callable[[], News] = News
         self.failed = threading.Event()
         """Set when the engine's thread died of a defect."""
         self._settings = settings
@@ -313,7 +312,8 @@ class Daemon:
     def surroundings(self) -> Surroundings:
         polling = tuple(self._watcher.refused)
         unreadable = list(self._scanner.unreadable.values())
-        problems = [*self.find_troubles(), *((why, "") for why in unreadable)]
+        news = self.find_news()
+        problems = [*news.problems, *((why, "") for why in unreadable)]
         problems += [(f"{root}: {why}", "") for root, why in list(self._watcher.refused.items())]
         if self._scanner.unnamed:
             problems.append((f"{self._scanner.unnamed} files have names that are not UTF-8 and are left out", ""))
@@ -335,6 +335,7 @@ class Daemon:
             self._now_s(),
             retention_s,
             {one.name: self._tokens.source(one.name) for one in self._settings.destinations},
+            news.restarts,
         )
 
     # --- threads ----------------------------------------------------------------------------------------------

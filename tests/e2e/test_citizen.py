@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import UsageError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import paths_below
-from tests.e2e.processes import READY_S, agent, end, environment, receiver, write_config
+from tests.e2e.processes import PROGRAM, READY_S, agent, command, end, environment, read_until, receiver, write_config
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs Unix sockets and signals")
 
@@ -124,3 +125,73 @@ def test_a_stuck_worker_is_named_and_the_watchdog_not_fed(tmp_path: Path) -> Non
                 assert words[0].startswith("STATUS=")
         finally:
             end(process, signal.SIGKILL)
+
+
+def problems(home: Path) -> list[tuple[str, str]]:
+    with ControlClient(paths_below(home).socket) as client:
+        return [tuple(one) for one in client.call("agent.status")["problems"]]
+
+
+def test_new_settings_are_taken_up_and_bad_ones_are_not(tmp_path: Path) -> None:
+    home, projects = tmp_path / "h", tmp_path / "projects"
+    (projects / "p").mkdir(parents=True)
+    (projects / "p" / "s.jsonl").write_bytes(b'{"uuid":"one"}\n')
+    write_config(home, NOBODY, projects)
+    with receiver(tmp_path / "data") as server, manager() as heard, agent(home, **heard.environment) as process:
+        heard.hear_until(says("READY=1"))
+        (home / "config.toml").write_text("[push]\nworkers = 99\n", encoding="utf-8")
+        process.send_signal(signal.SIGHUP)
+        heard.hear_until(says("RELOADING=1"))
+        heard.hear_until(says("READY=1"))
+        (problem, hint), *_ = problems(home)
+        assert problem.startswith("the settings are as before: push.workers in ")
+        assert hint == "transcriptd config path"
+        with ControlClient(paths_below(home).socket) as client:
+            with pytest.raises(UsageError, match="expected from 1 to 8"):
+                client.call("agent.reload")
+            write_config(home, server.url, projects)
+            client.call("agent.reload")
+            assert client.call("agent.status")["destinations"][0]["url"] == server.url
+        assert not [what for what, _ in problems(home) if "settings" in what]
+        pushed = command(home, "push", "--json")
+        assert pushed.returncode == 0, pushed.stderr
+        assert server.entries("s") == b'{"uuid":"one"}\n'
+        process.send_signal(signal.SIGTERM)
+        assert end(process) == 0
+
+
+def test_a_crash_is_told_at_the_next_start_and_blocks_nothing(tmp_path: Path) -> None:
+    home, projects = tmp_path / "h", tmp_path / "projects"
+    projects.mkdir()
+    write_config(home, NOBODY, projects)
+    with agent(home) as first:
+        read_until(first, "transcriptd is running")
+        again = command(home, "run")
+        assert again.returncode == 75
+        assert f"another transcriptd (process {first.pid}) is at work" in again.stderr
+    assert paths_below(home).socket.exists(), "what a crash leaves behind"
+    (home / "state" / "daemon.pid").write_text(f"{os.getpid()}\n", encoding="ascii")  # given to somebody else since
+    with agent(home) as second:
+        read_until(second, "the last run ended without being told to; such ends within the last hour: 1")
+        read_until(second, "transcriptd is running")
+        assert ("transcriptd ended unexpectedly once within the last hour", "transcriptd logs") in problems(home)
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(30) == 0
+    with agent(home) as third:
+        read_until(third, "transcriptd is running")
+        with ControlClient(paths_below(home).socket) as client:
+            assert client.call("agent.status")["restarts"] == 1, "a stop is no crash"
+        third.send_signal(signal.SIGTERM)
+        assert third.wait(30) == 0
+
+
+@pytest.mark.parametrize("text", ["", "[push]\nworkers = 0\n", '[[destination]]\nurl = "nonsense"\n', "]"])
+def test_bad_settings_end_with_78_and_the_log_file_says_why(tmp_path: Path, text: str) -> None:
+    home = tmp_path / "h"
+    home.mkdir()
+    (home / "config.toml").write_text(text, encoding="utf-8")
+    with (tmp_path / "err").open("w+", encoding="utf-8") as err:
+        done = subprocess.run([*PROGRAM, "run"], env=environment(home), stderr=err, timeout=60, check=False)
+        assert done.returncode == 78
+    assert "config.toml" in (home / "logs" / "transcriptd.log").read_text(encoding="utf-8")
+    assert not paths_below(home).lives.exists()
