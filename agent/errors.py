@@ -15,6 +15,7 @@ AgentError            message, hint, code, retry; exit status 1
 │ ├ TokenNotReadable  the place that the settings name gives no token; exit 77
 │ ├ EngineStopped     a defect ended a part that nothing goes on without; exit 70
 │ ├ RedactionTimeout  an entry can't be redacted in time
+│ ├ Paused            somebody or something holds everything back; exit 75
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
 ├ NotShared           it is private, or can't be shown not to be
@@ -116,6 +117,12 @@ class EngineStopped(MachineError):
 
 class AlreadyRunning(MachineError):
     code = "already_running"
+    retry = True
+    exit_status = 75
+
+
+class Paused(MachineError):
+    code = "paused"
     retry = True
     exit_status = 75
 
