@@ -13,7 +13,9 @@ AgentError            message, hint, code, retry; exit status 1
 │ │ ├ KeyringLocked   it is locked, and only its owner can open it
 │ │ └ KeyringMissing  there is none, or not yet
 │ ├ TokenNotReadable  the place that the settings name gives no token; exit 77
+│ ├ EngineStopped     a defect ended a part that nothing goes on without; exit 70
 │ ├ RedactionTimeout  an entry can't be redacted in time
+│ ├ Paused            somebody or something holds everything back; exit 75
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
 ├ NotShared           it is private, or can't be shown not to be
@@ -107,8 +109,20 @@ class RedactionTimeout(MachineError):
     retry = True
 
 
+class EngineStopped(MachineError):
+    code = "engine_stopped"
+    retry = True
+    exit_status = 70
+
+
 class AlreadyRunning(MachineError):
     code = "already_running"
+    retry = True
+    exit_status = 75
+
+
+class Paused(MachineError):
+    code = "paused"
     retry = True
     exit_status = 75
 
