@@ -66,12 +66,18 @@ LockPersonality=yes
 WantedBy=default.target
 """
 
+_NOT_IN_PROGRAMS = "\"'\\"
+"""systemd refuses a program with one of these in its path, however they are written; arguments may have them."""
+
+_BY_SHELL = ("/bin/sh", "-c", 'exec "$0" "$@"')
+
 _BACKOFF = "RestartSteps=8\nRestartMaxDelaySec=300\n"
 
 
 def render_unit(spec: ServiceSpec, version: int) -> str:
     """`version`: of the systemd that reads it."""
-    first, *rest = spec.command
+    odd = any(one in spec.command[0] for one in _NOT_IN_PROGRAMS)
+    first, *rest = (*_BY_SHELL, *spec.command) if odd else spec.command
     command = " ".join([_quote(first), *(_quote(one.replace("$", "$$")) for one in rest)])
     return _HEAD.format(
         name=f"{spec.name}.service",
@@ -99,6 +105,7 @@ def parse_unit(text: str) -> tuple[tuple[str, ...], Mapping[str, str]]:
         if key == "ExecStart":
             first, *rest = [*_words(value)] or [""]
             command = (first, *(one.replace("$$", "$") for one in rest))
+            command = command[len(_BY_SHELL) :] if command[: len(_BY_SHELL)] == _BY_SHELL else command
         elif key == "Environment":
             for word in _words(value):
                 name, _, content = word.partition("=")
