@@ -13,6 +13,7 @@ AgentError            message, hint, code, retry; exit status 1
 │ │ ├ KeyringLocked   it is locked, and only its owner can open it
 │ │ └ KeyringMissing  there is none, or not yet
 │ ├ TokenNotReadable  the place that the settings name gives no token; exit 77
+│ ├ EngineStopped     a defect ended a part that nothing goes on without; exit 70
 │ ├ RedactionTimeout  an entry can't be redacted in time
 │ ├ ServiceError      the system's service manager does not do what it was asked
 │ │ └ ServiceRefused  it may not be asked here, or by this user; exit 77
@@ -116,6 +117,12 @@ class ServiceError(MachineError):
 class ServiceRefused(ServiceError):
     code = "service_refused"
     exit_status = 77
+
+
+class EngineStopped(MachineError):
+    code = "engine_stopped"
+    retry = True
+    exit_status = 70
 
 
 class AlreadyRunning(MachineError):

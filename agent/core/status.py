@@ -79,7 +79,8 @@ class Counts(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True):
     """`running` False: nobody is at work, and this is what the state remembers. `problems` have the two parts of an
     error: what is wrong, and the next command. `unread`: folders and files that could not be looked into.
-    `withheld`: why sessions stay here → how many. `to_delete`: private sessions that servers may still have."""
+    `withheld`: why sessions stay here → how many. `to_delete`: private sessions that servers may still have.
+    `restarts`: how often the agent ended within the last hour without being told to."""
 
     schema: int
     version: str
@@ -96,6 +97,7 @@ class Status(msgspec.Struct, frozen=True):
     problems: Sequence[tuple[str, str]] = ()
     withheld: dict[str, int] = {}
     to_delete: int = 0
+    restarts: int = 0
 
     @property
     def synced(self) -> bool:

@@ -40,6 +40,20 @@ class DaemonLock:
 
     def _holder(self) -> str:
         try:
-            return f" (process {int(self._pid_path().read_text(encoding='ascii'))})"
+            pid = int(self._pid_path().read_text(encoding="ascii"))
         except (OSError, ValueError):
             return ""
+        return f" (process {pid})" if _may_live(pid) else ""
+
+
+def _may_live(pid: int) -> bool:
+    """Whether there may be a process of that number: a crash leaves one behind that is nobody's."""
+    if os.name != "posix" or pid <= 0:
+        return pid > 0
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
