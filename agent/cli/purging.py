@@ -11,7 +11,7 @@ from agent.core.settings import Settings, TokenIn
 from agent.errors import DiskError
 from agent.system.paths import Paths
 
-_STATE = ("state.db*", "state.*-*.db*", "daemon.*", "control.sock", "spool*", "redaction.key", "kept")
+_STATE = ("state.db*", "state.*-*.db*", "daemon.*", "lives.json", "control.sock", "spool*", "redaction.key", "kept")
 _LOGS = ("*.log", "*.log.*")
 """On macOS and Windows the state's folder holds the settings, and a receiver's data too: so names, not folders."""
 
@@ -30,7 +30,8 @@ class Purge:
 def plan_purge(paths: Paths, settings: Settings | None) -> Purge:
     """Looks, and changes nothing. `settings`: None when they can't be read."""
     only_copies = [one for one in _files_below(paths.kept) if one.stat().st_nlink == 1]
-    found = [one for one in (paths.config, paths.private_list, paths.redaction_key) if one.exists()]
+    lock = paths.private_list.with_name(f"{paths.private_list.name}.lock")
+    found = [one for one in (paths.config, paths.private_list, lock, paths.redaction_key) if one.exists()]
     found += [one for one in _named(paths.state, _STATE) if not (only_copies and one == paths.kept)]
     if paths.socket.parent != paths.state and paths.socket.exists():
         found.append(paths.socket)
@@ -56,7 +57,7 @@ def remove_planned(plan: Purge, paths: Paths) -> None:
                 path.unlink(missing_ok=True)
         except OSError as exc:
             raise DiskError(f"{path} can't be removed: {exc.strerror}") from exc
-    for folder in dict.fromkeys((paths.kept, paths.logs, paths.state, paths.config.parent)):
+    for folder in dict.fromkeys((paths.logs, paths.state, paths.config.parent)):
         _remove_if_empty(folder)
 
 

@@ -56,9 +56,12 @@ mkdir /sys/fs/cgroup/$group
 chown -R $uid:$uid /sys/fs/cgroup/$group
 echo 0 >/sys/fs/cgroup/$group/cgroup.procs
 setpriv --reuid=$uid --regid=$uid --clear-groups env -i HOME=/home/ada USER=ada LANG=C.UTF-8 \
-  PATH=/usr/local/bin:/usr/bin:/bin XDG_RUNTIME_DIR=/run/user/$uid "$SYSTEMD" --user --log-target=console --log-level=notice
+  PATH=/usr/local/bin:/usr/bin:/bin XDG_RUNTIME_DIR=/run/user/$uid \
+  "$SYSTEMD" --user --log-target=console --log-level=notice
 exit $?  # not exec: a systemd that is process 1 is the machine's, whatever it is told
 """
+
+_UNSHARE = ("unshare", "--mount", "--pid", "--fork")
 
 _CLEAN_UP = r"""
 mount --make-rprivate / && mount -t cgroup2 none /sys/fs/cgroup || exit 0
@@ -135,8 +138,7 @@ def user_manager() -> Iterator[Manager]:
     group = f"td-{uuid.uuid4().hex[:12]}"
     folders = dict.fromkeys([str(REPOSITORY), sys.prefix, os.path.realpath(sys.base_prefix)])
     holder = subprocess.Popen(
-        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", _SET_UP, "set-up"]
-        + [str(UID), group, *folders],
+        [*_UNSHARE, "--kill-child", "--mount-proc", "bash", "-c", _SET_UP, "set-up", str(UID), group, *folders],
         env={"PATH": os.environ["PATH"], "SYSTEMD": program},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

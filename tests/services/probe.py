@@ -38,7 +38,7 @@ def _make_setuid(folder: Path) -> None:
 
 
 def _open_socket(family: int) -> None:
-    socket.socket(family, socket.SOCK_DGRAM if family != socket.AF_ALG else socket.SOCK_SEQPACKET).close()
+    socket.socket(family, socket.SOCK_DGRAM).close()
 
 
 def look(folder: Path) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def look(folder: Path) -> dict[str, Any]:
         "user namespace": lambda: _call("unshare", _CLONE_NEWUSER),
         "personality": lambda: _call("personality", _PERSONALITY_LINUX32),
         "being traced": lambda: _call("ptrace", _PTRACE_TRACEME, 0, 0, 0),
-        "AF_ALG": lambda: _open_socket(socket.AF_ALG),
+        "AF_PACKET": lambda: _open_socket(socket.AF_PACKET),
         "AF_UNIX": lambda: _open_socket(socket.AF_UNIX),
         "AF_INET": lambda: _open_socket(socket.AF_INET),
         "AF_INET6": lambda: _open_socket(socket.AF_INET6),
