@@ -46,7 +46,6 @@ def install(name: str, program: str | None, as_json: bool) -> None:
         _check_named(program)
     else:
         check_program(spec.command, environment())
-    manager.check()
     before = manager.state(spec)
     running = _hello(paths)
     if running is not None and not before.active:

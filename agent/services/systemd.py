@@ -127,6 +127,7 @@ class Systemd:
         self.name = name
         self._unit = f"{name}.service"
         self._facts: Mapping[str, str] | None = None
+        self._systemd: int | None = None
 
     # --- what it is asked ---
 
@@ -184,7 +185,7 @@ class Systemd:
             self._systemctl("daemon-reload")
             self._systemctl("reset-failed", self._unit)
         drop_ins = file.with_name(f"{self._unit}.d")
-        if drop_ins.is_dir():
+        if there and drop_ins.is_dir():
             done.append(f"{drop_ins}: left, it is yours")
         return done
 
@@ -245,9 +246,13 @@ class Systemd:
         return next((one for one in folders if str(one) in read), folders[0]) / self._unit
 
     def _version(self) -> int | None:
+        """None where there is no systemd; asked once."""
+        if self._systemd is not None:
+            return self._systemd
         ran = self._world.runner(["systemctl", "--version"])
         found = re.match(r"systemd (\d+)", ran.out)
-        return int(found[1]) if ran.status == 0 and found else None
+        self._systemd = int(found[1]) if ran.status == 0 and found else None
+        return self._systemd
 
     def _ask(self) -> Mapping[str, str]:
         """What the user's manager says of itself, asked once; nothing where it can't be reached."""
