@@ -44,6 +44,31 @@ SUMMARIES: Mapping[str, str] = {
 }
 
 
+def start() -> None:
+    """`main`, for a process that does nothing else. Looking for garbage among what was just imported takes a tenth of
+    the time in which `status` has to answer, and so does tidying up what the system takes back anyway."""
+    import gc
+
+    gc.disable()
+    try:
+        main()
+    except SystemExit as exc:
+        if sys.argv[1:2] == ["status"] and isinstance(exc.code, int):
+            _leave(exc.code)
+        raise
+
+
+def _leave(status: int) -> None:
+    import os
+
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # whoever read it has gone; Python itself says so
+        return
+    os._exit(status)
+
+
 def main() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["capture"] and not {"-h", "--help"}.intersection(arguments):

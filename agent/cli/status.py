@@ -1,5 +1,6 @@
 """`transcriptd status`: is it working? Answers also when no daemon runs."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -8,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from agent.cli.config import environment, load_settings, remembered
 from agent.core.status import Status
 from agent.errors import AgentError, NotRunning, UsageError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths, find_open_files
-from agent.system.tokens import token_in
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
@@ -32,10 +31,13 @@ def status(as_json: bool, watch: bool) -> None:
 
     Exit status 0 when an agent runs, whatever it warns of; 3 when none runs; 4 when a server does not accept the token.
     """
-    paths = default_paths(environment())
+    paths = default_paths(os.environ)
     if watch:
+        import gc
+
         from agent.cli.watching import watch_status
 
+        gc.enable()
         watch_status(lambda: read_status(paths), as_json=as_json)
         return
     found = read_status(paths)
@@ -77,14 +79,16 @@ def _read_status(paths: Paths) -> Status:
 
 
 def _read_remembered(paths: Paths) -> Status:
+    from agent.cli.config import load_settings, remembered
     from agent.daemon.report import report_remembered
+    from agent.system.tokens import token_in
 
     settings = load_settings(paths)
     with remembered(paths) as store:
         return report_remembered(
             settings,
             store.tracks() if store else (),
-            token_given=token_in(environment()) is not None,
+            token_given=token_in(os.environ) is not None,
             past=_read_past(paths, settings, store),
         )
 
