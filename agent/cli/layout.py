@@ -36,8 +36,11 @@ STYLES = {
     "magenta": "35",
     "cyan": "36",
 }
+GLUE = "\u00a0"
+"""A blank at which no line is broken; it is shown as any other."""
+
 _NARROW = 60
-"""Below it labels stand on lines of their own, so that addresses and paths have room."""
+"""Below it labels stand above what is too long to stand beside them, so that addresses and paths have room."""
 
 _GAP = 2
 _INDENT = 2
@@ -51,7 +54,7 @@ def lay_out(rows: Sequence[Row], width: int) -> list[Line]:
     for row in rows:
         if row.label is None:
             lines += _remark(row, width)
-        elif width and width < _NARROW:
+        elif width and width < _NARROW and column + sum(cells(span.text) for span in row.spans) > width:
             lines.append([Span(row.label, "dim")])
             lines += _indented(wrap(row.spans, width - _INDENT), _INDENT)
         else:
@@ -112,7 +115,7 @@ def _joined(line: Line) -> Line:
             joined[-1] = Span(joined[-1].text + span.text, span.style)
         elif span.text:
             joined.append(span)
-    return joined
+    return [Span(text.replace(GLUE, " "), style) for text, style in joined]
 
 
 def _elided(word: str, width: int) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from agent.cli.layout import Row, Span
+from agent.cli.layout import GLUE, Row, Span
 from agent.cli.output import STATE_WORDS, age_words, clean, plural, size_words, span_words
 from agent.core.status import Counts, DestinationLine, Status
 
@@ -73,7 +73,11 @@ def _streams(found: Status, now_s: float) -> Iterator[Row]:
         numbers[word] = numbers.get(word, 0) + number
     spans = [Span("none yet")] if not numbers else []
     for (shown, colour), number in numbers.items():
-        spans += [Span("  " if spans else ""), Span(f"{number:,} ", "bold"), Span(shown, colour)]
+        spans += [
+            Span("  " if spans else ""),
+            Span(f"{number:,}{GLUE}", "bold"),
+            Span(shown.replace(" ", GLUE), colour),
+        ]
     yield Row("transcripts", tuple(spans))
     yield from _reasons(found)
     if found.counts.next_try_s is not None:
@@ -151,7 +155,7 @@ def _warnings(found: Status, heading: str) -> Iterator[Row]:
 
 
 def _warning(what: str, hint: str) -> Row:
-    return Row(None, (Span("! ", "bold yellow"), Span(clean(what))), clean(hint))
+    return Row(None, (Span("! ", "bold yellow"), Span(clean(what))), clean(hint) or "transcriptd doctor")
 
 
 def _soon(at_s: float, now_s: float) -> str:
