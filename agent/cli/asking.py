@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
 from agent.core.redaction import Redactor, parse_rules
 from agent.core.settings import Destination, Privacy
@@ -11,20 +11,16 @@ from agent.core.wire import (
     NeedsLogin,
     RawReply,
     Reply,
-    Request,
     Unavailable,
     decide_put_reply,
     loglines_request,
 )
-from agent.daemon.asking import Asker
+from agent.daemon.asking import Asker, Sender
 from agent.daemon.permits import Guard, NoRules
 from agent.daemon.pusher import Pusher
 from agent.daemon.tasks import Probed, ProbeTask
 from agent.providers import PROVIDERS
 from agent.system import files
-
-if TYPE_CHECKING:
-    from agent.system.remote import Remote
 
 
 class Offer(NamedTuple):
@@ -34,11 +30,7 @@ class Offer(NamedTuple):
     capabilities: Capabilities | None
 
 
-class Carries(Protocol):
-    def send(self, request: Request) -> RawReply: ...
-
-
-def ask_server(one: Destination, remote: "Carries | Remote") -> Offer:
+def ask_server(one: Destination, remote: Sender) -> Offer:
     """Sends nothing of any session, and changes nothing there."""
     nothing = Redactor(parse_rules(Privacy()), b"")  # of a session leaves for this
     senders = {one.name: remote}

@@ -18,11 +18,12 @@ class Span(NamedTuple):
 
 class Row(NamedTuple):
     """`label`: stands before the text, in a column of all labels; None for text that takes the whole line. `hint`: the
-    next command, never cut: somebody wants to copy it."""
+    next command, never cut: somebody wants to copy it. `style`: of the label."""
 
     label: str | None
     spans: tuple[Span, ...]
     hint: str = ""
+    style: str = "dim"
 
 
 Line = list[Span]
@@ -55,13 +56,18 @@ def lay_out(rows: Sequence[Row], width: int) -> list[Line]:
         if row.label is None:
             lines += _remark(row, width)
         elif width and width < _NARROW and column + sum(cells(span.text) for span in row.spans) > width:
-            lines.append([Span(row.label, "dim")])
+            lines.append([Span(row.label, row.style)])
             lines += _indented(wrap(row.spans, width - _INDENT), _INDENT)
+            lines += _hint(row)
         else:
             first, *more = wrap(row.spans, width - column if width else 0)
-            lines.append([Span(row.label.ljust(column), "dim"), *first])
-            lines += _indented(more, column)
+            lines.append([Span(row.label.ljust(column), row.style), *first])
+            lines += [*_indented(more, column), *_hint(row)]
     return lines
+
+
+def _hint(row: Row) -> list[Line]:
+    return [[Span(" " * _INDENT), Span(_ARROW + row.hint, "dim")]] if row.hint else []
 
 
 def _remark(row: Row, width: int) -> list[Line]:

@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("agent.cli.status", "status"),
     "sessions": ("agent.cli.sessions", "sessions"),
     "private": ("agent.cli.private", "private"),
+    "doctor": ("agent.cli.doctor", "doctor"),
     "audit": ("agent.cli.audit", "audit"),
     "receiver": ("agent.cli.receiver", "receiver"),
     "config": ("agent.cli.config", "config"),
@@ -36,6 +37,7 @@ SUMMARIES: Mapping[str, str] = {
     "status": "Is it working?",
     "sessions": "List sessions, and prove that the server has them.",
     "private": "Say which sessions stay on this machine.",
+    "doctor": "What is wrong, and what to do about it.",
     "audit": "What happened to which transcript, and when.",
     "receiver": "Run the reference server, and manage its tokens.",
     "config": "Find, show and check the settings.",
@@ -53,7 +55,7 @@ def start() -> None:
     try:
         main()
     except SystemExit as exc:
-        if sys.argv[1:2] == ["status"] and isinstance(exc.code, int):
+        if sys.argv[1:2] in (["status"], ["doctor"]) and isinstance(exc.code, int):
             _leave(exc.code)
         raise
 

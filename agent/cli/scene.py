@@ -1,4 +1,4 @@
-"""What several checks of `doctor` need to know, found out once, by whichever asks first; each from a thread of its own."""
+"""What several checks of `doctor` need to know, found out once, by whichever asks first."""
 
 import os
 import sys
@@ -13,7 +13,6 @@ from agent.system.paths import Paths
 
 if TYPE_CHECKING:
     from agent.core.status import Status
-    from agent.core.wire import Capabilities, Reply
 
 T = TypeVar("T")
 
@@ -54,16 +53,6 @@ class Tree(NamedTuple):
     folders: int = 0
     trouble: str = ""
     denied: bool = False
-
-
-class Answer(NamedTuple):
-    """What a server said. `date_s`: its clock, None where it does not tell. `took_s`: of the last request."""
-
-    reply: "Reply"
-    capabilities: "Capabilities | None"
-    date_s: float | None
-    took_s: float
-    at_s: float
 
 
 class Scene:

@@ -74,9 +74,8 @@ def judge_clock(name: str, apart_s: float) -> Finding:
     words = f"{abs(apart_s):.0f} s {way} the server's, at most {CLOCK_APART_S:.0f} s are well"
     if abs(apart_s) > CLOCK_APART_S:
         return Finding(Level.WARN, name, words, "set this machine's clock")
-    return Finding(
-        Level.OK, name, f"{abs(apart_s):.0f} s from the server's" if abs(apart_s) >= 1 else "as the server's"
-    )
+    words = "as the server's" if abs(apart_s) < 1 else f"{abs(apart_s):.0f} s {way} the server's"
+    return Finding(Level.OK, name, words)
 
 
 def judge_watches(folders: int, limit: int | None, polling: Iterable[str]) -> Finding:

@@ -9,6 +9,31 @@ import filelock
 from agent.errors import AlreadyRunning, DiskError
 
 
+def read_holder(path: Path) -> int | None:
+    """The process that holds the lock at `path`, or held it when it was killed; None where nobody said so."""
+    try:
+        return int(_pid_path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process; another program may have got the number since."""
+    if os.name == "nt":
+        return True  # os.kill would end it
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _pid_path(path: Path) -> Path:
+    return path.with_suffix(".pid")
+
+
 class DaemonLock:
     """Held from `acquire` to `release`. The file beside it names the holder's process id, for people."""
 
@@ -36,10 +61,8 @@ class DaemonLock:
             self._lock.release()
 
     def _pid_path(self) -> Path:
-        return self._path.with_suffix(".pid")
+        return _pid_path(self._path)
 
     def _holder(self) -> str:
-        try:
-            return f" (process {int(self._pid_path().read_text(encoding='ascii'))})"
-        except (OSError, ValueError):
-            return ""
+        pid = read_holder(self._path)
+        return "" if pid is None else f" (process {pid})"
