@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import click
 
-from agent.cli.layout import Line, Row, Span, crop, lay_out, paint
+from agent.cli.layout import Line, Row, Span, cells, crop, lay_out, paint
 from agent.cli.output import has_colour, print_json, print_rows, screen_size
 from agent.cli.screens import status_rows
 from agent.core.status import SCHEMA, Status
@@ -85,14 +85,21 @@ def _draw(read: Callable[[], Status]) -> None:
 def picture(rows: Sequence[Row], width: int, height: int, *, colour: bool) -> str:
     """What makes a terminal of that size show the rows, over what it shows now: each line is written over the one
     before, and only what is left of that is cleared, so that nothing is ever blank in between."""
-    lines = [crop(line, width) for line in lay_out(rows, width)]
+    lines = lay_out(rows, width)
     foot: list[Line] = [[Span("Ctrl-C ends", "dim")]]
     room = max(1, height - 1)
     if len(lines) > room:
         foot = [[Span(f"{len(lines) - room:,} more lines · Ctrl-C ends", "dim")]]
         lines = lines[:room]
-    shown = [paint(line, colour=colour) + _REST_OF_LINE for line in [*lines, *foot][:height]]
+    shown = [_over(crop(line, width), width, colour=colour) for line in [*lines, *foot][:height]]
     return _BEGIN + _HOME + "\r\n".join(shown) + _REST + _END
+
+
+def _over(line: Line, width: int, *, colour: bool) -> str:
+    """A line over another one. One that fills its width leaves nothing of that, and clearing would take its last cell:
+    there the cursor still stands."""
+    painted = paint(line, colour=colour)
+    return painted if sum(cells(span.text) for span in line) >= width else painted + _REST_OF_LINE
 
 
 def _write(text: str) -> None:
