@@ -18,7 +18,7 @@ class Span(NamedTuple):
 
 class Row(NamedTuple):
     """`label`: stands before the text, in a column of all labels; None for text that takes the whole line. `hint`: the
-    next command, never cut: somebody wants to copy it. `style`: of the label."""
+    next command, of which no word is ever cut: somebody wants to copy it. `style`: of the label."""
 
     label: str | None
     spans: tuple[Span, ...]
@@ -58,39 +58,40 @@ def lay_out(rows: Sequence[Row], width: int) -> list[Line]:
         elif width and width < _NARROW and column + sum(cells(span.text) for span in row.spans) > width:
             lines.append([Span(row.label, row.style)])
             lines += _indented(wrap(row.spans, width - _INDENT), _INDENT)
-            lines += _hint(row)
+            lines += _hint(row, width)
         else:
             first, *more = wrap(row.spans, width - column if width else 0)
             lines.append([Span(row.label.ljust(column), row.style), *first])
-            lines += [*_indented(more, column), *_hint(row)]
+            lines += [*_indented(more, column), *_hint(row, width)]
     return lines
 
 
-def _hint(row: Row) -> list[Line]:
-    return [[Span(" " * _INDENT), Span(_ARROW + row.hint, "dim")]] if row.hint else []
+def _hint(row: Row, width: int) -> list[Line]:
+    if not row.hint:
+        return []
+    first, *more = wrap((Span(row.hint, "dim"),), width - _INDENT - len(_ARROW) if width else 0, whole=True)
+    return [[Span(" " * _INDENT), Span(_ARROW, "dim"), *first], *_indented(more, _INDENT + len(_ARROW))]
 
 
 def _remark(row: Row, width: int) -> list[Line]:
     first, *more = wrap(row.spans, width - _INDENT if width else 0)
     lines = [first, *_indented(more, _INDENT)]
-    if not row.hint:
-        return lines
-    hint = [Span(_ARROW + row.hint, "dim")]
-    if len(lines) == 1 and (not width or _length(first) + _GAP + _length(hint) <= width):
-        return [[*first, Span(" " * _GAP), *hint]]
-    return [*lines, [Span(" " * _INDENT), *hint]]
+    short = [Span(_ARROW + row.hint, "dim")]
+    if row.hint and len(lines) == 1 and (not width or _length(first) + _GAP + _length(short) <= width):
+        return [[*first, Span(" " * _GAP), *short]]
+    return [*lines, *_hint(row, width)]
 
 
 def _indented(lines: list[Line], by: int) -> list[Line]:
     return [[Span(" " * by), *line] for line in lines]
 
 
-def wrap(spans: Sequence[Span], width: int) -> list[Line]:
-    """At least one line. A word that is longer than a line is shown with an ellipsis in its middle."""
+def wrap(spans: Sequence[Span], width: int, *, whole: bool = False) -> list[Line]:
+    """At least one line. A word that is longer than a line is shown with an ellipsis in its middle, unless `whole`."""
     lines: list[Line] = [[]]
     used = 0
     for gap, text, style in _words(spans):
-        word = _elided(text, width)
+        word = text if whole else _elided(text, width)
         needed = cells(word)
         if width and used and used + gap + needed > width:
             lines.append([])

@@ -208,9 +208,9 @@ def check_retention(scene: Scene) -> list[Finding]:
         try:
             days = provider.parse_retention_days(read_text(Path(path)))
         except DiskError as exc:
-            found.append(Finding(Level.WARN, name, exc.message, f"ls -ld {path}"))
+            found.append(Finding(Level.WARN, f"retention {name}", exc.message, f"ls -ld {path}"))
             continue
-        found.append(judge_retention(name, days, oldest_s, scene.now_s(), path))
+        found.append(judge_retention(f"retention {name}", days, oldest_s, scene.now_s(), path))
     return found
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import click
 
 from agent.cli.layout import Line, Row, Span, cells, crop, lay_out, paint
-from agent.cli.output import has_colour, print_json, print_rows, screen_size
+from agent.cli.output import has_colour, plural, print_json, print_rows, screen_size
 from agent.cli.screens import status_rows
 from agent.core.status import SCHEMA, Status
 from agent.errors import AgentError
@@ -89,7 +89,7 @@ def picture(rows: Sequence[Row], width: int, height: int, *, colour: bool) -> st
     foot: list[Line] = [[Span("Ctrl-C ends", "dim")]]
     room = max(1, height - 1)
     if len(lines) > room:
-        foot = [[Span(f"{len(lines) - room:,} more lines · Ctrl-C ends", "dim")]]
+        foot = [[Span(f"{plural(len(lines) - room, 'more line')} · Ctrl-C ends", "dim")]]
         lines = lines[:room]
     shown = [_over(crop(line, width), width, colour=colour) for line in [*lines, *foot][:height]]
     return _BEGIN + _HOME + "\r\n".join(shown) + _REST + _END

@@ -153,7 +153,7 @@ def test_hooks_that_can_not_run_are_a_warning_and_missing_ones_are_none(home: Pa
     done = run("doctor", "--json")
     assert levels(done)["hooks"] == ["warn"]
     assert "/gone/transcriptd is not there" in words_of(done, "hooks")
-    assert "after 2 days" in words_of(done, "claude")
+    assert "after 2 days" in words_of(done, "retention claude")
 
 
 # --- checks that fail ---------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_the_watch_follows_the_agent_and_the_terminal_and_ends_with_0(server: Re
             picture = watching.wait_for("1 synced")
             assert len(picture) <= 24
             watching.resize(40, 6)
-            small = watching.wait_for("more lines")
+            small = watching.wait_for("more line")
             assert len(small) == 6
             assert max(map(len, small)) <= 40
             watching.resize(140, 50)
