@@ -50,7 +50,7 @@ def test_every_field_is_described_in_its_order_with_its_type(struct: type[msgspe
 
 def test_the_example_is_a_status_and_has_every_field() -> None:
     found = msgspec.convert(EXAMPLE, Status, strict=True)
-    assert msgspec.to_builtins(found) == EXAMPLE
+    assert msgspec.json.decode(msgspec.json.encode(found)) == EXAMPLE
     assert found.schema == SCHEMA == 1
 
 
