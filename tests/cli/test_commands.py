@@ -54,7 +54,7 @@ def write_settings(home: Path, url: str = "http://127.0.0.1:9") -> None:
 
 def test_status_answers_before_anything_ever_ran(home: Path) -> None:
     done = run("status")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, done.err) == (3, "")
     assert "transcriptd is not running" in done.out
     assert not (home / "td").exists(), "looking makes nothing"
 
@@ -72,7 +72,7 @@ def test_status_as_json_has_its_version_and_shape(home: Path) -> None:
 def test_status_shows_what_was_refused_and_nothing_that_a_terminal_obeys(home: Path) -> None:
     remember(track("one", state="refused", reason=f"{NASTY} can't be read"), track("two"))
     done = run("status")
-    assert done.status == 0
+    assert done.status == 3
     assert "as of its last run" in done.out
     assert "1 not sent" in done.out
     assert not {"\x1b", "\x07", "\u202e"} & set(done.out)
