@@ -23,7 +23,7 @@ from tests.services.manager import HOME, Manager, last_json, user_manager
 
 pytestmark = pytest.mark.e2e
 
-AWKWARD = f"{HOME}/Ünï cödé/100% $HOME \"q\" 'a' b\\s ${{X}}"
+AWKWARD = f"{HOME}/Ünï cödé/100%h $HOME \"q\" 'a' b\\s ${{X}}"
 """A folder's name with everything that means something to systemd."""
 
 
@@ -45,7 +45,7 @@ def verify(unit: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("awkward", [False, True], ids=["plain", "awkward"])
 def test_systemd_finds_no_fault_with_the_unit(awkward: bool, tmp_path: Path) -> None:
-    folder = tmp_path / ("Ünï 100% $X \"q\" 'a' b\\s" if awkward else "plain")
+    folder = tmp_path / ("Ünï 100%h $X \"q\" 'a' b\\s" if awkward else "plain")
     folder.mkdir()
     program = folder / "transcriptd"
     program.write_text("#!/bin/sh\n")
