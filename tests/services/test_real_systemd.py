@@ -224,6 +224,11 @@ def test_a_service_from_its_installation_to_its_end(manager: Manager, tmp_path: 
         again = owner.install()
         assert (again["changed"], again["done"], owner.property("MainPID")) == (False, [], process)
 
+        # New settings without a new process.
+        manager.write(".config/transcriptd/config.toml", owner.settings + '[log]\nlevel = "debug"\n')
+        assert manager.run("systemctl", "--user", "reload", "transcriptd").returncode == 0
+        assert owner.property("MainPID") == process
+
         # A thread that is stuck: the watchdog.
         owner.arm("stuck")
         assert owner.do("service", "restart").returncode == 0
