@@ -80,7 +80,9 @@ class Status(msgspec.Struct, frozen=True):
     """`running` False: nobody is at work, and this is what the state remembers. `problems` have the two parts of an
     error: what is wrong, and the next command. `unread`: folders and files that could not be looked into.
     `withheld`: why sessions stay here → how many. `to_delete`: private sessions that servers may still have.
-    `restarts`: how often the agent ended within the last hour without being told to."""
+    `restarts`: how often the agent ended within the last hour without being told to.
+    `paused`: why nothing is handed out, in the words of `lifecycle.PauseReason`; empty when something may be.
+    `paused_until_s`: wall time; None without an end."""
 
     schema: int
     version: str
@@ -98,6 +100,8 @@ class Status(msgspec.Struct, frozen=True):
     withheld: dict[str, int] = {}
     to_delete: int = 0
     restarts: int = 0
+    paused: str = ""
+    paused_until_s: float | None = None
 
     @property
     def synced(self) -> bool:

@@ -89,7 +89,8 @@ def describe_line(engine: "Engine") -> str:
     for track in engine.tracks.values():
         counts[track.state] = counts.get(track.state, 0) + 1
     states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no transcripts yet"
-    return f"{'; '.join(f'{one.name} {one.condition}' for one in engine.gates)}: {states}"
+    paused = f"paused ({engine.pausing.why}); " if engine.pausing.why else ""
+    return f"{paused}{'; '.join(f'{one.name} {one.condition}' for one in engine.gates)}: {states}"
 
 
 def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
@@ -133,6 +134,8 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
         restarts=around.restarts,
+        paused=engine.pausing.why,
+        paused_until_s=engine.pausing.until_s,
     )
 
 
