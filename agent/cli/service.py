@@ -270,7 +270,9 @@ def _settings_or_none(paths: Paths) -> Any:
 
 
 def _ask_purge(plan: Any) -> None:
-    if not sys.stdin.isatty():
+    from agent.cli import consent
+
+    if not consent.is_terminal():
         raise UsageError("--purge asks before it removes anything, and here is nobody to ask", hint="--yes")
     click.echo("to be removed:")
     for path in plan.remove:
