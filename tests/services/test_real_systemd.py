@@ -122,7 +122,6 @@ if armed("stuck"):
 DROP_IN = f"""
 [Service]
 RestartSec=100ms
-WatchdogSec=4s
 Environment=PYTHONPATH={HOME}/faults PYTHONDONTWRITEBYTECODE=1
 """
 
@@ -158,6 +157,11 @@ class Owner:
     def arm(self, fault: str) -> None:
         self.manager.write(f"faults/{fault}", "")
 
+    def drop_in(self, more: str) -> None:
+        """What a test can't wait for; it is read at the next start."""
+        self.manager.write(f"{UNIT}.d/test.conf", f"{DROP_IN}{more}\n")
+        self.manager.systemctl("daemon-reload")
+
     def fault(self, name: str) -> Path:
         return self.manager.home / "faults" / name
 
@@ -184,7 +188,7 @@ def test_a_service_from_its_installation_to_its_end(manager: Manager, tmp_path: 
         manager.write("token", TOKEN)
         manager.write("faults/sitecustomize.py", FAULTS)
         manager.write(f".claude/projects/p/{SESSION}.jsonl", "")
-        manager.write(f"{UNIT}.d/test.conf", DROP_IN)
+        owner.drop_in("")
         manager.write(".local/bin/note", "")
         (manager.home / ".local/bin/transcriptd").symlink_to(Path(sys.prefix) / "bin" / "transcriptd")
         before = manager.files()
@@ -236,11 +240,14 @@ def test_a_service_from_its_installation_to_its_end(manager: Manager, tmp_path: 
         assert owner.do("service", "stop").returncode == 0
         assert owner.property("ActiveState") == "inactive"
         owner.arm("stuck")
+        owner.drop_in("WatchdogSec=3s")
         assert owner.do("service", "start").returncode == 0
         assert owner.fault("was-stuck").exists()
         owner.type_on()
         wait_for(lambda: owner.is_synced(server), "what a stuck thread held up", 30)
         assert int(owner.property("NRestarts")) >= 1, "counted anew since it was started by hand"
+
+        owner.drop_in("")
 
         # Wrong settings: it ends, and that is that.
         manager.write(".config/transcriptd/config.toml", "[[destination]]\nurll = 1\n")
