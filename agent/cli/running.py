@@ -198,7 +198,9 @@ def wish_signals(wishes: "Wishes") -> Iterator[None]:
     from agent.daemon.host import Reload, Stop
 
     meant: dict[int, Stop | Reload] = {signal.SIGINT: Stop(), signal.SIGTERM: Stop()}
-    if sys.platform != "win32":
+    if sys.platform == "win32":
+        meant[signal.SIGBREAK] = Stop()
+    else:
         meant[signal.SIGHUP] = Reload()
     had_terminal = _has_terminal()
 
