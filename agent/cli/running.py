@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_with_destination
 from agent.errors import MachineError, NotRunning, UsageError
 from agent.system.control_socket import ControlClient
@@ -111,7 +112,7 @@ def run() -> None:
 
 
 @click.command()
-@click.argument("session", nargs=-1)
+@click.argument("session", shell_complete=complete_session, nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Only list what would be sent, and what would not, and why.")
 @click.option("--show", is_flag=True, help="With --dry-run: every byte that would leave, redacted as it would be.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
@@ -142,7 +143,7 @@ def push(session: tuple[str, ...], dry_run: bool, show: bool, as_json: bool) -> 
 
 
 @click.command()
-@click.argument("session", nargs=-1)
+@click.argument("session", shell_complete=complete_session, nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def retry(session: tuple[str, ...], as_json: bool) -> None:
     """Try again what was refused or waits after failures: all of it, or sessions whose ids begin with SESSION."""
@@ -163,7 +164,7 @@ def retry(session: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("session", nargs=-1, required=True)
+@click.argument("session", shell_complete=complete_session, nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def restore(session: tuple[str, ...], as_json: bool) -> None:
     """Send again what somebody deleted on the server: sessions whose ids begin with SESSION."""

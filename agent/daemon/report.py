@@ -75,6 +75,12 @@ def list_streams(engine: "Engine") -> list[StreamLine]:
     ]
 
 
+def resolve_sessions(engine: "Engine", beginning: str, limit: int) -> list[dict[str, str]]:
+    """Sessions whose ids begin so, in their order, `limit` at most."""
+    found = {key.session_id for key in engine.tracks if key.session_id.startswith(beginning)}
+    return [{"session_id": one, "project": engine.facts.of(one).project} for one in sorted(found)[:limit]]
+
+
 def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
     return [
         StreamLine(

@@ -30,6 +30,7 @@ from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, TokenIn, is_loopback
 from agent.core.wire import Unavailable
 from agent.daemon.engine import Engine
+from agent.daemon.events import open_ring
 from agent.daemon.hints import Hints
 from agent.daemon.holding import find_held, hold
 from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
@@ -152,6 +153,7 @@ class Daemon:
         self._kept = KeptFiles(paths.kept)
         self._looks: queue.SimpleQueue[Callable[[], None] | str | None] = queue.SimpleQueue()
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
+        self.events = open_ring(self._store, uuid.uuid4().hex, clock.now_s)
         self._remotes = {one.name: _remote(one, tokens) for one in settings.destinations}
         budget = Budget(time.thread_time, REDACTION_S)
         had_list = self._store.settled(HAS_LIST) != ""
@@ -186,6 +188,7 @@ class Daemon:
             found_held=find_held(self._kept),
             host=platform.node(),
             version=__version__,
+            tell=self.events.tell,
         )
         if rulebook.has_list:
             self._engine.journal.note_settled(HAS_LIST, "yes")
