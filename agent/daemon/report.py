@@ -173,7 +173,7 @@ def _problems(engine: "Engine", around: Surroundings, lines: list[StreamLine]) -
     return found + _refused(lines)
 
 
-def _about_to_be_lost(engine: "Engine", around: Surroundings) -> list[tuple[str, str]]:
+def count_about_to_be_lost(engine: "Engine", around: Surroundings) -> int:
     """What is neither sent nor held, and may be deleted soon."""
     from agent.daemon.keeper import is_wanted
 
@@ -183,6 +183,11 @@ def _about_to_be_lost(engine: "Engine", around: Surroundings) -> list[tuple[str,
         if retention_s is None or not is_wanted(track) or key.stream in engine.keeper.held:
             continue
         count += track.mtime_ns / 1e9 + retention_s - around.now_s < SOON_S
+    return count
+
+
+def _about_to_be_lost(engine: "Engine", around: Surroundings) -> list[tuple[str, str]]:
+    count = count_about_to_be_lost(engine, around)
     if not count:
         return []
     what = f"{count} not sent yet may be deleted by their coding agent within {SOON_S / 86_400:.0f} days"

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from agent import __version__
+from agent.core.notices import Concern
 from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, TokenIn, is_loopback
 from agent.core.wire import Unavailable
@@ -34,6 +35,7 @@ from agent.daemon.events import open_ring
 from agent.daemon.hints import Hints
 from agent.daemon.holding import find_held, hold
 from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
+from agent.daemon.notifying import LOOK_S, MEMORY, Notifying, find_concerns
 from agent.daemon.permits import Guard
 from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
@@ -70,6 +72,7 @@ from agent.system.clock import Clock, SystemClock
 from agent.system.files import read_text
 from agent.system.keeping import KeptFiles
 from agent.system.network import WayOut, read_way_out
+from agent.system.notify import show
 from agent.system.paths import Paths, make_private_folder
 from agent.system.remote import Remote
 from agent.system.spool import Spool
@@ -206,6 +209,9 @@ class Daemon:
         )
         self._watcher = Watcher(self._looks.put)
         self._ticks = Ticks(clock, way_out, self._woken)
+        self._notifying = Notifying(
+            clock, self._store.settled(MEMORY), concerns=self._concerns, remember=self._remember_notices, show=show
+        )
         self._threads: list[threading.Thread] = []
         self._engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
 
@@ -451,6 +457,8 @@ class Daemon:
         self._ticks.every(settings.watch.poll_interval_s, self._poll)
         if any(one.token in (TokenIn.FILE, TokenIn.CREDENTIAL) for one in settings.destinations):
             self._ticks.every(TOKENS_S, self._look_at_tokens)
+        if settings.notify.enabled:
+            self._ticks.every(LOOK_S, self._notifying.look)
         self._ticks.start()
 
     def _woken(self, why: str) -> None:
@@ -469,6 +477,13 @@ class Daemon:
             self._looks.put(self._ensure_watches)
         if self._watcher.refused:
             self.request_scan()
+
+    def _concerns(self) -> tuple[list[Concern], set[str]]:
+        around = self.surroundings()
+        return self.ask(lambda engine: find_concerns(engine, around))
+
+    def _remember_notices(self, text: str) -> None:
+        self.ask(lambda engine: engine.journal.note_settled(MEMORY, text))
 
     def _look_at_tokens(self) -> None:
         if self._tokens.find_changed():
