@@ -24,14 +24,17 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from agent import __version__
+from agent.core.notices import Concern
 from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, TokenIn, is_loopback
 from agent.daemon.beating_files import BeatingFiles
 from agent.daemon.engine import Engine
+from agent.daemon.events import Ring, open_ring
 from agent.daemon.heartbeats import Heartbeats, Stuck
 from agent.daemon.holding import find_held, hold
 from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
 from agent.daemon.looks import Looks
+from agent.daemon.notifying import LOOK_S, MEMORY, Notifying, find_concerns
 from agent.daemon.pausing import PauseAsked, ResumeAsked
 from agent.daemon.permits import Guard
 from agent.daemon.private import RulesChanged
@@ -57,6 +60,7 @@ from agent.system.clock import Clock, SystemClock
 from agent.system.files import read_text
 from agent.system.keeping import KeptFiles
 from agent.system.network import WayOut, read_way_out
+from agent.system.notify import show
 from agent.system.paths import Paths, make_private_folder
 from agent.system.remote import Remote
 from agent.system.spool import Spool
@@ -117,7 +121,9 @@ class Daemon:
         clock: Clock | None = None,
         way_out: Callable[[], WayOut] = read_way_out,
         readers: Readers | None = None,
+        events: Ring | None = None,
     ) -> None:
+        """`events`: the ring of the daemon whose place this one takes, so that its listeners miss nothing."""
         clock = clock or SystemClock()
         make_private_folder(paths.state)
         self.since_s = clock.now_s()
@@ -139,6 +145,7 @@ class Daemon:
         self._kept = KeptFiles(paths.kept)
         self._looks = Looks(self._beats)
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
+        self.events = events or open_ring(self._store, uuid.uuid4().hex, clock.now_s)
         self._remotes = {one.name: _remote(one, tokens, self._beats.beat) for one in settings.destinations}
         budget = Budget(time.thread_time, REDACTION_S)
         had_list = self._store.settled(HAS_LIST) != ""
@@ -174,6 +181,7 @@ class Daemon:
             found_held=find_held(self._kept),
             host=platform.node(),
             version=__version__,
+            tell=self.events.tell,
         )
         if rulebook.has_list:
             self._engine.journal.note_settled(HAS_LIST, "yes")
@@ -193,6 +201,9 @@ class Daemon:
         self._thrift = Thrift(settings.push, readers or Readers(), self._inbox.put)
         self._ticks = Ticks(clock, way_out, self._woken, self._beats)
         self._threads = Threads(self._beats, self._stopping.is_set)
+        self._notifying = Notifying(
+            clock, self._store.settled(MEMORY), concerns=self._concerns, remember=self._remember_notices, show=show
+        )
         self._engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
 
     # --- life -------------------------------------------------------------------------------------------------
@@ -424,6 +435,8 @@ class Daemon:
             self._ticks.every(THRIFT_S, self._thrift.look)
         if any(one.token in (TokenIn.FILE, TokenIn.CREDENTIAL) for one in settings.destinations):
             self._ticks.every(TOKENS_S, self._look_at_tokens)
+        if settings.notify.enabled:
+            self._ticks.every(LOOK_S, self._notifying.look)
         self._ticks.start()
 
     def _woken(self, why: str) -> None:
@@ -443,6 +456,13 @@ class Daemon:
             self._looks.put(self._ensure_watches)
         if self._watcher.refused:
             self.request_scan()
+
+    def _concerns(self) -> tuple[list[Concern], set[str]]:
+        around = self.surroundings()
+        return self.ask(lambda engine: find_concerns(engine, around))
+
+    def _remember_notices(self, text: str) -> None:
+        self.ask(lambda engine: engine.journal.note_settled(MEMORY, text))
 
     def _look_at_tokens(self) -> None:
         if self._tokens.find_changed():
