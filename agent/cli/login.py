@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from agent.cli.completing import complete_destination
 from agent.cli.config import change_settings, environment, load_settings
 from agent.cli.consent import ask_consent
 from agent.core.settings import Destination, Settings, TokenIn, check_url
@@ -72,7 +73,7 @@ def login(
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_destination)
 def logout(name: str | None) -> None:
     """Remove the token of the server NAME from the keyring. Nothing is sent there any more; its settings stay."""
     paths = default_paths(environment())

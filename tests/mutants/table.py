@@ -1079,6 +1079,89 @@ SERVICES = (
     ),
 )
 
+TEST_PAUSING = "tests/daemon/test_pausing.py::test_"
+TEST_VITALS = "tests/daemon/test_vitals.py::test_"
+
+BACKGROUND = (
+    Mutant(
+        "the watchdog is fed though a thread is stuck",
+        "agent/daemon/vitals.py",
+        "        if not stuck:\n",
+        "        if True:\n",
+        (f"{TEST_VITALS}the_watchdog_is_fed_only_when_nobody_is_stuck_and_the_log_says_who_once",),
+    ),
+    Mutant(
+        "a thread that ended by itself is not missed",
+        "agent/daemon/workers.py",
+        "(self._beats.leave if self._is_stopping() else self._beats.lose)(name)",
+        "self._beats.leave(name)",
+        (f"{TEST_VITALS}a_thread_that_ends_by_itself_is_missed",),
+    ),
+    Mutant(
+        "who works may take as long as who waits",
+        "agent/daemon/heartbeats.py",
+        "or now - at_s > within_s",
+        "or False",
+        (f"{TEST_VITALS}who_waits_may_wait_for_ever_and_who_works_may_not",),
+    ),
+    Mutant(
+        "a pause holds nothing back",
+        OUTBOX,
+        "        if only_deletions:\n",
+        "        if False:\n",
+        (f"{TEST_PAUSING}nothing_is_sent_while_paused_and_all_of_it_afterwards",),
+    ),
+    Mutant(
+        "what became private stays there for a pause",
+        OUTBOX,
+        "if one.deletes and one.deletions:",
+        "if one.deletes and one.deletions and not only_deletions:",
+        (f"{TEST_PAUSING}what_became_private_is_deleted_also_while_paused",),
+    ),
+    Mutant(
+        "a crash ends a pause",
+        "agent/daemon/pausing.py",
+        "self._journal.note_settled(PAUSED, text)",
+        "str(text)",
+        (f"{TEST_PAUSING}a_pause_outlives_a_crash_at_once",),
+    ),
+    Mutant(
+        "a clock that is set back makes a pause longer",
+        "agent/daemon/pausing.py",
+        "return max(0.0, min(end_s - now_s, span_s))",
+        "return max(0.0, end_s - now_s)",
+        (f"{TEST_PAUSING}a_remembered_pause_lasts_what_is_left_of_it",),
+    ),
+    Mutant(
+        "a pause takes the sleep of the machine for nothing",
+        "agent/daemon/pausing.py",
+        "min(self.until_s - self._world.now_s(), self._end_s - self._world.monotonic_s())",
+        "self._end_s - self._world.monotonic_s()",
+        (f"{TEST_PAUSING}an_hour_is_an_hour_also_for_a_machine_that_slept",),
+    ),
+    Mutant(
+        "shared and marked again before it was deleted, it is owed no more",
+        PRIVATE_ROOM,
+        "track.touched = track.touched or track.status == OWED",
+        "track.touched = track.touched",
+        ("tests/daemon/test_private.py::test_a_suspect_session_marked_shared_and_marked_again_is_still_deleted",),
+    ),
+    Mutant(
+        "a crash is not told from a stop",
+        "agent/system/lives.py",
+        "(*before.unclean, now_s) if before.since_s else before.unclean",
+        "before.unclean",
+        ("tests/system/test_lives.py::test_only_an_end_that_nobody_wished_is_counted",),
+    ),
+    Mutant(
+        "others read the log files",
+        "agent/system/logs.py",
+        "os.fchmod(descriptor, 0o600)",
+        "os.fchmod(descriptor, 0o644)",
+        ("tests/system/test_logs.py::test_log_files_are_their_owners",),
+    ),
+)
+
 MUTANTS = (
     *CURSOR,
     *LINES,
@@ -1094,4 +1177,5 @@ MUTANTS = (
     *LOGIN,
     *REDACTION,
     *SERVICES,
+    *BACKGROUND,
 )

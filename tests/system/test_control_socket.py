@@ -4,10 +4,12 @@ import json
 import os
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -15,8 +17,16 @@ from typing import Any, Self
 import pytest
 
 from agent.errors import DiskError, NotRunning, RemoteProtocolError, UsageError
-from agent.system import control_socket
-from agent.system.control_socket import MAX_CLIENTS, MAX_LINE_BYTES, ControlClient, ControlServer
+from agent.system.control_socket import (
+    CAPS,
+    MAX_LINE_BYTES,
+    PROTOCOL,
+    Caps,
+    ControlClient,
+    ControlServer,
+    check_protocol,
+)
+from agent.system.control_socket.door import is_same_user
 from tests.conftest import SCRATCH
 from tests.system.privileges import NOBODY, needs_posix, needs_root, open_folder
 
@@ -57,8 +67,10 @@ def address(home: Path) -> Path:
 
 
 @contextmanager
-def serving(address: Path, *, tcp: bool, methods: Mapping[str, Any] = METHODS) -> Iterator[ControlServer]:
-    server = ControlServer(address, methods, tcp=tcp)
+def serving(
+    address: Path, *, tcp: bool, methods: Mapping[str, Any] = METHODS, caps: Caps = CAPS
+) -> Iterator[ControlServer]:
+    server = ControlServer(address, methods, tcp=tcp, caps=caps)
     try:
         yield server
     finally:
@@ -178,8 +190,20 @@ def test_a_defect_in_a_method_is_an_answer_and_costs_nobody_the_connection(
         (request(params=[1]), -32602),
         (request(params="x"), -32602),
         (request(params=None), -32602),
+        (b'{"jsonrpc":"2.0","id":7,"method":"echo","params":{"x":NaN}}\n', -32700),
+        (b"[" + request()[:-1] + b"]\n", -32600),
+        (request(id=[1]), -32600),
+        (request(id={"a": 1}), -32600),
+        (request(id=True), -32600),
+        (request(id="x" * 300), -32600),
+        (request(id=1 << 64), -32600),
+        (b'{"jsonrpc":"2.0","id":1e999,"method":"echo"}\n', -32600),
+        (b'{"jsonrpc":"2.0","id":' + b"9" * 5_000 + b',"method":"echo"}\n', -32700),
+        (b'{"a":' * 100_000 + b"\n", -32700),
+        (b"\x00" * 10_000 + b"\n", -32700),
+        (request("refuse"), -32602),
     ],
-    ids=range(23),
+    ids=range(35),
 )
 def test_what_is_no_request_is_told_and_the_next_one_is_answered(
     server: ControlServer, address: Path, tcp: bool, line: bytes, code: int
@@ -189,7 +213,7 @@ def test_what_is_no_request_is_told_and_the_next_one_is_answered(
         assert client.ask(request(params={"a": 1}))["result"] == {"a": 1}
 
 
-@pytest.mark.parametrize("request_id", [7, "seven", None, 1.5, [1], {"a": 1}])
+@pytest.mark.parametrize("request_id", [7, "seven", None, 1.5, -1, "", "\ud800"])
 def test_an_answer_carries_the_id_of_its_request(
     server: ControlServer, address: Path, tcp: bool, request_id: object
 ) -> None:
@@ -269,7 +293,7 @@ def test_a_method_at_work_blocks_nobody_else(address: Path, tcp: bool) -> None:
 
 def test_many_who_knock_at_once_are_not_told_that_nobody_is_there(address: Path, tcp: bool) -> None:
     held, let_go = threading.Event(), threading.Event()
-    real = ControlServer._accept
+    real = ControlServer._run
 
     def late(self: ControlServer) -> None:
         held.set()
@@ -277,10 +301,10 @@ def test_many_who_knock_at_once_are_not_told_that_nobody_is_there(address: Path,
         real(self)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ControlServer, "_accept", late)
+        patched.setattr(ControlServer, "_run", late)
         server = ControlServer(address, METHODS, tcp=tcp)
     assert held.wait(PATIENCE_S)
-    clients = [ControlClient(address) for _ in range(MAX_CLIENTS)]
+    clients = [ControlClient(address) for _ in range(CAPS.clients)]
     let_go.set()
     for number, client in enumerate(clients):
         with client:
@@ -288,44 +312,137 @@ def test_many_who_knock_at_once_are_not_told_that_nobody_is_there(address: Path,
     server.close()
 
 
-def test_a_client_that_goes_in_the_middle_leaves_nothing(server: ControlServer, address: Path, tcp: bool) -> None:
-    for _ in range(2 * MAX_CLIENTS):
+def test_clients_that_go_in_the_middle_leave_nothing(server: ControlServer, address: Path, tcp: bool) -> None:
+    before = threading.active_count()
+    for _ in range(2 * CAPS.clients):
         with Raw(address, tcp=tcp) as client:
-            client.socket.sendall(request()[:-3])
-    wait_for_a_slot(address, tcp=tcp)
+            client.socket.sendall(request() + request()[:-3])
+    with Raw(address, tcp=tcp) as client:
+        assert client.ask(request())["result"] == {}
+        until(lambda: len(server._clients) == 1)
+    until(lambda: threading.active_count() == before)
 
 
-def wait_for_a_slot(address: Path, *, tcp: bool) -> None:
-    """Threads of clients that are gone see it a moment later."""
-    for _ in range(1_000):
-        with Raw(address, tcp=tcp) as client:
-            try:
-                client.socket.sendall(request())
-            except ConnectionError:
-                continue
-            if not client.is_let_go():
-                return
-    pytest.fail("no slot was given back")
+def until(holds: Callable[[], bool]) -> None:
+    """What another thread is about to do."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)
 
 
-def test_too_many_clients_are_let_go_until_others_end(server: ControlServer, address: Path, tcp: bool) -> None:
+def test_whoever_opens_connections_without_end_keeps_nobody_out(
+    server: ControlServer, address: Path, tcp: bool
+) -> None:
     there: list[Raw] = []
-    for _ in range(MAX_CLIENTS):
-        there.append(Raw(address, tcp=tcp))
-        assert there[-1].ask(request())["result"] == {}
-    with Raw(address, tcp=tcp) as one_more:
-        assert one_more.is_let_go()
-    with pytest.raises(NotRunning), ControlClient(address) as ours:
-        ours.call("echo")
-    for one in there:
-        one.__exit__()
-    wait_for_a_slot(address, tcp=tcp)
+    try:
+        for _ in range(200):
+            there.append(Raw(address, tcp=tcp, greets=False))
+            if len(there) % 50 == 0:
+                with ControlClient(address) as ours:
+                    assert ours.call("echo", a=1) == {"a": 1}
+        assert len(server._clients) <= CAPS.clients
+    finally:
+        for one in there:
+            one.__exit__()
 
 
-def test_an_idle_client_is_let_go(address: Path, tcp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_socket, "IDLE_S", 0.05)
-    with serving(address, tcp=tcp), Raw(address, tcp=tcp) as client:
+def test_those_at_work_are_not_put_out_for_others(address: Path, tcp: bool) -> None:
+    begun, let_go = threading.Semaphore(0), threading.Event()
+
+    def slow(_: Mapping[str, Any]) -> Any:
+        begun.release()
+        return let_go.wait(PATIENCE_S)
+
+    methods = {"slow": slow, "echo": echo}
+    caps = CAPS._replace(clients=2)
+    serves = serving(address, tcp=tcp, methods=methods, caps=caps)
+    with serves, Raw(address, tcp=tcp) as one, Raw(address, tcp=tcp) as two:
+        for busy in (one, two):
+            busy.socket.sendall(request("slow"))
+            assert begun.acquire(timeout=PATIENCE_S)
+        with pytest.raises(NotRunning), ControlClient(address) as ours:
+            ours.call("echo")
+        let_go.set()
+        assert [json.loads(busy.lines.readline())["result"] for busy in (one, two)] == [True, True]
+
+
+def test_an_idle_client_is_let_go(address: Path, tcp: bool) -> None:
+    with serving(address, tcp=tcp, caps=CAPS._replace(idle_s=0.05)), Raw(address, tcp=tcp) as client:
         assert client.is_let_go()
+
+
+def test_a_client_that_drips_is_let_go(address: Path, tcp: bool) -> None:
+    """A byte now and then is no request: the time counts for a whole line."""
+    with serving(address, tcp=tcp, caps=CAPS._replace(idle_s=0.1)), Raw(address, tcp=tcp) as client:
+        until(lambda: not drip(client.socket))
+
+
+def drip(client: socket.socket) -> bool:
+    try:
+        client.sendall(b"{")
+    except ConnectionError:
+        return False
+    return True
+
+
+def test_over_tcp_whoever_does_not_greet_is_let_go(address: Path) -> None:
+    caps = CAPS._replace(greet_s=0.05)
+    with serving(address, tcp=True, caps=caps), Raw(address, tcp=True, greets=False) as client:
+        assert client.is_let_go()
+
+
+def test_a_client_that_takes_no_answer_is_let_go(address: Path, tcp: bool) -> None:
+    long = "x" * (8 << 20)
+    caps = CAPS._replace(stall_s=0.1)
+    serves = serving(address, tcp=tcp, methods={"long": lambda _: long}, caps=caps)
+    with serves as server, Raw(address, tcp=tcp) as deaf:
+        deaf.socket.sendall(request("long"))
+        until(lambda: any(one.out for one in list(server._clients)))
+        until(lambda: not server._clients)
+    assert server.dropped == 0, "it was no subscriber"
+
+
+def test_answers_that_nobody_takes_do_not_add_up(address: Path, tcp: bool) -> None:
+    long = "x" * (8 << 20)
+    caps = CAPS._replace(waiting_bytes=20 << 20)
+    with serving(address, tcp=tcp, methods={"long": lambda _: long, "echo": echo}, caps=caps) as server:
+        deaf = [Raw(address, tcp=tcp) for _ in range(6)]
+        try:
+            for one in deaf:
+                one.socket.sendall(request("long"))
+            until(lambda: len(server._clients) <= 2)
+            with ControlClient(address) as ours:
+                assert ours.call("echo", a=1) == {"a": 1}
+        finally:
+            for one in deaf:
+                one.__exit__()
+
+
+def test_who_ends_its_side_still_gets_its_answers(server: ControlServer, address: Path, tcp: bool) -> None:
+    with Raw(address, tcp=tcp) as client:
+        client.socket.sendall(request(id=1) + request(id=2) + request(id=3)[:-1])
+        client.socket.shutdown(socket.SHUT_WR)
+        assert [json.loads(client.lines.readline())["id"] for _ in range(2)] == [1, 2]
+        assert client.is_let_go(), "a request ends with a newline"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"jsonrpc":"2.0","method":"echo"}\n',
+        b'{"jsonrpc":"2.0","method":"nothing"}\n',
+        b'{"jsonrpc":"2.0","method":"defect"}\n',
+        b'{"jsonrpc":"2.0","method":"refuse"}\n',
+        b'{"jsonrpc":"2.0","method":"echo","params":[1]}\n',
+    ],
+    ids=range(5),
+)
+def test_nothing_is_said_to_what_asks_for_no_answer(
+    server: ControlServer, address: Path, tcp: bool, line: bytes
+) -> None:
+    with Raw(address, tcp=tcp) as client:
+        assert client.ask(line + request(id=8))["id"] == 8
 
 
 # --- who may ask ----------------------------------------------------------------------------------------------------
@@ -478,9 +595,86 @@ def impostor(address: Path, answer: bytes | None) -> Iterator[None]:
     ],
     ids=range(11),
 )  # fmt: skip
-def test_an_answer_of_another_protocol_is_told_as_that(address: Path, answer: bytes) -> None:
-    with impostor(address, answer), ControlClient(address) as client, pytest.raises(RemoteProtocolError):
+def test_somebody_else_on_the_port_of_a_dead_daemon_is_no_daemon(address: Path, answer: bytes) -> None:
+    no_daemon = pytest.raises(NotRunning, match="something else has its old port")
+    with impostor(address, answer), ControlClient(address) as client, no_daemon:
         client.call("echo")
+
+
+@needs_posix
+def test_an_answer_of_another_protocol_is_told_as_that(address: Path) -> None:
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(address))
+        listener.listen()
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        with ControlClient(address) as client, pytest.raises(RemoteProtocolError):
+            client.call("echo")
+        thread.join()
+
+
+def test_a_token_of_a_daemon_that_is_gone_opens_nothing(address: Path) -> None:
+    with serving(address, tcp=True):
+        stale = address.read_text(encoding="ascii")
+    with serving(address, tcp=True):
+        port = address.read_text(encoding="ascii").split()[0]
+        address.write_text(f"{port} {stale.split()[1]}\n", encoding="ascii")
+        with ControlClient(address) as client, pytest.raises(NotRunning):
+            client.call("echo")
+
+
+def test_what_a_daemon_refuses_with_arrives_as_what_it_is(address: Path, tcp: bool) -> None:
+    def stopping(_: Mapping[str, Any]) -> Any:
+        raise NotRunning("transcriptd is stopping", hint="transcriptd status")
+
+    with serving(address, tcp=tcp, methods={"stopping": stopping}), ControlClient(address) as client:
+        with pytest.raises(NotRunning, match="is stopping") as caught:
+            client.call("stopping")
+        assert caught.value.hint == "transcriptd status"
+        with pytest.raises(UsageError) as older:
+            client.call("newer")
+        assert "another version" in older.value.hint
+
+
+@pytest.mark.parametrize("theirs", [None, PROTOCOL])
+def test_a_client_of_the_same_protocol_is_greeted(theirs: int | None) -> None:
+    check_protocol(theirs)
+
+
+@pytest.mark.parametrize(("theirs", "words"), [(0, "1 .* 0"), (2, "1 .* 2"), ("1", "whole number"), (True, "whole")])
+def test_a_client_of_another_protocol_is_told_both(theirs: object, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        check_protocol(theirs)
+
+
+def test_a_daemon_of_another_protocol_is_told_both(address: Path, tcp: bool) -> None:
+    methods = {"agent.hello": lambda _: {"protocol": 2, "version": "9"}}
+    refused = pytest.raises(UsageError, match=r"protocol 2 .* 1")
+    with serving(address, tcp=tcp, methods=methods), ControlClient(address) as client, refused:
+        client.hello()
+
+
+class MacSocket:
+    def __init__(self, version: int, uid: int) -> None:
+        self._answer = struct.pack("IIh16I", version, uid, 1, *[0] * 16)
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        assert (level, option, size) == (0, 1, 76)
+        return self._answer
+
+
+@needs_posix
+@pytest.mark.parametrize(("version", "other", "let_in"), [(0, 0, True), (0, 1, False), (1, 0, False)])
+def test_on_a_mac_the_kernel_says_who_is_there(version: int, other: int, let_in: bool) -> None:
+    """By the layout of struct xucred; not run on one."""
+    client: Any = MacSocket(version, os.getuid() + other)
+    assert is_same_user(client, "darwin") is let_in
 
 
 def test_a_daemon_that_goes_away_is_told(address: Path) -> None:

@@ -1,0 +1,80 @@
+"""Where the control socket listens, how one gets there, and who is let in."""
+
+import contextlib
+import os
+import socket
+import struct
+import sys
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+
+_WAITING = 128
+"""Connections that nobody has taken yet. A full queue looks to a client as if nobody were there."""
+
+
+def listen_unix(address: Path) -> socket.socket:
+    """The daemon's lock is held by now, so a socket that lies here is a dead one's. Raises OSError."""
+    address.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(address))
+        address.chmod(0o600)
+        listener.listen(_WAITING)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def listen_tcp(address: Path, token: str) -> socket.socket:
+    """On any port; `address` becomes a file that its owner alone may read: the port and the token. It is there as a
+    whole or not at all. Raises OSError."""
+    listener = socket.create_server((LOOPBACK, 0), backlog=_WAITING)
+    fresh = address.with_name(f"{address.name}.new")
+    try:
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{listener.getsockname()[1]} {token}\n")
+        os.replace(fresh, address)
+    except OSError:
+        listener.close()
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+    return listener
+
+
+def connect(address: Path, timeout_s: float) -> tuple[socket.socket, bool]:
+    """The way to whoever listens there, and whether it is by TCP, where that may be anybody. Raises OSError or
+    ValueError."""
+    if os.name != "nt" and address.is_socket():
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.settimeout(timeout_s)
+        try:
+            client.connect(str(address))
+        except OSError:
+            client.close()
+            raise
+        return client, False
+    port, token = address.read_text(encoding="ascii").split()
+    client = socket.create_connection((LOOPBACK, int(port)), timeout_s)
+    try:
+        client.sendall(token.encode() + b"\n")
+    except OSError:
+        client.close()
+        raise
+    return client, True
+
+
+def is_same_user(client: socket.socket, platform: str = sys.platform) -> bool:
+    """The folder's mode keeps others out already; the kernel's word on who is there does not depend on it."""
+    if platform == "linux":
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", credentials)[1]) in (0, os.getuid())
+    if platform == "darwin":
+        # LOCAL_PEERCRED gives struct xucred: version, uid, …
+        version, uid = struct.unpack_from("II", client.getsockopt(0, 0x001, 76))
+        return version == 0 and uid in (0, os.getuid())
+    return True
