@@ -228,7 +228,7 @@ def test_a_service_from_its_installation_to_its_end(manager: Manager, tmp_path: 
         wait_for(lambda: owner.is_synced(server), "the first entry")
 
         # Killed, it comes back and catches up.
-        owner.manager.run("kill", "-KILL", owner.property("MainPID"))
+        manager.run("sh", "-c", f"kill -KILL {owner.property('MainPID')}")
         owner.type_on()
         wait_for(lambda: owner.is_synced(server), "what was written meanwhile")
         assert int(owner.property("NRestarts")) >= 1
@@ -300,7 +300,7 @@ def start_keyring(manager: Manager, *, unlock: bool) -> None:
     processes = manager.home.parent.parent / "proc"
     for name in processes.glob("[0-9]*/comm"):
         if name.read_text() == "gnome-keyring-d\n":
-            manager.run("kill", name.parent.name)
+            manager.run("sh", "-c", f"kill {name.parent.name}")
             wait_for(partial(is_gone, name), "the end of a keyring")
     how = "printf passphrase | gnome-keyring-daemon --unlock" if unlock else "gnome-keyring-daemon --start"
     done = manager.run("sh", "-c", f"{how} --components=secrets --daemonize", **BUS)
