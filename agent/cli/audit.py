@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.cli.completing import complete_session
 from agent.cli.config import environment, remembered
 from agent.core.audit import AuditKind
 from agent.errors import DiskError, UsageError
@@ -27,7 +28,7 @@ _COLUMNS = ("time", "destination", "session", "subpath", "kind", "detail", "path
 
 
 @click.command()
-@click.argument("session", nargs=-1)
+@click.argument("session", shell_complete=complete_session, nargs=-1)
 @click.option("--since", metavar="AGE", help="Not older: 30m, 12h, 7d, 2w, or a date (2026-11-21).")
 @click.option(
     "--kind",

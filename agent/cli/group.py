@@ -4,6 +4,7 @@ import gc
 import importlib
 
 import click
+from click.shell_completion import CompletionItem
 
 from agent import __version__
 from agent.cli.main import COMMANDS, SUMMARIES
@@ -22,6 +23,11 @@ class _LazyGroup(click.Group):
             gc.freeze()
             gc.enable()
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names and summaries from the table: click would import every command for them."""
+        found = [CompletionItem(name, help=SUMMARIES[name]) for name in COMMANDS if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

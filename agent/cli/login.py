@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from agent.cli.completing import complete_destination
 from agent.cli.config import change_settings, environment, load_settings
 from agent.cli.consent import ask_consent
 from agent.core.settings import Destination, Settings, TokenIn, check_url
@@ -70,7 +71,7 @@ def login(
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_destination)
 def logout(name: str | None) -> None:
     """Remove the token of the server NAME from the keyring. Nothing is sent there any more; its settings stay."""
     paths = default_paths(environment())
@@ -222,7 +223,7 @@ def _tell_agent(paths: Paths, one: Destination) -> None:
         _warn_of_variable()
     known = _poke(paths, one)
     if known is None:
-        click.echo("no agent is running here; transcriptd run starts it")
+        click.echo("no agent is running here; transcriptd service install starts it")
     elif _reload(paths) or any(all(getattr(one, key) == value for key, value in row.items()) for row in known):
         click.echo("the running agent goes on with it")
     else:

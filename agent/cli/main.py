@@ -22,11 +22,13 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "sessions": ("agent.cli.sessions", "sessions"),
     "private": ("agent.cli.private", "private"),
     "doctor": ("agent.cli.doctor", "doctor"),
+    "events": ("agent.cli.events", "events"),
     "audit": ("agent.cli.audit", "audit"),
     "receiver": ("agent.cli.receiver", "receiver"),
     "config": ("agent.cli.config", "config"),
     "hook": ("agent.cli.hook", "hook"),
     "capture": ("agent.cli.hook", "capture"),
+    "completion": ("agent.cli.completion", "completion"),
 }
 """Command → module and name, in the order of the help page."""
 
@@ -46,11 +48,13 @@ SUMMARIES: Mapping[str, str] = {
     "sessions": "List sessions, and prove that the server has them.",
     "private": "Say which sessions stay on this machine.",
     "doctor": "What is wrong, and what to do about it.",
+    "events": "What happens, as it happens.",
     "audit": "What happened to which transcript, and when.",
     "receiver": "Run the reference server, and manage its tokens.",
     "config": "Find, show and check the settings.",
     "hook": "Let Claude Code tell which transcripts it writes.",
     "capture": "What such a hook runs.",
+    "completion": "Let the shell complete commands, sessions and servers.",
 }
 
 

@@ -48,11 +48,11 @@ def resume(as_json: bool) -> None:
 
 def describe_pause(why: str, until_s: float | None) -> str:
     if why != PauseReason.BY_YOU:
-        return f"transcriptd is paused: {why}"
+        return f"paused: {why}"
     if until_s is None:
-        return "transcriptd is paused until you resume it"
+        return "paused until you resume it"
     day = "" if until_s - time.time() < 86_400 / 2 else "%Y-%m-%d "
-    return f"transcriptd is paused until {time.strftime(f'{day}%H:%M', time.localtime(until_s))}"
+    return f"paused until {time.strftime(f'{day}%H:%M', time.localtime(until_s))}"
 
 
 def hint_for(why: str) -> str:
@@ -107,6 +107,6 @@ def _tell(found: dict[str, Any], as_json: bool) -> None:
         return
     why, until_s = found["paused"], found["paused_until_s"]
     hint = hint_for(why) if why else ""
-    click.echo(f"{describe_pause(why, until_s)} ({hint})" if hint else "transcriptd is not paused")
+    click.echo(f"transcriptd is {describe_pause(why, until_s)} ({hint})" if hint else "transcriptd is not paused")
     if not found["running"]:
         click.echo("no agent is running; this holds when one starts")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_with_destination
 from agent.errors import AgentError, EngineStopped, NotRunning, Paused, UsageError
 from agent.system.control_socket import ControlClient
@@ -21,6 +22,7 @@ from agent.system.paths import Paths, default_paths, make_private_files, make_pr
 if TYPE_CHECKING:
     from agent.core.settings import Settings
     from agent.core.status import Status
+    from agent.daemon.events import Ring
     from agent.daemon.host import Wishes
     from agent.daemon.supervisor import Daemon
     from agent.system.lock import DaemonLock
@@ -184,12 +186,13 @@ def _load_to_run(paths: Paths) -> "Settings":
     return settings
 
 
-def _make_daemon(paths: Paths, given: Mapping[str, str], settings: "Settings") -> "Daemon":
+def _make_daemon(paths: Paths, given: Mapping[str, str], settings: "Settings", events: "Ring | None") -> "Daemon":
     from agent.daemon.supervisor import Daemon
     from agent.system.tokens.sources import open_tokens
 
     set_up_run_log(settings, paths)
-    return Daemon(settings, paths, open_tokens(settings.destinations, paths.instance, given), environment())
+    tokens = open_tokens(settings.destinations, paths.instance, given)
+    return Daemon(settings, paths, tokens, environment(), events=events)
 
 
 @contextmanager
@@ -199,7 +202,9 @@ def wish_signals(wishes: "Wishes") -> Iterator[None]:
     from agent.daemon.host import Reload, Stop
 
     meant: dict[int, Stop | Reload] = {signal.SIGINT: Stop(), signal.SIGTERM: Stop()}
-    if sys.platform != "win32":
+    if sys.platform == "win32":
+        meant[signal.SIGBREAK] = Stop()
+    else:
         meant[signal.SIGHUP] = Reload()
     had_terminal = _has_terminal()
 
@@ -221,7 +226,7 @@ def _has_terminal() -> bool:
 
 
 @click.command()
-@click.argument("session", nargs=-1)
+@click.argument("session", shell_complete=complete_session, nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Only list what would be sent, and what would not, and why.")
 @click.option("--show", is_flag=True, help="With --dry-run: every byte that would leave, redacted as it would be.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
@@ -252,7 +257,7 @@ def push(session: tuple[str, ...], dry_run: bool, show: bool, as_json: bool) -> 
 
 
 @click.command()
-@click.argument("session", nargs=-1)
+@click.argument("session", shell_complete=complete_session, nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def retry(session: tuple[str, ...], as_json: bool) -> None:
     """Try again what was refused or waits after failures: all of it, or sessions whose ids begin with SESSION."""
@@ -273,7 +278,7 @@ def retry(session: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("session", nargs=-1, required=True)
+@click.argument("session", shell_complete=complete_session, nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def restore(session: tuple[str, ...], as_json: bool) -> None:
     """Send again what somebody deleted on the server: sessions whose ids begin with SESSION."""

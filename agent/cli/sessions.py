@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_with_destination, remembered
 from agent.core.session import Facts, StreamId
 from agent.core.status import StreamLine
@@ -106,7 +107,7 @@ def read_sessions(paths: Paths) -> tuple[list[StreamLine], Mapping[str, Facts]]:
 
 
 @sessions.command()
-@click.argument("session", nargs=-1)
+@click.argument("session", shell_complete=complete_session, nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def verify(session: tuple[str, ...], as_json: bool) -> None:
     """Compare every transcript with the server's copy: counts and chain hashes of both sides.

@@ -109,9 +109,10 @@ def _paths_for(base: Path, source: Path) -> Paths:
 
 
 def _settings(url: str, source: Path) -> "Settings":
-    from agent.core.settings import Destination, Settings, Watch
+    from agent.core.settings import Destination, Notify, Settings, Watch
 
-    return Settings((Destination(url, name=_NAME),), watch=Watch(claude=(str(source),)))
+    watch = Watch(claude=(str(source),))
+    return Settings((Destination(url, name=_NAME),), watch=watch, notify=Notify(enabled=False))
 
 
 # --- which transcripts ---------------------------------------------------------------------------------------------

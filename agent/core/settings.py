@@ -85,6 +85,9 @@ SECTION_FIELDS: Mapping[str, Mapping[str, Field]] = {
         "files_bytes_per_s": Field(int, 8_000_000, (1000, 10**12), "bytes a second of side files (tool results)"),
         "kept_bytes": Field(int, 1 << 30, (0, 1 << 50), "copies of unsent transcripts, where no links can be made"),
     },
+    "notify": {
+        "enabled": Field(bool, True, None, "tell on the desktop what needs somebody; at most once a day each"),
+    },
     "log": {
         "level": Field(str, "info", ("debug", "info", "warning", "error"), "what goes to the log"),
         "file": Field(
@@ -146,6 +149,11 @@ class FileLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     level: str = "info"
     file: str = "auto"
@@ -158,6 +166,7 @@ class Settings:
     watch: Watch = Watch()
     privacy: Privacy = Privacy()
     limits: FileLimits = FileLimits()
+    notify: Notify = Notify()
     log: Log = Log()
 
 
@@ -191,7 +200,14 @@ def parse_settings(text: str, source: str = "config.toml") -> Settings:
     for name in names:
         if names.count(name) > 1:
             raise _wrong(source, "destination.name", name, "a name that no other destination has")
-    kinds = {"push": Push, "watch": Watch, "privacy": Privacy, "limits": FileLimits, "log": Log}
+    kinds = {
+        "push": Push,
+        "watch": Watch,
+        "privacy": Privacy,
+        "limits": FileLimits,
+        "notify": Notify,
+        "log": Log,
+    }
     return Settings(destinations, **{name: kinds[name](**values) for name, values in sections.items()})
 
 

@@ -1,5 +1,6 @@
 """What the control socket answers."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,17 +8,20 @@ import msgspec
 
 from agent import __version__
 from agent.core.durations import LONGEST_S
-from agent.daemon.report import list_streams, report
+from agent.core.events import to_json
+from agent.daemon.events import Ring
+from agent.daemon.report import list_streams, report, resolve_sessions
 from agent.daemon.supervisor import Daemon
 from agent.errors import UsageError
-from agent.system.control_socket import PROTOCOL, Method
+from agent.system.control_socket import PROTOCOL, Method, Subscribed, check_protocol
 
 
 def control_methods(daemon: Daemon) -> Mapping[str, Method]:
     """Method → function from params to result, all of them JSON values."""
 
-    def hello(_: Mapping[str, Any]) -> Any:
-        return {"protocol": PROTOCOL, "version": __version__}
+    def hello(params: Mapping[str, Any]) -> Any:
+        check_protocol(params.get("protocol"))
+        return {"protocol": PROTOCOL, "version": __version__, "pid": os.getpid(), **daemon.events.describe()}
 
     def status(_: Mapping[str, Any]) -> Any:
         around = daemon.surroundings()
@@ -53,13 +57,6 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         busy = daemon.ask(lambda engine: engine.is_busy())
         return {"full_scans": daemon.full_scans, "busy": busy, **_paused(daemon.find_pause())}
 
-    def sessions(_: Mapping[str, Any]) -> Any:
-        def read(engine: Any) -> Any:
-            streams = [msgspec.to_builtins(line) for line in list_streams(engine)]
-            return {"streams": streams, "facts": {sid: list(facts) for sid, facts in engine.facts.known.items()}}
-
-        return daemon.ask(read)
-
     return {
         "agent.hello": hello,
         "agent.status": status,
@@ -70,7 +67,8 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         "agent.privacy_changed": privacy_changed,
         "agent.token_changed": token_changed,
         "agent.progress": progress,
-        "sessions.list": sessions,
+        **_session_methods(daemon),
+        **_event_methods(daemon.events),
     }
 
 
@@ -94,6 +92,47 @@ def _is_number(value: Any) -> bool:
 def _paused(found: tuple[str, float | None]) -> dict[str, Any]:
     why, until_s = found
     return {"paused": why, "paused_until_s": until_s}
+
+
+def _session_methods(daemon: Daemon) -> Mapping[str, Method]:
+    def sessions(_: Mapping[str, Any]) -> Any:
+        def read(engine: Any) -> Any:
+            streams = [msgspec.to_builtins(line) for line in list_streams(engine)]
+            return {"streams": streams, "facts": {sid: list(facts) for sid, facts in engine.facts.known.items()}}
+
+        return daemon.ask(read)
+
+    def resolve(params: Mapping[str, Any]) -> Any:
+        beginning, limit = params.get("beginning", ""), params.get("limit", 100)
+        if not isinstance(beginning, str) or not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise UsageError("beginning: a text; limit: a whole number from 1")
+        return {"sessions": daemon.ask(lambda engine: resolve_sessions(engine, beginning, limit))}
+
+    return {"sessions.list": sessions, "sessions.resolve": resolve}
+
+
+def _event_methods(ring: Ring) -> Mapping[str, Method]:
+    def list_events(params: Mapping[str, Any]) -> Any:
+        after_seq, epoch = _place(params)
+        misses = ring.misses(after_seq or 0, epoch)
+        found = [] if misses else [one for one in ring.list_all() if one.seq > (after_seq or 0)]
+        return {**ring.describe(), "refresh": misses, "events": [to_json(one) for one in found]}
+
+    def subscribe(params: Mapping[str, Any]) -> Any:
+        feed = ring.follow(*_place(params))
+        return Subscribed({**ring.describe(), "refresh": feed.refresh}, feed)
+
+    return {"events.list": list_events, "events.subscribe": subscribe}
+
+
+def _place(params: Mapping[str, Any]) -> tuple[int | None, str]:
+    """After which event, and of which run; None and empty where a client does not say."""
+    after_seq, epoch = params.get("after_seq"), params.get("epoch", "")
+    if after_seq is not None and (not isinstance(after_seq, int) or isinstance(after_seq, bool) or after_seq < 0):
+        raise UsageError("after_seq: a whole number, 0 for all that there is")
+    if not isinstance(epoch, str):
+        raise UsageError("epoch: a text, as agent.hello gives it")
+    return after_seq, epoch
 
 
 def _beginnings(params: Mapping[str, Any]) -> list[str]:

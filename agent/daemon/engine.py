@@ -13,6 +13,7 @@ from sys import intern
 
 from agent.core.audit import AuditKind
 from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
+from agent.core.events import Happening
 from agent.core.identity import START, pack_cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
 from agent.core.session import Observation, StreamId, is_side_file
@@ -62,6 +63,7 @@ from agent.daemon.tasks import (
     Task,
     TrackKey,
 )
+from agent.daemon.telling import Telling
 from agent.daemon.timers import Due, Timers
 from agent.daemon.tracks import DestinationState, Track, lacks_entries
 from agent.daemon.world import Limits, World
@@ -92,7 +94,7 @@ _UNFIT = frozenset({NO_SUBAGENTS, NO_FILES, WITHOUT_SESSION})
 
 class Engine:
     """`dispatch` takes tasks of destinations, `dispatch_disk` those that concern none; `found_held`: files that an
-    earlier life held."""
+    earlier life held; `tell` takes what happens, for whoever listens."""
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class Engine:
         found_held: Iterable[FoundHeld] = (),
         host: str = "",
         version: str = "",
+        tell: Callable[[Happening], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._world = world
@@ -139,6 +142,16 @@ class Engine:
             dispatch=dispatch_disk,
             facts=self.facts.of,
         )
+        self.telling = Telling(
+            self.tracks,
+            self._subpaths,
+            self.gates,
+            world,
+            why_private=self.private.why,
+            facts=self.facts.of,
+            tell=tell,
+        )
+        self.journal.on_audit, self.gates.on_change = self.telling.audited, self.telling.condition_changed
         self.errands = Errands(
             self.tracks,
             self._tombstones,
@@ -230,6 +243,7 @@ class Engine:
             self.watch_tail(key, track)
         elif track.reason == WITHOUT_SESSION:
             self.gates[key.destination].park(key)
+        self.telling.take_up(key, track)
 
     def _add(self, key: TrackKey, track: Track) -> None:
         self.errands.see_new(key, track)
@@ -312,6 +326,7 @@ class Engine:
             self.tracks[key].check = True
             self.apply(key, self.tracks[key], Event.GREW)
         self.private.tick()
+        self.telling.tick()
         if not self._is_shut():
             self.outbox.hand_out(only_deletions=bool(self.pausing.why))
         write_at_s = self.journal.next_write_s()
@@ -320,7 +335,8 @@ class Engine:
 
     def next_deadline_s(self) -> float | None:
         """Monotonic time at which `tick` has something to do; None when only an event can bring something."""
-        times = (self._timers.next_s(), self.journal.next_write_s(), self.keeper.sweep_at_s, self.audits.next_s)
+        own = (self._timers.next_s(), self.audits.next_s, self.telling.next_s())
+        times = (*own, self.journal.next_write_s(), self.keeper.sweep_at_s)
         return min((at_s for at_s in times if at_s is not None), default=None)
 
     def is_busy(self) -> bool:
@@ -342,6 +358,7 @@ class Engine:
     def observe_at(self, key: TrackKey, seen: Observation, live: bool) -> None:
         """A look at the file that stands for a stream."""
         track = self.tracks.get(key)
+        is_first = track is None and not self.telling.knows(key.session_id)
         if track is None:
             why = self.private.see_new(key, seen.path)
             state = State.PRIVATE if why else State.SYNCED
@@ -351,9 +368,14 @@ class Engine:
         changed = (seen.size, seen.mtime_ns, seen.path) != (track.size, track.mtime_ns, track.path)
         if track.inode not in (0, seen.inode) and track.cursor.entry_count:
             changed = track.check = True  # another file under the same name; what it holds has to be seen
+        has_grown = seen.size != track.size
         track.size, track.mtime_ns, track.inode = seen.size, seen.mtime_ns, seen.inode
         if track.path != seen.path:  # equal ones stay one in memory, with the scanner's
             track.path = seen.path
+        if is_first:
+            self.telling.found(key, track)
+        elif has_grown:
+            self.telling.grew(key, track)
         if not changed and seen.size == track.cursor.offset:
             return
         self.journal.note_change(key)
@@ -417,6 +439,7 @@ class Engine:
     def apply(self, key: TrackKey, track: Track, event: Event) -> None:
         """Moves a stream as the table says."""
         state, actions = next_state(track.state, event)
+        self.telling.moved(key, track.state, state)
         if state is not track.state:
             track.state = state
             track.timer += 1

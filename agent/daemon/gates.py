@@ -42,6 +42,7 @@ class Gates:
         self._world = world
         self._probe = probe
         self._set_timer = set_timer
+        self.on_change: Callable[[DestinationState], None] = lambda _: None
 
     def __getitem__(self, name: str) -> DestinationState:
         return self._all[name]
@@ -133,7 +134,8 @@ class Gates:
         if condition is not one.condition:
             one.condition = condition
             one.timer += 1
-            _tell_change(one)
+            if _tell_change(one):
+                self.on_change(one)
         for step in steps:
             self._do(one, step)
 
@@ -156,13 +158,14 @@ class Gates:
         self._set_timer(one.name, one.timer, delay_s)
 
 
-def _tell_change(one: DestinationState) -> None:
+def _tell_change(one: DestinationState) -> bool:
     """Once for each change: knocking again at a closed door is none."""
     if one.condition is Condition.PROBING:
         log.debug("destination %s is asked what it offers", one.name)
-        return
+        return False
     words = str(one.condition) if one.condition in _OPEN else f"{one.condition}: {one.why}"
     if words == one.told:
-        return
+        return False
     one.told = words
     log.log(logging.INFO if one.condition in _OPEN else logging.WARNING, "destination %s is %s", one.name, words)
+    return True

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from agent.core.settings import Settings
 from agent.daemon.control import control_methods
+from agent.daemon.events import Ring
 from agent.daemon.heartbeats import Stuck
 from agent.daemon.report import News
 from agent.daemon.supervisor import Daemon
@@ -48,14 +49,15 @@ Wishes = queue.SimpleQueue[Stop | Reload]
 
 
 class Host:
-    """`load()` reads and checks the settings; `make(settings)` gives a daemon that has not begun. `log_sink`, `unit`:
+    """`load()` reads and checks the settings; `make(settings, events)` gives a daemon that has not
+    begun. `log_sink`, `unit`:
     where the log goes, for those who look for it later. The caller holds the home's lock."""
 
     def __init__(
         self,
         paths: Paths,
         load: Callable[[], Settings],
-        make: Callable[[Settings], Daemon],
+        make: Callable[[Settings, Ring | None], Daemon],
         *,
         notifier: Notifier,
         watchdog_s: float | None = None,
@@ -82,6 +84,8 @@ class Host:
         )
         self.wishes: Wishes = queue.SimpleQueue()
         self._daemon: Daemon | None = None
+        self._events: Ring | None = None
+        """Its listeners stay, whichever daemon tells them."""
         self._methods: Mapping[str, Method] = {}
         self._there = threading.Event()
         """A daemon is at work, and the socket may ask it."""
@@ -118,7 +122,8 @@ class Host:
             log.warning("the last run ended without being told to; such ends within the last hour: %d", times)
 
     def _begin(self, settings: Settings) -> None:
-        daemon = self._make(settings)
+        daemon = self._make(settings, self._events)
+        self._events = daemon.events
         daemon.find_news = self._find_news
         self._daemon = daemon
         daemon.start()
@@ -195,9 +200,15 @@ class Host:
         return {**answers, "agent.reload": self._wish_reload}
 
     def _pass_on(self, name: str, *arguments: Any) -> Any:
-        if not self._there.wait(RELOAD_S):
-            raise NotRunning("transcriptd is stopping", hint="transcriptd status")
-        return self._methods[name](*arguments)
+        while self._there.wait(RELOAD_S):
+            methods = self._methods
+            try:
+                return methods[name](*arguments)
+            except NotRunning:
+                if self._there.is_set() and methods is self._methods:
+                    raise
+                # The daemon that was asked made room for another one just then.
+        raise NotRunning("transcriptd is stopping", hint="transcriptd status")
 
     def _wish_reload(self, _: Mapping[str, Any]) -> Any:
         """Returns when the new settings are in force; raises what keeps the old ones."""

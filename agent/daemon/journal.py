@@ -72,6 +72,7 @@ class Journal:
         """0 while the store is where it belongs."""
         self.trouble = ""
         """Why the store can't be written now; empty when it can."""
+        self.on_audit: Callable[[TrackKey, AuditKind], None] = lambda _key, _kind: None
 
     def note_change(self, key: TrackKey) -> None:
         self._changed.add(key)
@@ -92,6 +93,7 @@ class Journal:
         """`path` None: that of the file which stands for the stream."""
         path = self._row(key).path if path is None else path
         self._audit.append(AuditRow(self._now_s(), key.destination, key.stream, kind, detail, path))
+        self.on_audit(key, kind)
 
     def settle(self, key: str, value: str) -> str:
         """The store's value of `key`, which `value` becomes the first time; `value` while it can't be written."""

@@ -96,6 +96,12 @@ def describe_line(engine: "Engine") -> str:
     return f"{paused}{'; '.join(f'{one.name} {one.condition}' for one in engine.gates)}: {states}"
 
 
+def resolve_sessions(engine: "Engine", beginning: str, limit: int) -> list[dict[str, str]]:
+    """Sessions whose ids begin so, in their order, `limit` at most."""
+    found = {key.session_id for key in engine.tracks if key.session_id.startswith(beginning)}
+    return [{"session_id": one, "project": engine.facts.of(one).project} for one in sorted(found)[:limit]]
+
+
 def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
     return [
         StreamLine(
@@ -225,7 +231,7 @@ def _problems(engine: "Engine", around: Surroundings, lines: list[StreamLine]) -
     return found + _refused(lines)
 
 
-def _about_to_be_lost(engine: "Engine", around: Surroundings) -> list[tuple[str, str]]:
+def count_about_to_be_lost(engine: "Engine", around: Surroundings) -> int:
     """What is neither sent nor held, and may be deleted soon."""
     from agent.daemon.keeper import is_wanted
 
@@ -235,6 +241,11 @@ def _about_to_be_lost(engine: "Engine", around: Surroundings) -> list[tuple[str,
         if retention_s is None or not is_wanted(track) or key.stream in engine.keeper.held:
             continue
         count += track.mtime_ns / 1e9 + retention_s - around.now_s < SOON_S
+    return count
+
+
+def _about_to_be_lost(engine: "Engine", around: Surroundings) -> list[tuple[str, str]]:
+    count = count_about_to_be_lost(engine, around)
     if not count:
         return []
     what = f"{count} not sent yet may be deleted by their coding agent within {SOON_S / 86_400:.0f} days"

@@ -8,7 +8,6 @@ Every arrow is a queue. The engine's thread alone touches streams; pushers are d
 hangs can be abandoned: what the server took of it is found out by a 409 the next time.
 """
 
-import contextlib
 import logging
 import os
 import platform
@@ -17,7 +16,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -25,14 +24,17 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from agent import __version__
+from agent.core.notices import Concern
 from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, TokenIn, is_loopback
 from agent.daemon.beating_files import BeatingFiles
 from agent.daemon.engine import Engine
+from agent.daemon.events import Ring, open_ring
 from agent.daemon.heartbeats import Heartbeats, Stuck
-from agent.daemon.hints import Hints
 from agent.daemon.holding import find_held, hold
 from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
+from agent.daemon.looks import Looks
+from agent.daemon.notifying import LOOK_S, MEMORY, Notifying, find_concerns
 from agent.daemon.pausing import PauseAsked, ResumeAsked
 from agent.daemon.permits import Guard
 from agent.daemon.private import RulesChanged
@@ -58,6 +60,7 @@ from agent.system.clock import Clock, SystemClock
 from agent.system.files import read_text
 from agent.system.keeping import KeptFiles
 from agent.system.network import WayOut, read_way_out
+from agent.system.notify import show
 from agent.system.paths import Paths, make_private_folder
 from agent.system.process import give_back_memory
 from agent.system.remote import Remote
@@ -74,20 +77,11 @@ STOP_S = 5.0
 """A request in flight has this long to end when we are asked to stop; service managers wait 90 s, people do not."""
 
 
-SPOOL_S = 1.0
-"""How often the spool is looked at when nothing else happens: one `stat`, in a thread that waits anyway. That takes a
-fifth of the time of a job of the scheduler (0.1 ms a second), and needs no change notices."""
-
-
-ENGINE_S = SCAN_S = 300.0
-"""Either may be silent for so long: the engine over one event, with a disk that hardly takes a write; the scanner over
-one folder or one piece of a file."""
+ENGINE_S = 300.0
+"""The engine may be silent for so long over one event, with a disk that hardly takes a write."""
 
 TOKENS_S = 10.0
 """How often files with tokens are looked at, where the settings name some: one `stat` each."""
-
-_HINTS_AT_ONCE = 32
-"""New files looked at before those that are known get their turn again."""
 
 
 class _Scanned(NamedTuple):
@@ -128,7 +122,9 @@ class Daemon:
         clock: Clock | None = None,
         way_out: Callable[[], WayOut] = read_way_out,
         readers: Readers | None = None,
+        events: Ring | None = None,
     ) -> None:
+        """`events`: the ring of the daemon whose place this one takes, so that its listeners miss nothing."""
         clock = clock or SystemClock()
         make_private_folder(paths.state)
         self.since_s = clock.now_s()
@@ -148,8 +144,9 @@ class Daemon:
         """One for each destination, with workers of its own: a black hole swallows no others."""
         self._disk_tasks: queue.SimpleQueue[DiskTask | None] = queue.SimpleQueue()
         self._kept = KeptFiles(paths.kept)
-        self._looks: queue.SimpleQueue[Callable[[], None] | str | None] = queue.SimpleQueue()
+        self._looks = Looks(self._beats)
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
+        self.events = events or open_ring(self._store, uuid.uuid4().hex, clock.now_s)
         self._remotes = {one.name: _remote(one, tokens, self._beats.beat) for one in settings.destinations}
         budget = Budget(time.thread_time, REDACTION_S)
         had_list = self._store.settled(HAS_LIST) != ""
@@ -185,6 +182,7 @@ class Daemon:
             found_held=find_held(self._kept),
             host=platform.node(),
             version=__version__,
+            tell=self.events.tell,
         )
         if rulebook.has_list:
             self._engine.journal.note_settled(HAS_LIST, "yes")
@@ -204,6 +202,9 @@ class Daemon:
         self._thrift = Thrift(settings.push, readers or Readers(), self._inbox.put)
         self._ticks = Ticks(clock, way_out, self._woken, self._beats)
         self._threads = Threads(self._beats, self._stopping.is_set)
+        self._notifying = Notifying(
+            clock, self._store.settled(MEMORY), concerns=self._concerns, remember=self._remember_notices, show=show
+        )
         self._engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
 
     # --- life -------------------------------------------------------------------------------------------------
@@ -213,6 +214,8 @@ class Daemon:
         gives no threads; `stop` ends those that there are."""
         if self._store.note:
             log.warning("%s", self._store.note)
+        if watch:
+            self._thrift.look()  # the first thing that the engine hears
         try:
             self._start_threads(watch=watch)
         except RuntimeError as exc:
@@ -230,7 +233,6 @@ class Daemon:
                 run = partial(run_pusher, tasks, do, done, self._beats, self._stopping.is_set)
                 start(f"pusher {name} {number}", run)
         if watch:
-            self._thrift.look()
             self._looks.put(self._ensure_watches)
             self._schedule()
 
@@ -419,38 +421,9 @@ class Daemon:
         self._beats.work(PUSH_S)
 
     def _run_scanner(self) -> None:
-        hints = Hints(self._scanner.knows)
-        while not self._stopping.is_set():
-            for look in self._next_looks(wait=not hints):
-                if look is None:
-                    return
-                if isinstance(look, str):
-                    hints.add(look)
-                else:
-                    self._look(look)
-            for path in hints.pop(_HINTS_AT_ONCE):
-                self._look(partial(self._scanner.look, path))
-            if hints.want_full_look(self._monotonic_s()):
-                self._look(self._scan)
-            self._look(self._spooling.poll)  # also while hints come faster than they are seen to
-            self._look(self.look_at_rules)
-
-    def _next_looks(self, *, wait: bool) -> "Iterator[Callable[[], None] | str | None]":
-        """Everything that was asked for; waits for the first of it, not longer than the spool may."""
-        self._beats.wait()
-        with contextlib.suppress(queue.Empty):
-            look = self._looks.get(wait, SPOOL_S)
-            self._beats.work(SCAN_S)
-            yield look
-            while True:
-                yield self._looks.get_nowait()
-
-    def _look(self, look: Callable[[], None]) -> None:
-        self._beats.work(SCAN_S)
-        try:
-            look()
-        except Exception as exc:  # noqa: BLE001 - a defect must not make us blind
-            log.error("a defect in the scanner: %s", where(exc))  # noqa: TRY400 - a traceback may quote a transcript
+        # The spool and the rules also while hints come faster than they are seen to.
+        between = (self._spooling.poll, self.look_at_rules)
+        self._looks.run(self._scanner, self._monotonic_s, self._stopping.is_set, scan=self._scan, between=between)
 
     # --- ticks ------------------------------------------------------------------------------------------------
 
@@ -463,6 +436,8 @@ class Daemon:
             self._ticks.every(THRIFT_S, self._thrift.look)
         if any(one.token in (TokenIn.FILE, TokenIn.CREDENTIAL) for one in settings.destinations):
             self._ticks.every(TOKENS_S, self._look_at_tokens)
+        if settings.notify.enabled:
+            self._ticks.every(LOOK_S, self._notifying.look)
         self._ticks.start()
 
     def _woken(self, why: str) -> None:
@@ -482,6 +457,13 @@ class Daemon:
             self._looks.put(self._ensure_watches)
         if self._watcher.refused:
             self.request_scan()
+
+    def _concerns(self) -> tuple[list[Concern], set[str]]:
+        around = self.surroundings()
+        return self.ask(lambda engine: find_concerns(engine, around))
+
+    def _remember_notices(self, text: str) -> None:
+        self.ask(lambda engine: engine.journal.note_settled(MEMORY, text))
 
     def _look_at_tokens(self) -> None:
         if self._tokens.find_changed():

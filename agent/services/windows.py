@@ -201,7 +201,7 @@ class Windows:
     def __init__(self, world: World, name: str) -> None:
         self._world = world
         self.name = name
-        self._home_key = ("reg", "query", RUN_KEY, "/v", name)
+        self._run_query = ("reg", "query", RUN_KEY, "/v", name)
 
     @property
     def kind(self) -> str:
@@ -328,7 +328,7 @@ class Windows:
         return ran.out if ran.status == 0 and "<Task" in ran.out else None
 
     def _query_run(self) -> str | None:
-        ran = self._world.runner(self._home_key)
+        ran = self._world.runner(self._run_query)
         found = re.search(rf"^\s+{re.escape(self.name)}\s+REG_(?:EXPAND_)?SZ\s+(.*?)\s*$", ran.out, re.MULTILINE)
         return found[1] if ran.status == 0 and found else None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import purging, service
+from agent.cli import consent, purging, service
 from agent.core.settings import parse_settings
 from agent.services import open_manager
 from agent.services.state import World
@@ -263,6 +263,21 @@ def test_purge_asks_first(talk: Talk, home: Path) -> None:
     assert "config.toml: removed" in done.out
     assert "left: what servers have" in done.out
     assert not (home / ".config/transcriptd").exists()
+
+
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_on_a_terminal_it_shows_what_would_go(
+    answer: str, talk: Talk, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consent, "is_terminal", lambda: True)
+    said = talk(*([MANAGER] * 2))
+    done = run("service", "uninstall", "--purge", stdin=f"{answer}\n")
+    file = home / ".config/transcriptd/config.toml"
+    assert f"to be removed:\n  {file}\n" in done.out
+    assert "left: /token: your token of default" in done.out
+    assert "remove all of this? [y/N]" in done.out
+    assert (done.status, file.exists()) == ((0, False) if answer == "y" else (2, True))
+    assert len(said.said) == 1, "nothing was stopped or removed before"
 
 
 def test_a_token_that_cant_be_removed_keeps_the_rest(talk: Talk, home: Path) -> None:

@@ -17,6 +17,7 @@ from agent.core.settings import (
     Field,
     FileLimits,
     Log,
+    Notify,
     Privacy,
     Push,
     Settings,
@@ -28,7 +29,7 @@ from agent.core.settings import (
 )
 from agent.errors import SettingsError
 
-SECTIONS = {"push": Push, "watch": Watch, "privacy": Privacy, "limits": FileLimits, "log": Log}
+SECTIONS = {"push": Push, "watch": Watch, "privacy": Privacy, "limits": FileLimits, "notify": Notify, "log": Log}
 URL = "https://transcripts.example.com"
 ALL_FIELDS = [
     pytest.param(section, key, field, id=f"{section}.{key}")
@@ -129,8 +130,14 @@ DESTINATIONS = st.lists(
     unique_by=lambda one: one.name,
 ).map(tuple)
 ANY_SETTINGS = st.builds(
-    lambda destinations, push, watch, privacy, limits, log: Settings(
-        destinations, Push(**push), Watch(**watch), Privacy(**privacy), FileLimits(**limits), Log(**log)
+    lambda destinations, push, watch, privacy, limits, notify, log: Settings(
+        destinations,
+        Push(**push),
+        Watch(**watch),
+        Privacy(**privacy),
+        FileLimits(**limits),
+        Notify(**notify),
+        Log(**log),
     ),
     DESTINATIONS,
     *(any_of(section, table) for section, table in SECTION_FIELDS.items()),

@@ -17,7 +17,18 @@ import pytest
 from agent.errors import UsageError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import paths_below
-from tests.e2e.processes import PROGRAM, READY_S, agent, command, end, environment, read_until, receiver, write_config
+from tests.e2e.processes import (
+    PROGRAM,
+    READY_S,
+    agent,
+    command,
+    end,
+    environment,
+    last_json,
+    read_until,
+    receiver,
+    write_config,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs Unix sockets and signals")
 
@@ -160,6 +171,35 @@ def test_new_settings_are_taken_up_and_bad_ones_are_not(tmp_path: Path) -> None:
         assert end(process) == 0
 
 
+def test_login_gives_the_running_agent_another_server_and_nothing_is_lost(tmp_path: Path) -> None:
+    home, projects = tmp_path / "h", tmp_path / "projects"
+    (projects / "p").mkdir(parents=True)
+    path = projects / "p" / "s.jsonl"
+    with receiver(tmp_path / "data") as first, receiver(tmp_path / "data2") as second:
+        write_config(home, first.url, projects)
+        with agent(home) as process:
+            read_until(process, "transcriptd is running")
+            for number in range(4):
+                with path.open("ab") as file:
+                    file.write(b'{"uuid":"%d"}\n' % number)
+                if number == 0:
+                    with (home / "config.toml").open("a") as file_of_settings:
+                        file_of_settings.write("[push]\nworkers = 2\n")
+                if number == 2:
+                    login = command(home, "login", second.url, "--name", "second", "--environment")
+                    assert login.returncode == 0, login.stderr
+                    assert "the running agent goes on with it" in login.stdout
+                else:
+                    process.send_signal(signal.SIGHUP)
+            pushed = command(home, "push", "--json")
+            assert pushed.returncode == 0, pushed.stderr
+            assert [one["name"] for one in last_json(pushed)["destinations"]] == ["default", "second"]
+            for server in (first, second):
+                assert server.entries("s") == path.read_bytes()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+
+
 def test_a_crash_is_told_at_the_next_start_and_blocks_nothing(tmp_path: Path) -> None:
     home, projects = tmp_path / "h", tmp_path / "projects"
     projects.mkdir()
@@ -195,3 +235,31 @@ def test_bad_settings_end_with_78_and_the_log_file_says_why(tmp_path: Path, text
         assert done.returncode == 78
     assert "config.toml" in (home / "logs" / "transcriptd.log").read_text(encoding="utf-8")
     assert not paths_below(home).lives.exists()
+
+
+def test_a_paused_agent_sends_nothing_until_it_is_resumed_also_after_a_crash(tmp_path: Path) -> None:
+    home, projects = tmp_path / "h", tmp_path / "projects"
+    (projects / "p").mkdir(parents=True)
+    with receiver(tmp_path / "data") as server:
+        write_config(home, server.url, projects)
+        with agent(home) as first:
+            read_until(first, "transcriptd is running")
+            paused = last_json(command(home, "pause", "--for", "1h", "--json"))
+            assert (paused["paused"], paused["running"]) == ("by you", True)
+        (projects / "p" / "s.jsonl").write_bytes(b'{"uuid":"one"}\n')
+        with agent(home) as second:
+            read_until(second, "transcriptd is running")
+            pushed = command(home, "push")
+            assert pushed.returncode == 75
+            assert "transcriptd: paused until" in pushed.stderr
+            assert "try: transcriptd resume" in pushed.stderr
+            with ControlClient(paths_below(home).socket) as client:
+                seen = client.call("agent.status")
+                assert (seen["paused"], seen["paused_until_s"]) == ("by you", pytest.approx(paused["paused_until_s"]))
+                for bad in (0, -1, 1e12, "1h", True):
+                    with pytest.raises(UsageError, match="for_s"):
+                        client.call("agent.pause", for_s=bad)
+            assert command(home, "resume").stdout == "transcriptd is not paused\n"
+            pushed = command(home, "push")
+            assert pushed.returncode == 0, pushed.stderr
+            assert server.entries("s") == b'{"uuid":"one"}\n'

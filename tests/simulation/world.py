@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent.core.events import Happening
 from agent.core.lifecycle import UNSENT, State
 from agent.core.redaction import Redactor
 from agent.daemon.engine import Engine
@@ -67,6 +68,8 @@ class SimulatedAgent:
         self._servers: dict[str, Server] = {DESTINATION: self.wire, **(beside or {})}
         self.kept = KeptFiles(folder / "state" / "kept")
         self.in_flight: list[Task] = []
+        self.told: list[Happening] = []
+        """Over all lives."""
         self.boot()
 
     def boot(self) -> None:
@@ -89,6 +92,7 @@ class SimulatedAgent:
             guard=self.guard,
             dispatch_disk=self.disk_tasks.append,
             found_held=find_held(self.kept),
+            tell=self.told.append,
         )
         self._pusher = Pusher(
             self._servers,

@@ -1,6 +1,7 @@
 """The client's end of the control socket."""
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +24,8 @@ class ControlClient:
         except (OSError, ValueError) as exc:
             raise NotRunning("no transcriptd is running", hint="transcriptd run") from exc
         self._lines = self._socket.makefile("rb")
+        self._early: deque[dict[str, Any]] = deque()
+        """Events that came while an answer was waited for."""
 
     def close(self) -> None:
         self._lines.close()
@@ -53,7 +56,7 @@ class ControlClient:
         except OSError as exc:
             raise NotRunning("the running transcriptd does not answer", hint="transcriptd status") from exc
         while "method" in (answer := self._read()):
-            pass  # an event for a subscription of this connection
+            self._early.append(answer)
         try:
             if "error" not in answer:
                 result = answer["result"]
@@ -73,7 +76,7 @@ class ControlClient:
 
     def _events(self) -> Iterator[dict[str, Any]]:
         while True:
-            line = self._read()
+            line = self._early.popleft() if self._early else self._read()
             if line.get("method") == "event" and isinstance(line.get("params"), dict):
                 yield line["params"]
 

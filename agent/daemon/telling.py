@@ -1,0 +1,236 @@
+"""Which of the engine's doings are told to whoever listens, each exactly once: a room of the engine, in its thread.
+
+What holds for a session follows from all its streams at all destinations: it is open while one of them is to be sent or
+could not be, and synced when none is and something was delivered since it was said last. Nothing of this is
+remembered: after a restart clients ask for everything again, and only what is new then is told.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+
+from agent.core.audit import AuditKind
+from agent.core.events import EventKind, Happening
+from agent.core.lifecycle import UNSENT, Condition, State
+from agent.core.session import Facts
+from agent.daemon.answers import OUTSIDE
+from agent.daemon.gates import Gates
+from agent.daemon.tasks import TrackKey
+from agent.daemon.tracks import DestinationState, Track
+from agent.daemon.world import World
+
+REST_S = 1.0
+"""Between two words of one kind on one session."""
+
+LIVE_S = 60.0
+"""Somebody writes there if it changed this lately."""
+
+QUIET_S = 300.0
+"""Without a change for so long a session has ended."""
+
+_OPEN = UNSENT | {State.REFUSED, State.DELETED_ON_SERVER}
+
+_DELIVERED = frozenset({AuditKind.UPLOADED, AuditKind.ADOPTED, AuditKind.REALIGNED, AuditKind.NEW_GENERATION})
+
+_CHANGED, _SYNCED = EventKind.SESSION_CHANGED, EventKind.SESSION_SYNCED
+
+
+class Telling:
+    """`why_private`: session → what says that it stays here. `tell` takes what is to be told and waits for nobody."""
+
+    def __init__(
+        self,
+        tracks: Mapping[TrackKey, Track],
+        subpaths: Mapping[str, list[str]],
+        gates: Gates,
+        world: World,
+        *,
+        why_private: Mapping[str, str],
+        facts: Callable[[str], Facts],
+        tell: Callable[[Happening], None],
+    ) -> None:
+        self._tracks = tracks
+        self._subpaths = subpaths
+        self._gates = gates
+        self._world = world
+        self._why_private = why_private
+        self._facts = facts
+        self._tell = tell
+        self._open: dict[str, int] = {}
+        """Session → how many of its streams are open."""
+        self._delivered: set[str] = set()
+        """Of these something arrived, or was said to be new, since it was said that they are synced."""
+        self._grown: set[str] = set()
+        self._private: set[str] = set()
+        self._rest_until_s: dict[tuple[str, EventKind], float] = {}
+        self._rests: list[tuple[float, str, EventKind]] = []
+        self._changed: dict[str, None] = {}
+        """Of these something may have to be told at the next tick."""
+        self._quiet_at_s: dict[str, float] = {}
+        self._endings: list[tuple[float, str]] = []
+
+    # --- what the engine says ---------------------------------------------------------------------------------
+
+    def take_up(self, key: TrackKey, track: Track) -> None:
+        """A stream as the store remembers it: of what it was before nothing is told."""
+        if track.state in _OPEN:
+            self._open[key.session_id] = self._open.get(key.session_id, 0) + 1
+        if track.state is State.PRIVATE and key.session_id in self._why_private:
+            self._private.add(key.session_id)
+        if track.state is not State.GONE:
+            self._expect_end(key.session_id, track, QUIET_S)
+
+    def knows(self, session: str) -> bool:
+        return next(self._of(session), None) is not None
+
+    def found(self, key: TrackKey, track: Track) -> None:
+        """The first stream of a session that nobody knew."""
+        is_live = self._expect_end(key.session_id, track, LIVE_S)
+        if track.state is State.PRIVATE:
+            self._changed[key.session_id] = None
+        self._say(EventKind.SESSION_STARTED, key.session_id, history=not is_live)
+
+    def grew(self, key: TrackKey, track: Track) -> None:
+        if key.destination == self._first_name():  # the same file stands for it at each of them
+            self._expect_end(key.session_id, track, LIVE_S)
+            self._grown.add(key.session_id)
+            self._changed[key.session_id] = None
+
+    def moved(self, key: TrackKey, before: State, state: State) -> None:
+        """As the table says, also where nothing moved."""
+        session = key.session_id
+        if (state in _OPEN) != (before in _OPEN):
+            self._open[session] = self._open.get(session, 0) + (1 if state in _OPEN else -1)
+            if not self._open[session]:
+                del self._open[session]
+                self._changed[session] = None
+        if state is State.GONE and before in _OPEN:
+            self._delivered.discard(session)  # what was not sent of it never will be
+        if state is State.PRIVATE:
+            self._changed[session] = None
+        elif before is State.PRIVATE and session not in self._why_private:
+            self._private.discard(session)
+
+    def audited(self, key: TrackKey, kind: AuditKind) -> None:
+        if kind in _DELIVERED:
+            self._delivered.add(key.session_id)
+            self._changed[key.session_id] = None
+
+    def condition_changed(self, one: DestinationState) -> None:
+        self._tell(
+            Happening(
+                EventKind.AGENT_CONDITION,
+                self._world.now_s(),
+                destination=one.name,
+                condition=str(one.condition),
+                why="" if one.condition is Condition.RUNNING else one.why,
+            )
+        )
+
+    def paused(self, why: str) -> None:
+        """`why` empty: it goes on."""
+        condition = "paused" if why else "resumed"
+        self._tell(Happening(EventKind.AGENT_CONDITION, self._world.now_s(), condition=condition, why=why))
+
+    # --- time -------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Tells what there is to tell by now."""
+        now_s = self._world.monotonic_s()
+        while self._rests and self._rests[0][0] <= now_s:
+            _, session, kind = heapq.heappop(self._rests)
+            del self._rest_until_s[session, kind]
+            self._changed[session] = None
+        if self._changed:
+            changed, self._changed = self._changed, {}
+            for session in changed:
+                self._tell_of(session, now_s)
+        while self._endings and self._endings[0][0] <= now_s:
+            self._end(heapq.heappop(self._endings)[1], now_s)
+
+    def next_s(self) -> float | None:
+        """Monotonic time at which `tick` has something to do."""
+        times = [heap[0][0] for heap in (self._rests, self._endings) if heap]
+        return min(times, default=None)
+
+    def _tell_of(self, session: str, now_s: float) -> None:
+        if session in self._why_private and session not in self._private and self._is_private(session):
+            self._private.add(session)
+            self._say(EventKind.SESSION_PRIVATE, session)
+        is_synced = self._is_synced(session) and self._may_say(session, _SYNCED)
+        if session in self._grown and (is_synced or self._may_say(session, _CHANGED)):
+            self._grown.discard(session)
+            self._delivered.add(session)
+            self._say(_CHANGED, session)
+            self._rest(session, _CHANGED, now_s)
+        if is_synced:
+            self._delivered.discard(session)
+            self._say(_SYNCED, session)
+            self._rest(session, _SYNCED, now_s)
+
+    def _is_synced(self, session: str) -> bool:
+        if session in self._open or not (session in self._delivered or session in self._grown):
+            return False
+        is_there = any(track.state is State.SYNCED for _, track in self._of(session))
+        return is_there and not self._is_private(session)
+
+    def _may_say(self, session: str, kind: EventKind) -> bool:
+        return (session, kind) not in self._rest_until_s
+
+    def _rest(self, session: str, kind: EventKind, now_s: float) -> None:
+        if (session, kind) not in self._rest_until_s:
+            self._rest_until_s[session, kind] = now_s + REST_S
+            heapq.heappush(self._rests, (now_s + REST_S, session, kind))
+
+    def _expect_end(self, session: str, track: Track, within_s: float) -> bool:
+        """Whether it changed within that time, so that it will end."""
+        age_s = self._world.now_s() - track.mtime_ns / 1e9
+        if age_s >= within_s:
+            return False
+        at_s = self._world.monotonic_s() + QUIET_S - max(0.0, age_s)
+        if session not in self._quiet_at_s:
+            heapq.heappush(self._endings, (at_s, session))
+        self._quiet_at_s[session] = max(at_s, self._quiet_at_s.get(session, 0.0))
+        return True
+
+    def _end(self, session: str, now_s: float) -> None:
+        at_s = self._quiet_at_s[session]
+        if at_s > now_s:
+            heapq.heappush(self._endings, (at_s, session))  # it went on
+            return
+        del self._quiet_at_s[session]
+        self._say(EventKind.SESSION_ENDED, session)
+
+    # --- what is known of a session ---------------------------------------------------------------------------
+
+    def _say(self, kind: EventKind, session: str, *, history: bool = False) -> None:
+        at_s = self._world.now_s()
+        if session in self._why_private or self._is_private(session):
+            self._tell(Happening(kind, at_s, session_id=session, history=history))
+            return
+        main = next((track for key, track in self._of(session) if not key.subpath), None)
+        track = main or next((track for _, track in self._of(session)), None)
+        self._tell(
+            Happening(
+                kind,
+                at_s,
+                session_id=session,
+                provider=track.provider if track else "",
+                project=self._facts(session).project,
+                bytes=max(0, main.size) if main else 0,
+                history=history,
+            )
+        )
+
+    def _is_private(self, session: str) -> bool:
+        """Also where nobody could tell; not where it only belongs to another destination."""
+        return any(track.state is State.PRIVATE and track.reason != OUTSIDE for _, track in self._of(session))
+
+    def _of(self, session: str) -> Iterator[tuple[TrackKey, Track]]:
+        for one in self._gates:
+            for subpath in ("", *self._subpaths.get(session, ())):
+                key = TrackKey(one.name, session, subpath)
+                if key in self._tracks:
+                    yield key, self._tracks[key]
+
+    def _first_name(self) -> str:
+        return next((one.name for one in self._gates), "")

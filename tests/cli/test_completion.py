@@ -1,0 +1,159 @@
+"""Completion in real shells: the script is sourced, Tab is pressed, and what is offered is looked at."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli.completion import SHELLS
+from agent.cli.group import cli
+from agent.cli.main import COMMANDS
+from agent.system.control_socket import ControlServer
+from agent.system.paths import default_paths, make_private_folder
+from tests.cli.running import run, spawn
+from tests.conftest import REPOSITORY, require_tool
+
+
+@pytest.fixture
+def program(home: Path) -> Path:
+    """`transcriptd` as it is found on PATH."""
+    folder = home / "bin"
+    folder.mkdir()
+    path = folder / "transcriptd"
+    path.write_text(f'#!/bin/sh\ncd "{REPOSITORY}" && exec "{sys.executable}" -m agent "$@"\n', encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def shell(program: Path, *command: str) -> list[str]:
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+BASH = """
+source <(transcriptd completion bash)
+COMP_WORDS=($1); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=()
+_transcriptd_completion transcriptd
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def complete_in_bash(program: Path, line: str) -> list[str]:
+    words = line + ('""' if line.endswith(" ") else "")
+    script = BASH.replace("($1)", f"({words})")
+    return shell(program, require_tool("bash"), "--norc", "-c", script)
+
+
+def test_bash_completes_commands_options_sessions_and_servers(program: Path) -> None:
+    paths = default_paths(os.environ)
+    make_private_folder(paths.config.parent)
+    paths.config.write_text('[[destination]]\nurl = "https://example.com"\nname = "work"\n', encoding="utf-8")
+    make_private_folder(paths.socket.parent)
+    asked: list[Any] = []
+
+    def resolve(params: Any) -> Any:
+        asked.append(dict(params))
+        return {"sessions": [{"session_id": "0f3c2b1e-90ab", "project": "/home/dev/a\nb"}]}
+
+    server = ControlServer(paths.socket, {"sessions.resolve": resolve})
+    try:
+        assert complete_in_bash(program, "transcriptd ev") == ["events"]
+        assert complete_in_bash(program, "transcriptd audit --si") == ["--since"]
+        assert complete_in_bash(program, "transcriptd retry 0f") == ["0f3c2b1e-90ab"]
+        assert asked == [{"beginning": "0f", "limit": 50}]
+        assert complete_in_bash(program, "transcriptd logout w") == ["work"]
+    finally:
+        server.close()
+
+
+def test_bash_offers_nothing_where_nobody_runs(program: Path) -> None:
+    assert complete_in_bash(program, "transcriptd retry 0f") == [""]
+    assert complete_in_bash(program, "transcriptd logout w") == [""]
+    assert not default_paths(os.environ).state.exists(), "a look makes nothing"
+
+
+FISH = 'transcriptd completion fish | source; complete --do-complete "transcriptd ev"'
+ZSH = """
+autoload -Uz compinit; compinit -u -d {dump}
+eval "$(transcriptd completion zsh)"
+words=(transcriptd ev); CURRENT=2
+_describe() {{ print -l -- "${{(@P)@[-1]:-}}" "${{(@P)3:-}}" }}
+compadd() {{ print -l -- "$@" }}
+compdef() {{ : }}
+_transcriptd_completion
+"""
+
+
+def test_fish_completes_commands(program: Path) -> None:
+    (found,) = shell(program, require_fish_or_zsh("fish"), "--no-config", "-c", FISH)
+    assert found.startswith("events\tWhat happens")
+
+
+def test_zsh_completes_commands(program: Path, tmp_path: Path) -> None:
+    found = shell(program, require_fish_or_zsh("zsh"), "-f", "-c", ZSH.format(dump=tmp_path / "dump"))
+    assert any(one.startswith("events:") for one in found)
+
+
+def require_fish_or_zsh(name: str) -> str:
+    """Where they are; nothing is installed for them."""
+    found = next((f for f in (f"/usr/bin/{name}", f"/bin/{name}") if os.path.exists(f)), None)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_each_shell_has_a_script(name: str) -> None:
+    done = run("completion", name)
+    assert done.status == 0
+    assert f"_TRANSCRIPTD_COMPLETE={name}_complete" in done.out
+
+
+def test_the_shell_is_that_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/usr/bin/fish")
+    assert "fish_complete" in run("completion").out
+    monkeypatch.setenv("SHELL", "/bin/tcsh")
+    refused = run("completion")
+    assert (refused.status, "tcsh is not one of bash, zsh, fish" in refused.err) == (2, True)
+
+
+def test_completing_a_command_imports_none() -> None:
+    code = "import sys; from agent.cli.main import main; sys.argv = ['transcriptd']\n"
+    code += "try: main()\nfinally: print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env={**os.environ, "_TRANSCRIPTD_COMPLETE": "bash_complete", "COMP_WORDS": "transcriptd s", "COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    offered, _, modules = done.stdout.rstrip().rpartition("\n")
+    assert offered.split() == [f"plain,{name}" for name in COMMANDS if name.startswith("s")]
+    loaded = {one for one in modules.split() if one.startswith("agent.cli.")}
+    assert loaded == {"agent.cli.main", "agent.cli.group"}
+
+
+def test_what_the_table_says_of_commands_is_what_they_are_called() -> None:
+    import click
+
+    context = click.Context(cli)
+    assert cli.list_commands(context) == list(COMMANDS)
+    assert [one.value for one in cli.shell_complete(context, "")] == list(COMMANDS)
+    assert "--version" in [one.value for one in cli.shell_complete(context, "--v")]
+
+
+def test_help_shows_how_to_switch_it_on() -> None:
+    assert "~/.bashrc" in spawn("completion", "--help").out
