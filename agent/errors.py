@@ -13,7 +13,10 @@ AgentError            message, hint, code, retry; exit status 1
 │ │ ├ KeyringLocked   it is locked, and only its owner can open it
 │ │ └ KeyringMissing  there is none, or not yet
 │ ├ TokenNotReadable  the place that the settings name gives no token; exit 77
+│ ├ EngineStopped     a defect ended a part that nothing goes on without; exit 70
 │ ├ RedactionTimeout  an entry can't be redacted in time
+│ ├ ServiceError      the system's service manager does not do what it was asked
+│ │ └ ServiceRefused  it may not be asked here, or by this user; exit 77
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
 ├ NotShared           it is private, or can't be shown not to be
@@ -105,6 +108,21 @@ class TokenNotReadable(MachineError):
 class RedactionTimeout(MachineError):
     code = "redaction"
     retry = True
+
+
+class ServiceError(MachineError):
+    code = "service"
+
+
+class ServiceRefused(ServiceError):
+    code = "service_refused"
+    exit_status = 77
+
+
+class EngineStopped(MachineError):
+    code = "engine_stopped"
+    retry = True
+    exit_status = 70
 
 
 class AlreadyRunning(MachineError):

@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TextIO
 
@@ -23,7 +24,7 @@ def render_defect(exc: BaseException) -> str:
     return "\nwhich came of:\n".join(parts)
 
 
-class _Discreet(logging.Formatter):
+class Discreet(logging.Formatter):
     def formatException(  # noqa: N802 - the name that logging gives it
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
     ) -> str:
@@ -33,8 +34,13 @@ class _Discreet(logging.Formatter):
 def set_up_log(level: str, layout: str, stream: TextIO) -> None:
     """Lets everything that is logged in this process go to `stream`, without the words of an error."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Discreet(layout))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    handler.setFormatter(Discreet(layout))
+    set_up_handlers(level, [handler])
+
+
+def set_up_handlers(level: str, handlers: Sequence[logging.Handler]) -> None:
+    """Lets everything that is logged go there; each of them has a `Discreet` formatter."""
+    logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
     threading.excepthook = _log_thread
     sys.unraisablehook = _log_unraisable
 

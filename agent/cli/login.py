@@ -83,6 +83,12 @@ def logout(name: str | None) -> None:
     _poke(paths, one)
 
 
+def drop_token(paths: Paths, name: str) -> bool:
+    """Removes the token of the server `name` from its keyring; whether there was one. Raises KeyringError."""
+    one = _find_destination(load_settings(paths), name)
+    return bool(_keyring(one).drop(_place(one, paths)))
+
+
 # --- which server ------------------------------------------------------------------------------------------------
 
 

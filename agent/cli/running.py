@@ -6,22 +6,25 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.cli.config import environment, load_with_destination
-from agent.errors import MachineError, NotRunning, UsageError
+from agent.errors import AgentError, EngineStopped, NotRunning, UsageError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths, make_private_files, make_private_folder
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
     from agent.core.status import Status
+    from agent.daemon.host import Wishes
     from agent.daemon.supervisor import Daemon
     from agent.system.lock import DaemonLock
+    from agent.system.logs import Sink
     from agent.system.tokens import TokenSource
 
 _LOOK_S = 0.1
@@ -71,8 +74,43 @@ def set_up_log(level: str) -> None:
     from agent.cli import defects
 
     defects.set_up_log(level, "%(asctime)s %(levelname)s %(message)s", sys.stderr)
+    _quieten()
+
+
+def _quieten() -> None:
     for chatty in ("apscheduler", "jeepney", "keyring", "urllib3", "watchdog"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def set_up_run_log(settings: "Settings", paths: Paths) -> None:
+    """Of an agent that runs for long: to where the settings and whoever started it want it."""
+    from agent.cli import defects
+    from agent.system.logs import LogFile, Priorities, Sink
+
+    timed = defects.Discreet("%(asctime)s %(levelname)s %(message)s")
+    handlers: list[logging.Handler] = []
+    for sink in _find_sinks(settings):
+        handler = LogFile(paths.logs) if sink is Sink.FILE else logging.StreamHandler(sys.stderr)
+        handler.setFormatter(Priorities(defects.Discreet("%(message)s")) if sink is Sink.JOURNAL else timed)
+        handlers.append(handler)
+    defects.set_up_handlers(settings.log.level, handlers or [logging.NullHandler()])
+    _quieten()
+
+
+def _find_sinks(settings: "Settings") -> "tuple[Sink, ...]":
+    from agent.system.logs import choose_sinks
+
+    return choose_sinks(settings.log.file, environment(), sys.stderr)
+
+
+def _tell_file(exc: Exception) -> None:
+    """Why the agent ends, where only its log file is left to say so."""
+    from agent.cli.defects import render_defect
+    from agent.core.settings import Settings
+
+    set_up_run_log(Settings(), default_paths(environment()))
+    words = exc.message if isinstance(exc, AgentError) else f"a defect\n{render_defect(exc)}"
+    logging.getLogger(__name__).critical("transcriptd ends: %s", words)
 
 
 @contextmanager
@@ -89,25 +127,94 @@ def stop_signals() -> Iterator[threading.Event]:
 
 def _raise_for_defect(daemon: "Daemon") -> None:
     if daemon.failed.is_set():
-        raise MachineError("the engine stopped because of a defect in transcriptd; its place is in the log")
+        raise EngineStopped("the engine stopped because of a defect in transcriptd; its place is in the log")
 
 
 @click.command()
 def run() -> None:
-    """Run the agent in the foreground; what a service manager starts. Ends on SIGTERM or Ctrl-C."""
+    """Run the agent in the foreground; what a service manager starts. Ends on SIGTERM or Ctrl-C.
+
+    SIGHUP makes it take up new settings.
+    """
+    from agent.system.logs import Sink, choose_sinks
+
+    try:
+        _run_host()
+    except Exception as exc:
+        if choose_sinks("auto", environment(), sys.stderr) == (Sink.FILE,):
+            _tell_file(exc)  # nobody reads what is said on stderr
+        raise
+
+
+def _run_host() -> None:
+    from agent.daemon.host import Host
+    from agent.system.lock import DaemonLock
+    from agent.system.logs import read_unit
+    from agent.system.process import kept_private
+    from agent.system.sd_notify import open_notifier, watchdog_s
     from agent.system.tokens import VARIABLE
-    from agent.system.tokens.sources import open_tokens
 
     paths = default_paths(environment())
-    settings = load_with_destination(paths)
-    set_up_log(settings.log.level)
-    tokens = open_tokens(settings.destinations, paths.instance, environment())
+    given = dict(environment())
+    settings = _load_to_run(paths)  # what is wrong in them is told before anything else
+    set_up_run_log(settings, paths)
     os.environ.pop(VARIABLE, None)  # whatever this process starts is not to have it
-    with stop_signals() as stop, running_daemon(settings, paths, tokens) as daemon:
-        logging.getLogger(__name__).info("transcriptd is running")
-        while not stop.wait(1.0):
-            _raise_for_defect(daemon)
-        logging.getLogger(__name__).info("stopping")
+    host = Host(
+        paths,
+        partial(_load_to_run, paths),
+        partial(_make_daemon, paths, given),
+        notifier=open_notifier(given),
+        watchdog_s=watchdog_s(given),
+        log_sink=next(iter(_find_sinks(settings)), ""),
+        unit=read_unit(),
+    )
+    with wish_signals(host.wishes), kept_private(), _held_lock(DaemonLock(paths.lock), paths):
+        host.run()
+
+
+def _load_to_run(paths: Paths) -> "Settings":
+    """Raises SettingsError, also for what only shows when it is used."""
+    from agent.core.redaction import parse_rules
+
+    settings = load_with_destination(paths)
+    parse_rules(settings.privacy)
+    return settings
+
+
+def _make_daemon(paths: Paths, given: Mapping[str, str], settings: "Settings") -> "Daemon":
+    from agent.daemon.supervisor import Daemon
+    from agent.system.tokens.sources import open_tokens
+
+    set_up_run_log(settings, paths)
+    return Daemon(settings, paths, open_tokens(settings.destinations, paths.instance, given), environment())
+
+
+@contextmanager
+def wish_signals(wishes: "Wishes") -> Iterator[None]:
+    """SIGINT and SIGTERM are the wish to stop, SIGHUP that for new settings, for as long as the block lasts. It also
+    comes when a terminal is closed, which is the wish to stop what was started there."""
+    from agent.daemon.host import Reload, Stop
+
+    meant: dict[int, Stop | Reload] = {signal.SIGINT: Stop(), signal.SIGTERM: Stop()}
+    if sys.platform != "win32":
+        meant[signal.SIGHUP] = Reload()
+    had_terminal = _has_terminal()
+
+    def wish(number: int, _: Any) -> None:
+        closed = had_terminal and not _has_terminal()
+        wishes.put(Stop() if closed else meant[number])
+
+    before = {number: signal.signal(number, wish) for number in meant}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _has_terminal() -> bool:
+    """False also once it was closed: then the system knows nothing of it any more."""
+    return sys.stderr is not None and os.isatty(2)
 
 
 @click.command()

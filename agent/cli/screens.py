@@ -146,11 +146,12 @@ def _places(found: Status) -> Iterator[Row]:
 
 def _warnings(found: Status, heading: str) -> Iterator[Row]:
     if not found.running and not heading:
-        yield _warning("nothing is sent while no agent runs", "transcriptd run")
+        yield _warning("nothing is sent while no agent runs", "transcriptd service start")
+        if found.restarts:
+            times = "once" if found.restarts == 1 else f"{found.restarts} times"
+            yield _warning(f"it ended unexpectedly {times} within the last hour", "transcriptd logs")
     if found.paused == "by you":
         yield _warning("nothing is sent", "transcriptd resume")
-    if found.restarts:
-        yield _warning(f"{plural(found.restarts, 'unclean end')} within the last hour", "transcriptd doctor")
     for what, hint in found.problems:
         yield _warning(what, hint)
 

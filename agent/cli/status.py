@@ -81,16 +81,18 @@ def _read_status(paths: Paths) -> Status:
 def _read_remembered(paths: Paths) -> Status:
     from agent.cli.config import load_settings, remembered
     from agent.daemon.report import report_remembered
+    from agent.system.lives import Lives
     from agent.system.tokens import token_in
 
     settings = load_settings(paths)
     with remembered(paths) as store:
-        return report_remembered(
+        found = report_remembered(
             settings,
             store.tracks() if store else (),
             token_given=token_in(os.environ) is not None,
             past=_read_past(paths, settings, store),
         )
+    return msgspec.structs.replace(found, restarts=Lives(paths.lives).count_unclean(time.time()))
 
 
 def _read_past(paths: Paths, settings: "Settings", store: "StateDb | None") -> "Past":

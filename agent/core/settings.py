@@ -85,6 +85,12 @@ SECTION_FIELDS: Mapping[str, Mapping[str, Field]] = {
     },
     "log": {
         "level": Field(str, "info", ("debug", "info", "warning", "error"), "what goes to the log"),
+        "file": Field(
+            str,
+            "auto",
+            ("auto", "always", "never"),
+            "log files; auto: where neither a journal, a terminal nor a pipe takes the log",
+        ),
     },
 }
 
@@ -138,6 +144,7 @@ class FileLimits:
 @dataclass(frozen=True, slots=True)
 class Log:
     level: str = "info"
+    file: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

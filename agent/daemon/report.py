@@ -52,6 +52,14 @@ class Surroundings(NamedTuple):
     """Provider → seconds after its last change until a transcript is deleted."""
     tokens: Mapping[str, str] = {}
     """Destination → where its token comes from."""
+    restarts: int = 0
+
+
+class News(NamedTuple):
+    """What the one who started the daemon has to tell. `restarts`: ends that nobody wished, within the last hour."""
+
+    problems: tuple[tuple[str, str], ...] = ()
+    restarts: int = 0
 
 
 def list_streams(engine: "Engine") -> list[StreamLine]:
@@ -76,6 +84,15 @@ def list_streams(engine: "Engine") -> list[StreamLine]:
         )
         for key, track in engine.tracks.items()
     ]
+
+
+def describe_line(engine: "Engine") -> str:
+    """For a service manager: counts and conditions, without names of sessions."""
+    counts: dict[str, int] = {}
+    for track in engine.tracks.values():
+        counts[track.state] = counts.get(track.state, 0) + 1
+    states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no transcripts yet"
+    return f"{'; '.join(f'{one.name} {one.condition}' for one in engine.gates)}: {states}"
 
 
 def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
@@ -118,6 +135,7 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         problems=[*around.problems, *_problems(engine, around, lines), *_about_to_be_lost(engine, around)],
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
+        restarts=around.restarts,
     )
 
 

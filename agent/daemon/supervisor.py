@@ -16,7 +16,6 @@ import queue
 import random
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -28,8 +27,9 @@ from urllib.parse import urlsplit
 from agent import __version__
 from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, TokenIn, is_loopback
-from agent.core.wire import Unavailable
+from agent.daemon.beating_files import BeatingFiles
 from agent.daemon.engine import Engine
+from agent.daemon.heartbeats import Heartbeats, Stuck
 from agent.daemon.hints import Hints
 from agent.daemon.holding import find_held, hold
 from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
@@ -37,30 +37,16 @@ from agent.daemon.permits import Guard
 from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
 from agent.daemon.redacting import REDACTION_S, Budget, open_redactor
-from agent.daemon.report import Surroundings
+from agent.daemon.report import News, Surroundings, describe_line
 from agent.daemon.reviewing import review
 from agent.daemon.rulebook import HAS_LIST, ListedRules
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.spooling import Spooling
-from agent.daemon.tasks import (
-    DeleteTask,
-    DiskOutcome,
-    DiskTask,
-    MetaSent,
-    MetaTask,
-    NotHeld,
-    Outcome,
-    Probed,
-    ProbeTask,
-    Reviewed,
-    ReviewTask,
-    SessionDeleted,
-    Task,
-    Unreadable,
-    destination_of,
-)
+from agent.daemon.tasks import DiskOutcome, DiskTask, Outcome, ReviewTask, Task, destination_of
 from agent.daemon.ticks import Ticks
 from agent.daemon.tracks import DestinationState
+from agent.daemon.vitals import describe_stuck
+from agent.daemon.workers import PUSH_S, Threads, run_keeper, run_pusher, where
 from agent.daemon.world import Limits, World
 from agent.errors import DiskError, MachineError, NotRunning
 from agent.providers import PROVIDERS
@@ -88,6 +74,10 @@ SPOOL_S = 1.0
 """How often the spool is looked at when nothing else happens: one `stat`, in a thread that waits anyway. That takes a
 fifth of the time of a job of the scheduler (0.1 ms a second), and needs no change notices."""
 
+
+ENGINE_S = SCAN_S = 300.0
+"""Either may be silent for so long: the engine over one event, with a disk that hardly takes a write; the scanner over
+one folder or one piece of a file."""
 
 TOKENS_S = 10.0
 """How often files with tokens are looked at, where the settings name some: one `stat` each."""
@@ -138,11 +128,14 @@ class Daemon:
         make_private_folder(paths.state)
         self.since_s = clock.now_s()
         self.full_scans = 0
+        self.find_news: Callable[[], News] = News
         self.failed = threading.Event()
         """Set when the engine's thread died of a defect."""
         self._settings = settings
         self._tokens = tokens
         self._stopping = threading.Event()
+        self._beats = Heartbeats(clock.monotonic_s)
+        self._files = BeatingFiles(files, self._beats.beat)
         self._inbox: queue.SimpleQueue[Input | _Scanned | _Question | _Stop] = queue.SimpleQueue()
         self._tasks: dict[str, queue.SimpleQueue[Task | None]] = {
             one.name: queue.SimpleQueue() for one in settings.destinations
@@ -152,16 +145,17 @@ class Daemon:
         self._kept = KeptFiles(paths.kept)
         self._looks: queue.SimpleQueue[Callable[[], None] | str | None] = queue.SimpleQueue()
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
-        self._remotes = {one.name: _remote(one, tokens) for one in settings.destinations}
+        self._remotes = {one.name: _remote(one, tokens, self._beats.beat) for one in settings.destinations}
         budget = Budget(time.thread_time, REDACTION_S)
         had_list = self._store.settled(HAS_LIST) != ""
         rulebook = ListedRules(paths, settings.privacy, environment, had_list=had_list)
-        self._guard = Guard(rulebook, files)
+        self._guard = Guard(rulebook, self._files)
         self._pusher = Pusher(
             self._remotes,
             PROVIDERS,
             clock.now_s,
             self._stopping.is_set,
+            files=self._files,
             pause=self._pause,
             guard=self._guard,
             redactor=open_redactor(settings.privacy, paths, budget.is_used_up),
@@ -192,7 +186,7 @@ class Daemon:
         self._monotonic_s, self._now_s = clock.monotonic_s, clock.now_s
         self._environment = environment
         self._roots = find_roots(settings, environment)
-        self._scanner = Scanner(self._roots, self._observed, self._vanished)
+        self._scanner = Scanner(self._roots, self._observed, self._vanished, self._files)
         self._spooling = Spooling(
             Spool(str(paths.spool)),
             self._roots,
@@ -202,8 +196,8 @@ class Daemon:
             monotonic_s=clock.monotonic_s,
         )
         self._watcher = Watcher(self._looks.put)
-        self._ticks = Ticks(clock, way_out, self._woken)
-        self._threads: list[threading.Thread] = []
+        self._ticks = Ticks(clock, way_out, self._woken, self._beats)
+        self._threads = Threads(self._beats, self._stopping.is_set)
         self._engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
 
     # --- life -------------------------------------------------------------------------------------------------
@@ -221,19 +215,18 @@ class Daemon:
 
     def _start_threads(self, *, watch: bool) -> None:
         self._engine_thread.start()
-        self._start_thread("scanner", self._run_scanner)
-        self._start_thread("keeper", self._run_keeper)
-        for name in self._tasks:
+        start, do, done = self._threads.start, self._do, self._inbox.put
+        start("scanner", self._run_scanner)
+        start(
+            "keeper", partial(run_keeper, self._disk_tasks, self._look_after, done, self._beats, self._stopping.is_set)
+        )
+        for name, tasks in self._tasks.items():
             for number in range(self._settings.push.workers):
-                self._start_thread(f"pusher {name} {number}", partial(self._run_worker, self._tasks[name]))
+                run = partial(run_pusher, tasks, do, done, self._beats, self._stopping.is_set)
+                start(f"pusher {name} {number}", run)
         if watch:
             self._looks.put(self._ensure_watches)
             self._schedule()
-
-    def _start_thread(self, name: str, run: Callable[[], None]) -> None:
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        thread.start()
-        self._threads.append(thread)
 
     def stop(self) -> None:
         """Finishes or abandons the requests in flight and writes what is known."""
@@ -246,8 +239,7 @@ class Daemon:
             for _ in range(self._settings.push.workers):
                 tasks.put(None)
         deadline = self._monotonic_s() + STOP_S
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - self._monotonic_s()))
+        self._threads.join(lambda: deadline - self._monotonic_s())
         self._inbox.put(_Stop())
         if self._engine_thread.ident is not None:
             self._engine_thread.join(STOP_S)
@@ -306,16 +298,29 @@ class Daemon:
         keys = ("name", "url", "token", "keyring", "token_file", "credential")
         return [{key: getattr(one, key) for key in keys} for one in self._settings.destinations]
 
+    def find_stuck(self) -> list[Stuck]:
+        """Threads that give no sign of life and should; none while it stops."""
+        return [] if self._stopping.is_set() else self._beats.find_stuck()
+
+    def describe(self) -> str:
+        """One line for the service manager; empty when the engine has no time to tell."""
+        try:
+            return self.ask(describe_line, timeout_s=5.0)
+        except NotRunning:
+            return ""
+
     def surroundings(self) -> Surroundings:
         polling = tuple(self._watcher.refused)
         unreadable = list(self._scanner.unreadable.values())
-        problems = [(why, "") for why in unreadable]
+        news = self.find_news()
+        problems = [*news.problems, *((why, "") for why in unreadable)]
         problems += [(f"{root}: {why}", "") for root, why in list(self._watcher.refused.items())]
         if self._scanner.unnamed:
             problems.append((f"{self._scanner.unnamed} files have names that are not UTF-8 and are left out", ""))
         if self._store.note:
             problems.append((self._store.note, self._store.hint))
         problems += self._spooling.problems()
+        problems += [(describe_stuck(one), "transcriptd logs") for one in self.find_stuck()]
         problems += [(f"{root} is not there yet", "") for root in self._watcher.missing]
         unwatched = self._watcher.missing | set(polling)
         watching = tuple(root.path for root in self._roots if root.path not in unwatched)
@@ -330,11 +335,13 @@ class Daemon:
             self._now_s(),
             retention_s,
             {one.name: self._tokens.source(one.name) for one in self._settings.destinations},
+            news.restarts,
         )
 
     # --- threads ----------------------------------------------------------------------------------------------
 
     def _run_engine(self) -> None:
+        self._beats.work(ENGINE_S)
         try:
             self._engine.start()
             self._looks.put(partial(self._scanner.expect, self._engine.followed()))
@@ -342,9 +349,13 @@ class Daemon:
             while True:
                 deadline = self._engine.next_deadline_s()
                 wait = None if deadline is None else max(0.0, deadline - self._monotonic_s())
+                self._beats.wait("engine")
                 try:
                     event = self._inbox.get(timeout=wait)
                 except queue.Empty:
+                    event = None
+                self._beats.work(ENGINE_S, "engine")
+                if event is None:
                     self._engine.tick()
                     continue
                 if isinstance(event, _Stop):
@@ -353,8 +364,10 @@ class Daemon:
                 self._engine.tick()
             self._engine.finish()
         except Exception as exc:  # noqa: BLE001 - a defect: say where, without the values, and let the service restart
-            log.critical("the engine stopped: %s", _where(exc))
+            log.critical("the engine stopped: %s", where(exc))
             self.failed.set()
+        finally:
+            self._beats.leave()
 
     def _handle(self, event: "Input | _Scanned | _Question") -> None:
         if isinstance(event, _Scanned):
@@ -368,46 +381,18 @@ class Daemon:
         else:
             self._engine.handle(event)
 
-    def _run_worker(self, tasks: "queue.SimpleQueue[Task | None]") -> None:
-        while (task := tasks.get()) is not None:
-            if self._stopping.is_set():
-                return
-            self._inbox.put(self._work(task))
-
-    def _work(self, task: Task) -> Outcome:
-        try:
-            return self._pusher.run(task)
-        except Exception as exc:  # noqa: BLE001 - a defect must cost one try of one stream, not a worker
-            log.error("a defect in a push: %s", _where(exc))  # noqa: TRY400 - a traceback may quote a transcript
-        why = Unavailable("a defect in transcriptd, see its log", everybody=True)
-        match task:
-            case ProbeTask():
-                return Probed(task.destination, None, why)
-            case MetaTask():
-                return MetaSent(task.destination, task.session_id, task.provider, task.digest, why)
-            case DeleteTask():
-                return SessionDeleted(task.destination, task.session_id, why)
-            case _:
-                return Unreadable(task.key, why.why, vanished=False)
-
-    def _pause(self, seconds: float) -> None:
-        self._stopping.wait(seconds)
-
-    def _run_keeper(self) -> None:
-        while (task := self._disk_tasks.get()) is not None:
-            if self._stopping.is_set():
-                return
-            self._inbox.put(self._look_after(task))
+    def _do(self, task: Task) -> Outcome:
+        return self._pusher.run(task)
 
     def _look_after(self, task: DiskTask) -> DiskOutcome:
-        why = "a defect in transcriptd, see its log"
-        try:
-            return review(self._guard, files, task) if isinstance(task, ReviewTask) else hold(self._kept, task)
-        except Exception as exc:  # noqa: BLE001 - a defect must cost one file its second name, not all
-            log.error("a defect in keeping files: %s", _where(exc))  # noqa: TRY400 - a traceback may quote a transcript
-            if isinstance(task, ReviewTask):
-                return Reviewed(task.number, task.session_id, why, certain=False, under="", unread=True)
-            return NotHeld(task.stream, why)
+        if isinstance(task, ReviewTask):
+            return review(self._guard, self._files, task)
+        return hold(self._kept, task)
+
+    def _pause(self, seconds: float) -> None:
+        self._beats.work(seconds + PUSH_S)
+        self._stopping.wait(seconds)
+        self._beats.work(PUSH_S)
 
     def _run_scanner(self) -> None:
         hints = Hints(self._scanner.knows)
@@ -428,16 +413,20 @@ class Daemon:
 
     def _next_looks(self, *, wait: bool) -> "Iterator[Callable[[], None] | str | None]":
         """Everything that was asked for; waits for the first of it, not longer than the spool may."""
+        self._beats.wait()
         with contextlib.suppress(queue.Empty):
-            yield self._looks.get(wait, SPOOL_S)
+            look = self._looks.get(wait, SPOOL_S)
+            self._beats.work(SCAN_S)
+            yield look
             while True:
                 yield self._looks.get_nowait()
 
     def _look(self, look: Callable[[], None]) -> None:
+        self._beats.work(SCAN_S)
         try:
             look()
         except Exception as exc:  # noqa: BLE001 - a defect must not make us blind
-            log.error("a defect in the scanner: %s", _where(exc))  # noqa: TRY400 - a traceback may quote a transcript
+            log.error("a defect in the scanner: %s", where(exc))  # noqa: TRY400 - a traceback may quote a transcript
 
     # --- ticks ------------------------------------------------------------------------------------------------
 
@@ -505,18 +494,11 @@ def _find_retention_s(environment: Mapping[str, str]) -> dict[str, float]:
     return found
 
 
-def _remote(one: Destination, tokens: TokenSource) -> Remote:
-    return Remote(one.url, partial(tokens.token, one.name), partial(tokens.renew, one.name))
+def _remote(one: Destination, tokens: TokenSource, moved: Callable[[], None]) -> Remote:
+    return Remote(one.url, partial(tokens.token, one.name), partial(tokens.renew, one.name), moved=moved)
 
 
 def _destination(one: Destination) -> DestinationState:
     host = urlsplit(one.url).hostname or ""
     projects = tuple(os.path.expanduser(pattern) for pattern in one.projects)
     return DestinationState(one.name, one.url, one.protocol, compress=not is_loopback(host), projects=projects)
-
-
-def _where(exc: BaseException) -> str:
-    """The kind and place of an error without its values: those may be transcript text."""
-    frames = traceback.extract_tb(exc.__traceback__)
-    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
-    return f"{type(exc).__name__}{place}"

@@ -14,6 +14,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from agent.core.waking import Reading, decide_wake, describe_wake
+from agent.daemon.heartbeats import Heartbeats
 from agent.system.clock import Clock
 from agent.system.network import WayOut
 
@@ -21,6 +22,13 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
 """Coming back within 10 s of a wake-up is promised: half of it to notice, half to act."""
+
+
+SCHEDULER = "scheduler"
+
+LATE_S = 120.0
+"""A turn may come so much later than meant: on a machine that has other things to do, and when the wall clock was set
+back and nobody has noticed yet."""
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]  # the library ships no types
@@ -37,7 +45,15 @@ class Ticks:
     """`woken(why)` is called when the machine slept, its clock was set, or it goes out another way; from a thread of
     its own. `every` before `start`; `stop` once."""
 
-    def __init__(self, clock: Clock, way_out: Callable[[], WayOut], woken: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        way_out: Callable[[], WayOut],
+        woken: Callable[[str], None],
+        beats: Heartbeats | None = None,
+    ) -> None:
+        self._beats = beats or Heartbeats(clock.monotonic_s)
+        self._pause_s = float("inf")
         self._clock = clock
         self._read_way_out = way_out
         self._woken = woken
@@ -50,14 +66,23 @@ class Ticks:
         self._way_out = way_out()
 
     def every(self, seconds: float, act: Callable[[], None]) -> None:
-        self._scheduler.add_job(act, _Every(seconds))
+        def run() -> None:
+            self._beats.work(self._pause_s + LATE_S, SCHEDULER)
+            act()
+
+        self._pause_s = min(self._pause_s, seconds)
+        self._scheduler.add_job(run, _Every(seconds))
 
     def start(self) -> None:
+        self._beats.work(self._pause_s + LATE_S, SCHEDULER)
+        self._beats.work(LOOK_S + LATE_S, "ticks")
         self._scheduler.start()
         self._thread.start()
 
     def stop(self) -> None:
         self._ended.set()
+        for who in (SCHEDULER, "ticks"):
+            self._beats.leave(who)
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
@@ -78,6 +103,7 @@ class Ticks:
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):
+            self._beats.work(LOOK_S + LATE_S)
             try:
                 self.look()
             except Exception as exc:  # noqa: BLE001 - a defect must not end the only look at the clock

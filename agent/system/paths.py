@@ -50,6 +50,11 @@ class Paths:
         return self.state / "daemon.lock"
 
     @property
+    def lives(self) -> Path:
+        """How the last runs ended."""
+        return self.state / "lives.json"
+
+    @property
     def kept(self) -> Path:
         """Transcripts that are held until they are sent."""
         return self.state / "kept"

@@ -201,7 +201,8 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 
 class Remote:
     """One server, for any number of threads. `token` is asked before each request, so a new one is used at once;
-    `renew` is told what the server refused, and gives another token if there is one."""
+    `renew` is told what the server refused, and gives another token if there is one. `moved` is called whenever a
+    piece of a request is on its way."""
 
     def __init__(
         self,
@@ -210,7 +211,9 @@ class Remote:
         renew: Callable[[str], str | None] = lambda _: None,
         *,
         connections: int = 8,
+        moved: Callable[[], object] = lambda: None,
     ) -> None:
+        self._moved = moved
         self._base = base_url.rstrip("/")
         self._token = token
         self._renew = renew
@@ -229,7 +232,9 @@ class Remote:
         """Raises Unreachable when no whole answer comes back, Unauthorized when there is no token to send, and what
         `token` raises."""
         token = self._fit(self._token())
+        self._moved()
         reply = self._send(request, token)
+        self._moved()
         if reply.status != _UNAUTHORIZED:
             return reply
         fresh = self._renew(token)
@@ -247,7 +252,7 @@ class Remote:
             response = way.pool.urlopen(
                 request.method,
                 way.prefix + request.path,
-                body=body if isinstance(body, bytes) and size <= _WRITE_BYTES else _Pieces(body),  # type: ignore[arg-type]
+                body=body if isinstance(body, bytes) and size <= _WRITE_BYTES else _Pieces(body, self._moved),  # type: ignore[arg-type]
                 headers=headers,
                 redirect=False,
                 retries=False,
@@ -370,13 +375,15 @@ class _Way(NamedTuple):
 class _Pieces:
     """A body in pieces that a slow line takes within the timeout of each; its length is told by the header."""
 
-    def __init__(self, body: bytes | LongBody) -> None:
+    def __init__(self, body: bytes | LongBody, moved: Callable[[], object]) -> None:
         self._body = body
+        self._moved = moved
 
     def __iter__(self) -> Iterator[memoryview]:
         for piece in self._body.pieces() if isinstance(self._body, LongBody) else (self._body,):
             view = memoryview(piece)
             for at in range(0, len(view), _WRITE_BYTES):
+                self._moved()
                 yield view[at : at + _WRITE_BYTES]
 
 

@@ -159,7 +159,7 @@ def test_a_key_alone_changes_itself_alone(section: str, key: str, field: Field) 
         float: (7.25, "7.25"),
         list: (("/a", "/b"), '["/a", "/b"]'),
     }[field.kind]
-    if key in ("protocol", "share", "token", "keyring"):
+    if key in ("protocol", "share", "token", "keyring", "file"):
         value = str(field.allowed[1]) if field.allowed else ""
         words = f'"{value}"'
     if key == "url":

@@ -103,6 +103,18 @@ def test_a_garbled_process_id_costs_its_mention_only(path: Path, word: str) -> N
 
 
 @needs_posix
+def test_a_process_id_that_is_nobodys_is_not_told(path: Path) -> None:
+    lock = DaemonLock(path)
+    lock.acquire()
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    path.with_suffix(".pid").write_text(f"{gone.pid}\n", encoding="ascii")
+    with pytest.raises(AlreadyRunning, match=r"^another transcriptd is at work$"):
+        DaemonLock(path).acquire()
+    lock.release()
+
+
+@needs_posix
 def test_lock_and_process_id_are_the_owners(path: Path) -> None:
     lock = DaemonLock(path)
     lock.acquire()

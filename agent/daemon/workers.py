@@ -1,0 +1,131 @@
+"""The threads that do what the engine hands out: each takes a task from a queue and puts its outcome into the inbox."""
+
+import logging
+import os
+import queue
+import threading
+import traceback
+from collections.abc import Callable
+from functools import partial
+
+from agent.core.wire import Unavailable
+from agent.daemon.heartbeats import Heartbeats
+from agent.daemon.tasks import (
+    DeleteTask,
+    DiskOutcome,
+    DiskTask,
+    MetaSent,
+    MetaTask,
+    NotHeld,
+    Outcome,
+    Probed,
+    ProbeTask,
+    Reviewed,
+    ReviewTask,
+    SessionDeleted,
+    Task,
+    Unreadable,
+)
+
+log = logging.getLogger(__name__)
+
+PUSH_S = 300.0
+"""A pusher may be silent for so long: the longest answer that is waited for takes 180 s, and there are names to look up
+and keyrings to wait for. Bytes that move, on the line or from the disk, are signs of life."""
+
+KEEP_S = 900.0
+"""To copy one file where no link can be made."""
+
+
+class Threads:
+    """Threads of one daemon. One that ends though nobody stopped it is told to `beats`."""
+
+    def __init__(self, beats: Heartbeats, is_stopping: Callable[[], bool]) -> None:
+        self._beats = beats
+        self._is_stopping = is_stopping
+        self._threads: list[threading.Thread] = []
+
+    def start(self, name: str, run: Callable[[], None]) -> None:
+        """Raises RuntimeError when the system gives no more."""
+        thread = threading.Thread(target=partial(self._run, name, run), name=name, daemon=True)
+        self._beats.wait(name)
+        thread.start()
+        self._threads.append(thread)
+
+    def join(self, left_s: Callable[[], float]) -> None:
+        """Waits for those that are there; `left_s()`: for how long still."""
+        for thread in self._threads:
+            thread.join(max(0.0, left_s()))
+
+    def _run(self, name: str, run: Callable[[], None]) -> None:
+        try:
+            run()
+        finally:
+            (self._beats.leave if self._is_stopping() else self._beats.lose)(name)
+
+
+def run_pusher(
+    tasks: "queue.SimpleQueue[Task | None]",
+    do: Callable[[Task], Outcome],
+    done: Callable[[Outcome], None],
+    beats: Heartbeats,
+    is_stopping: Callable[[], bool],
+) -> None:
+    """Until it takes a None."""
+    while (task := tasks.get()) is not None:
+        if is_stopping():
+            return
+        beats.work(PUSH_S)
+        done(_try(do, task))
+        beats.wait()
+
+
+def run_keeper(
+    tasks: "queue.SimpleQueue[DiskTask | None]",
+    do: Callable[[DiskTask], DiskOutcome],
+    done: Callable[[DiskOutcome], None],
+    beats: Heartbeats,
+    is_stopping: Callable[[], bool],
+) -> None:
+    """Until it takes a None."""
+    while (task := tasks.get()) is not None:
+        if is_stopping():
+            return
+        beats.work(KEEP_S)
+        done(_try_to_keep(do, task))
+        beats.wait()
+
+
+def _try(do: Callable[[Task], Outcome], task: Task) -> Outcome:
+    try:
+        return do(task)
+    except Exception as exc:  # noqa: BLE001 - a defect must cost one try of one stream, not a worker
+        log.error("a defect in a push: %s", where(exc))  # noqa: TRY400 - a traceback may quote a transcript
+    why = Unavailable("a defect in transcriptd, see its log", everybody=True)
+    match task:
+        case ProbeTask():
+            return Probed(task.destination, None, why)
+        case MetaTask():
+            return MetaSent(task.destination, task.session_id, task.provider, task.digest, why)
+        case DeleteTask():
+            return SessionDeleted(task.destination, task.session_id, why)
+        case _:
+            return Unreadable(task.key, why.why, vanished=False)
+
+
+def _try_to_keep(do: Callable[[DiskTask], DiskOutcome], task: DiskTask) -> DiskOutcome:
+    why = "a defect in transcriptd, see its log"
+    try:
+        return do(task)
+    except Exception as exc:  # noqa: BLE001 - a defect must cost one file its second name, not all
+        log.error("a defect in keeping files: %s", where(exc))  # noqa: TRY400 - a traceback may quote a transcript
+        if isinstance(task, ReviewTask):
+            return Reviewed(task.number, task.session_id, why, certain=False, under="", unread=True)
+        return NotHeld(task.stream, why)
+
+
+def where(exc: BaseException) -> str:
+    """The kind and place of an error without its values: those may be transcript text."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return f"{type(exc).__name__}{place}"
