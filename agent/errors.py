@@ -17,6 +17,7 @@ AgentError            message, hint, code, retry; exit status 1
 │ ├ RedactionTimeout  an entry can't be redacted in time
 │ ├ ServiceError      the system's service manager does not do what it was asked
 │ │ └ ServiceRefused  it may not be asked here, or by this user; exit 77
+│ ├ Paused            somebody or something holds everything back; exit 75
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
 ├ NotShared           it is private, or can't be shown not to be
@@ -127,6 +128,12 @@ class EngineStopped(MachineError):
 
 class AlreadyRunning(MachineError):
     code = "already_running"
+    retry = True
+    exit_status = 75
+
+
+class Paused(MachineError):
+    code = "paused"
     retry = True
     exit_status = 75
 

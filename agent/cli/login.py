@@ -11,7 +11,7 @@ import click
 from agent.cli.config import change_settings, environment, load_settings
 from agent.cli.consent import ask_consent
 from agent.core.settings import Destination, Settings, TokenIn, check_url
-from agent.errors import NotRunning, SettingsError, Unauthorized, Unreachable, UsageError
+from agent.errors import AgentError, NotRunning, SettingsError, Unauthorized, Unreachable, UsageError
 from agent.system.paths import Paths, default_paths
 from agent.system.tokens import VARIABLE, Secret, token_in
 from agent.system.tokens.backends import AUTO, BACKENDS, choose_backend
@@ -223,10 +223,22 @@ def _tell_agent(paths: Paths, one: Destination) -> None:
     known = _poke(paths, one)
     if known is None:
         click.echo("no agent is running here; transcriptd run starts it")
-    elif any(all(getattr(one, key) == value for key, value in row.items()) for row in known):
+    elif _reload(paths) or any(all(getattr(one, key) == value for key, value in row.items()) for row in known):
         click.echo("the running agent goes on with it")
     else:
         click.echo("restart the running agent: it takes up the new settings when it starts")
+
+
+def _reload(paths: Paths) -> bool:
+    """Whether the running agent took up the settings as they are now."""
+    from agent.system.control_socket import ControlClient
+
+    try:
+        with ControlClient(paths.socket, timeout_s=60.0) as client:
+            client.call("agent.reload")
+    except AgentError:  # one that is older, or that runs as a part of something else
+        return False
+    return True
 
 
 def _poke(paths: Paths, one: Destination) -> list[dict[str, str]] | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.config import environment, load_with_destination
-from agent.errors import AgentError, EngineStopped, NotRunning, UsageError
+from agent.errors import AgentError, EngineStopped, NotRunning, Paused, UsageError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths, make_private_files, make_private_folder
 
@@ -150,6 +150,7 @@ def _run_host() -> None:
     from agent.daemon.host import Host
     from agent.system.lock import DaemonLock
     from agent.system.logs import read_unit
+    from agent.system.priority import lower_priority
     from agent.system.process import kept_private
     from agent.system.sd_notify import open_notifier, watchdog_s
     from agent.system.tokens import VARIABLE
@@ -168,6 +169,7 @@ def _run_host() -> None:
         log_sink=next(iter(_find_sinks(settings)), ""),
         unit=read_unit(),
     )
+    lower_priority()
     with wish_signals(host.wishes), kept_private(), _held_lock(DaemonLock(paths.lock), paths):
         host.run()
 
@@ -293,12 +295,21 @@ def restore(session: tuple[str, ...], as_json: bool) -> None:
 def _push_there(client: ControlClient) -> "Status":
     from agent.cli.status import parse_status
 
+    _raise_for_pause(client.call("agent.progress"))
     before = client.call("agent.push")["full_scans"]
     while True:
         seen = client.call("agent.progress")
+        _raise_for_pause(seen)
         if seen["full_scans"] > before and not seen["busy"]:
             return parse_status(client.call("agent.status"))
         time.sleep(_LOOK_S)
+
+
+def _raise_for_pause(seen: Mapping[str, Any]) -> None:
+    from agent.cli.pausing import describe_pause, hint_for
+
+    if seen["paused"]:
+        raise Paused(describe_pause(seen["paused"], seen["paused_until_s"]), hint=hint_for(seen["paused"]))
 
 
 def _push_here(paths: Paths, again: Sequence[str] = (), *, restored: Sequence[str] = ()) -> "Status":
@@ -311,6 +322,8 @@ def _push_here(paths: Paths, again: Sequence[str] = (), *, restored: Sequence[st
     set_up_log("error")
     tokens = open_tokens(settings.destinations, paths.instance, environment())
     with stop_signals() as stop, running_daemon(settings, paths, tokens, watch=False) as daemon:
+        why, until_s = daemon.find_pause()
+        _raise_for_pause({"paused": why, "paused_until_s": until_s})
         if restored:
             daemon.request_restore(restored)
         else:

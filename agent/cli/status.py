@@ -103,7 +103,20 @@ def _read_past(paths: Paths, settings: "Settings", store: "StateDb | None") -> "
     if store is None:
         return Past(held=len(sizes), kept_bytes=sum(sizes))
     acknowledged_s = {one.name: read_acknowledged_s(store, one.name) for one in settings.destinations}
-    return Past(acknowledged_s, read_redactions(store), len(sizes), sum(sizes))
+    paused, until_s = _read_pause(store, time.time())
+    return Past(acknowledged_s, read_redactions(store), paused, until_s, len(sizes), sum(sizes))
+
+
+def _read_pause(store: "StateDb", now_s: float) -> tuple[str, float | None]:
+    """What an agent that starts now would hold to."""
+    from agent.core.lifecycle import PauseReason
+    from agent.daemon.pausing import PAUSED, parse_pause
+
+    text = store.settled(PAUSED)
+    left_s = parse_pause(text, now_s) if text else 0.0
+    if left_s == 0.0:
+        return "", None
+    return PauseReason.BY_YOU.value, None if left_s is None else now_s + left_s
 
 
 def _kept_sizes(paths: Paths) -> Sequence[int]:

@@ -176,6 +176,15 @@ def next_state(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
         raise LocalProtocolError(f"event {event} can't happen to a stream that is {state}") from None
 
 
+class PauseReason(StrEnum):
+    """Why the agent as a whole holds everything back: one condition above how it stands with its destinations. The
+    first that holds is told."""
+
+    BY_YOU = "by you"
+    METERED = "metered network"
+    LOW_BATTERY = "low battery"
+
+
 class Condition(StrEnum):
     """How the agent stands with one destination."""
 

@@ -61,6 +61,8 @@ SECTION_FIELDS: Mapping[str, Mapping[str, Field]] = {
         "backlog": Field(bool, True, None, "send also the sessions that were there before the first start"),
         "workers": Field(int, 4, (1, 8), "requests in flight at the same time, at most"),
         "coalesce_s": Field(float, 0.05, (0, 60), "rest of a file that grew while it was being sent, in seconds"),
+        "on_metered": Field(bool, True, None, "send also where the network is metered, as far as the system knows"),
+        "on_battery_below": Field(int, 0, (0, 100), "nothing is sent on battery below so many per cent; 0: always"),
     },
     "watch": {
         "claude": Field(list, [], None, "folders with Claude Code transcripts; empty: where Claude Code keeps them"),
@@ -114,6 +116,8 @@ class Push:
     backlog: bool = True
     workers: int = 4
     coalesce_s: float = 0.05
+    on_metered: bool = True
+    on_battery_below: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from agent import __version__
+from agent.core.durations import LONGEST_S
 from agent.daemon.report import list_streams, report
 from agent.daemon.supervisor import Daemon
 from agent.errors import UsageError
@@ -47,8 +48,10 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         return {"destinations": daemon.describe_tokens()}
 
     def progress(_: Mapping[str, Any]) -> Any:
-        """How far a pass is: `full_scans` ended since the start, and whether anything is under way."""
-        return {"full_scans": daemon.full_scans, "busy": daemon.ask(lambda engine: engine.is_busy())}
+        """How far a pass is: `full_scans` ended since the start, whether anything is under way, and whether it is
+        paused."""
+        busy = daemon.ask(lambda engine: engine.is_busy())
+        return {"full_scans": daemon.full_scans, "busy": busy, **_paused(daemon.find_pause())}
 
     def sessions(_: Mapping[str, Any]) -> Any:
         def read(engine: Any) -> Any:
@@ -63,11 +66,34 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         "agent.push": push,
         "agent.retry": retry,
         "agent.restore": restore,
+        **_pause_methods(daemon),
         "agent.privacy_changed": privacy_changed,
         "agent.token_changed": token_changed,
         "agent.progress": progress,
         "sessions.list": sessions,
     }
+
+
+def _pause_methods(daemon: Daemon) -> dict[str, Method]:
+    def pause(params: Mapping[str, Any]) -> Any:
+        for_s = params.get("for_s")
+        if for_s is not None and not (_is_number(for_s) and 1 <= for_s <= LONGEST_S):
+            raise UsageError(f"for_s: from 1 to {LONGEST_S:.0f} seconds, or nothing")
+        return _paused(daemon.request_pause(for_s))
+
+    def resume(_: Mapping[str, Any]) -> Any:
+        return _paused(daemon.request_resume())
+
+    return {"agent.pause": pause, "agent.resume": resume}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _paused(found: tuple[str, float | None]) -> dict[str, Any]:
+    why, until_s = found
+    return {"paused": why, "paused_until_s": until_s}
 
 
 def _beginnings(params: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ Events come in by `handle` (what the scanner saw, what a pusher brought back, wh
 tasks go out through `dispatch`. Nothing in here waits, reads a file or speaks to a server, so a simulation can drive
 it in virtual time. Its rooms: `errands` (what is handed out), `answers` (what came of it), `private` (what stays here),
 `sightings` (which file stands for a stream), `keeper` (files held against deletion), `gates` (how destinations stand),
-`outbox` (who is sent next), `audits` (the slow look at everything), `journal`.
+`outbox` (who is sent next), `pausing` (whether anybody is), `audits` (the slow look at everything), `journal`.
 """
 
 import logging
@@ -28,7 +28,6 @@ from agent.daemon.errands import NO_FILES, NO_SUBAGENTS, WITHOUT_SESSION, Errand
 from agent.daemon.facts import SessionFacts
 from agent.daemon.gates import Gates
 from agent.daemon.inputs import (
-    Asked,
     Input,
     Observed,
     Requeued,
@@ -43,6 +42,7 @@ from agent.daemon.journal import Journal, Store
 from agent.daemon.keeper import Keeper
 from agent.daemon.milestones import Milestones
 from agent.daemon.outbox import Outbox
+from agent.daemon.pausing import PAUSED, TIMER, HeldOff, PauseAsked, Pausing, ResumeAsked
 from agent.daemon.permits import Guard
 from agent.daemon.private import REVIEWED, Private, RulesChanged
 from agent.daemon.sightings import Sightings
@@ -124,6 +124,7 @@ class Engine:
         monotonic_s = world.monotonic_s
         self.gates = Gates(destinations, world, self._probe, self._set_timer)
         self.journal = Journal(store, self._row, world.now_s, monotonic_s)
+        self.pausing = Pausing(self.journal, world, self._set_timer)
         self.facts = SessionFacts(self.journal, host, version)
         self.keeper = Keeper(
             self.tracks, self.gates, self.journal, dispatch_disk, monotonic_s=monotonic_s, limit_bytes=limits.kept_bytes
@@ -183,6 +184,7 @@ class Engine:
         self._is_unsure = self._has_forgotten or bool(self._store.settled(_RUNNING))
         self.journal.note_settled(_RUNNING, "yes")
         self._awaits_scan = self.private.look_at_rules().asks_content
+        self.pausing.take_up(self._store.settled(PAUSED))
         self.gates.open()
         self.tick()
 
@@ -241,6 +243,8 @@ class Engine:
         match event:
             case Observed() | Vanished() | ScanEnded() | Woken():
                 self._see(event)
+            case PauseAsked() | ResumeAsked() | HeldOff():
+                self.pausing.handle(event)
             case Retry() | Restore() | Requeued() | RulesChanged():
                 self._do_as_asked(event)
             case Held() | NotHeld() | LetGo() | Reviewed():
@@ -268,7 +272,7 @@ class Engine:
             case Woken():
                 self._wake()
 
-    def _do_as_asked(self, event: Asked) -> None:
+    def _do_as_asked(self, event: Retry | Restore | Requeued | RulesChanged) -> None:
         match event:
             case Retry():
                 self._retry(event.sessions)
@@ -308,7 +312,7 @@ class Engine:
             self.apply(key, self.tracks[key], Event.GREW)
         self.private.tick()
         if not self._is_shut():
-            self.outbox.hand_out()
+            self.outbox.hand_out(only_deletions=bool(self.pausing.why))
         write_at_s = self.journal.next_write_s()
         if write_at_s is not None and write_at_s <= now:
             self.journal.write()
@@ -323,7 +327,7 @@ class Engine:
         if (
             self.outbox.in_flight
             or self.private.is_busy()
-            or (not self.private.blind and any(one.is_busy() for one in self.gates))
+            or (not self.private.blind and not self.pausing.why and any(one.is_busy() for one in self.gates))
         ):
             return True
         return any(track.state is State.SETTLING for track in self.tracks.values())
@@ -458,6 +462,9 @@ class Engine:
         if owner == _REVIEW:
             self.private.review()
             return
+        if owner == TIMER:
+            self.pausing.time_came(number)
+            return
         if isinstance(owner, str):
             self.gates.time_came(owner, number)
             return
@@ -559,6 +566,7 @@ class Engine:
     def _wake(self) -> None:
         """Nothing that was refused is revived: sleep is no reason for a server to think otherwise."""
         self._beginning.find(track.mtime_ns for track in self.tracks.values())
+        self.pausing.wake()
         self.gates.ask_again()
         for key, track in self.tracks.items():
             if track.state is State.WAITING:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent.core.session import Gone, Observation
+from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
 from agent.daemon.private import RulesChanged
 from agent.daemon.tasks import DiskOutcome, Outcome
 
@@ -45,6 +46,6 @@ class ScanEnded(NamedTuple):
     """All files that are there have been told of."""
 
 
-Asked = Retry | Restore | Requeued | RulesChanged
+Asked = Retry | Restore | Requeued | RulesChanged | PauseAsked | ResumeAsked | HeldOff
 Seen = Observed | Vanished | ScanEnded | Woken
 Input = Seen | Asked | Outcome | DiskOutcome

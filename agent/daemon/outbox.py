@@ -75,16 +75,16 @@ class Outbox:
             took_s = self._monotonic_s() - began[0] if is_full else None
             one.window = one.window.after_success(took_s, self._most)
 
-    def hand_out(self) -> None:
+    def hand_out(self, *, only_deletions: bool = False) -> None:
         """One task a destination in turn, until none takes another."""
         takers = list(self._gates)
         self._turn += 1
         first = self._turn % len(takers) if takers else 0
         takers = takers[first:] + takers[:first]
         while takers:
-            takers = [one for one in takers if self._hand_one(one)]
+            takers = [one for one in takers if self._hand_one(one, only_deletions=only_deletions)]
 
-    def _hand_one(self, one: DestinationState) -> bool:
+    def _hand_one(self, one: DestinationState, *, only_deletions: bool) -> bool:
         """False when nothing more can be handed out here now."""
         if one.condition is not Condition.RUNNING:
             return False
@@ -95,6 +95,8 @@ class Outbox:
         if one.deletes and one.deletions:
             self.send(DeleteTask(one.name, one.deletions.popitem()[0]))
             return True
+        if only_deletions:
+            return False
         free_for_live = one.in_flight == most - 1 > 0
         key = one.next_key(live_only=free_for_live)
         task = self._take(key, one) if key is not None else None

@@ -244,6 +244,7 @@ class Private:
         for key, track in self._of(session):
             # A wish to delete it may be under way, or done and its answer lost: asked to restore, a server that did
             # nothing does nothing.
+            track.touched = track.touched or track.status == OWED  # private again before that, it is owed again
             track.status = {OWED: DELETED_HERE, KEPT: 0}.get(track.status, track.status)
             track.reason = ""
             self._journal.note_change(key)

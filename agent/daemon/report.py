@@ -92,7 +92,8 @@ def describe_line(engine: "Engine") -> str:
     for track in engine.tracks.values():
         counts[track.state] = counts.get(track.state, 0) + 1
     states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no transcripts yet"
-    return f"{'; '.join(f'{one.name} {one.condition}' for one in engine.gates)}: {states}"
+    paused = f"paused ({engine.pausing.why}); " if engine.pausing.why else ""
+    return f"{paused}{'; '.join(f'{one.name} {one.condition}' for one in engine.gates)}: {states}"
 
 
 def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
@@ -136,6 +137,8 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
         restarts=around.restarts,
+        paused=engine.pausing.why,
+        paused_until_s=engine.pausing.until_s,
     )
 
 
@@ -145,6 +148,8 @@ class Past(NamedTuple):
 
     acknowledged_s: Mapping[str, float | None] = {}
     redactions: int = 0
+    paused: str = ""
+    paused_until_s: float | None = None
     held: int = 0
     kept_bytes: int = 0
 
@@ -180,6 +185,8 @@ def report_remembered(
         problems=_refused(lines),
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
+        paused=past.paused,
+        paused_until_s=past.paused_until_s,
     )
 
 

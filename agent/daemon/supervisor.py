@@ -33,6 +33,7 @@ from agent.daemon.heartbeats import Heartbeats, Stuck
 from agent.daemon.hints import Hints
 from agent.daemon.holding import find_held, hold
 from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
+from agent.daemon.pausing import PauseAsked, ResumeAsked
 from agent.daemon.permits import Guard
 from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
@@ -43,6 +44,8 @@ from agent.daemon.rulebook import HAS_LIST, ListedRules
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.spooling import Spooling
 from agent.daemon.tasks import DiskOutcome, DiskTask, Outcome, ReviewTask, Task, destination_of
+from agent.daemon.thrift import LOOK_S as THRIFT_S
+from agent.daemon.thrift import Readers, Thrift
 from agent.daemon.ticks import Ticks
 from agent.daemon.tracks import DestinationState
 from agent.daemon.vitals import describe_stuck
@@ -123,6 +126,7 @@ class Daemon:
         *,
         clock: Clock | None = None,
         way_out: Callable[[], WayOut] = read_way_out,
+        readers: Readers | None = None,
     ) -> None:
         clock = clock or SystemClock()
         make_private_folder(paths.state)
@@ -154,7 +158,7 @@ class Daemon:
             self._remotes,
             PROVIDERS,
             clock.now_s,
-            self._stopping.is_set,
+            self._is_to_end,
             files=self._files,
             pause=self._pause,
             guard=self._guard,
@@ -196,6 +200,7 @@ class Daemon:
             monotonic_s=clock.monotonic_s,
         )
         self._watcher = Watcher(self._looks.put)
+        self._thrift = Thrift(settings.push, readers or Readers(), self._inbox.put)
         self._ticks = Ticks(clock, way_out, self._woken, self._beats)
         self._threads = Threads(self._beats, self._stopping.is_set)
         self._engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
@@ -225,6 +230,7 @@ class Daemon:
                 run = partial(run_pusher, tasks, do, done, self._beats, self._stopping.is_set)
                 start(f"pusher {name} {number}", run)
         if watch:
+            self._thrift.look()
             self._looks.put(self._ensure_watches)
             self._schedule()
 
@@ -268,6 +274,19 @@ class Daemon:
         """A pass now: a full look, and another try for whatever waits."""
         self._inbox.put(Retry())
         self.request_scan()
+
+    def request_pause(self, for_s: float | None) -> tuple[str, float | None]:
+        """Nothing is handed out for so long, or until somebody resumes. Why nothing is now, and until when."""
+        self._inbox.put(PauseAsked(for_s))
+        return self.find_pause()
+
+    def request_resume(self) -> tuple[str, float | None]:
+        """Somebody's pause ends. What holds everything back still, if anything does."""
+        self._inbox.put(ResumeAsked())
+        return self.find_pause()
+
+    def find_pause(self) -> tuple[str, float | None]:
+        return self.ask(lambda engine: (engine.pausing.why, engine.pausing.until_s))
 
     def look_at_rules(self) -> None:
         """Tells the engine when they are others than it knows."""
@@ -389,6 +408,10 @@ class Daemon:
             return review(self._guard, self._files, task)
         return hold(self._kept, task)
 
+    def _is_to_end(self) -> bool:
+        """Asked between the entries of a run, which takes as long as there are any."""
+        return self._stopping.is_set() or bool(self._engine.pausing.why)
+
     def _pause(self, seconds: float) -> None:
         self._beats.work(seconds + PUSH_S)
         self._stopping.wait(seconds)
@@ -435,6 +458,8 @@ class Daemon:
         self._ticks.every(settings.push.interval_s, lambda: self._looks.put(self._pass))
         self._ticks.every(settings.watch.scan_interval_s, self.request_scan)
         self._ticks.every(settings.watch.poll_interval_s, self._poll)
+        if self._thrift.is_wanted:
+            self._ticks.every(THRIFT_S, self._thrift.look)
         if any(one.token in (TokenIn.FILE, TokenIn.CREDENTIAL) for one in settings.destinations):
             self._ticks.every(TOKENS_S, self._look_at_tokens)
         self._ticks.start()
@@ -445,6 +470,7 @@ class Daemon:
         log.info("%s: trying again", why)
         for remote in self._remotes.values():
             remote.cut()
+        self._thrift.look()
         self._inbox.put(Woken())
         self._looks.put(self._ensure_watches)
         self.request_scan()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agent.core.lifecycle import State
+from agent.core.status import OWED
 from agent.core.wire import Request, delete_request, session_path, streams_request
 from agent.daemon.inputs import Restore
 from agent.daemon.private import RulesChanged
@@ -51,6 +52,30 @@ def line(uuid: str, cwd: str, text: str = "words") -> bytes:
 
 def kinds(agent: SimulatedAgent) -> list[str]:
     return [row.kind for row in agent.store.audit() if row.kind != "uploaded"]
+
+
+def test_a_suspect_session_marked_shared_and_marked_again_is_still_deleted(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    server, rules = Listener(receiver), FakeRules()
+    agent = make_agent(server, rulebook=rules)
+    agent.append("s", lines(1))
+    agent.settle()
+    rules.sessions.add("s")
+    agent.store.close()
+    agent._state_path.unlink()
+    server.is_away = True
+    agent.boot()
+    agent.look()
+    track = agent.track("s")
+    track.status, track.touched = OWED, False  # as a start after that finds it
+    rules.sessions.clear()
+    told(agent)
+    rules.sessions.add("s")
+    told(agent)
+    server.is_away = False
+    agent.settle()
+    assert is_deleted(receiver, "s")
 
 
 def test_a_session_that_the_list_names_is_never_spoken_of(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:

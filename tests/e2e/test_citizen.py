@@ -17,7 +17,18 @@ import pytest
 from agent.errors import UsageError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import paths_below
-from tests.e2e.processes import PROGRAM, READY_S, agent, command, end, environment, read_until, receiver, write_config
+from tests.e2e.processes import (
+    PROGRAM,
+    READY_S,
+    agent,
+    command,
+    end,
+    environment,
+    last_json,
+    read_until,
+    receiver,
+    write_config,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs Unix sockets and signals")
 
@@ -195,3 +206,31 @@ def test_bad_settings_end_with_78_and_the_log_file_says_why(tmp_path: Path, text
         assert done.returncode == 78
     assert "config.toml" in (home / "logs" / "transcriptd.log").read_text(encoding="utf-8")
     assert not paths_below(home).lives.exists()
+
+
+def test_a_paused_agent_sends_nothing_until_it_is_resumed_also_after_a_crash(tmp_path: Path) -> None:
+    home, projects = tmp_path / "h", tmp_path / "projects"
+    (projects / "p").mkdir(parents=True)
+    with receiver(tmp_path / "data") as server:
+        write_config(home, server.url, projects)
+        with agent(home) as first:
+            read_until(first, "transcriptd is running")
+            paused = last_json(command(home, "pause", "--for", "1h", "--json"))
+            assert (paused["paused"], paused["running"]) == ("by you", True)
+        (projects / "p" / "s.jsonl").write_bytes(b'{"uuid":"one"}\n')
+        with agent(home) as second:
+            read_until(second, "transcriptd is running")
+            pushed = command(home, "push")
+            assert pushed.returncode == 75
+            assert "transcriptd: paused until" in pushed.stderr
+            assert "try: transcriptd resume" in pushed.stderr
+            with ControlClient(paths_below(home).socket) as client:
+                seen = client.call("agent.status")
+                assert (seen["paused"], seen["paused_until_s"]) == ("by you", pytest.approx(paused["paused_until_s"]))
+                for bad in (0, -1, 1e12, "1h", True, float("nan")):
+                    with pytest.raises(UsageError, match="for_s"):
+                        client.call("agent.pause", for_s=bad)
+            assert command(home, "resume").stdout == "transcriptd is not paused\n"
+            pushed = command(home, "push")
+            assert pushed.returncode == 0, pushed.stderr
+            assert server.entries("s") == b'{"uuid":"one"}\n'

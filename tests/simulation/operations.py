@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.core.lifecycle import PauseReason
 from agent.core.session import StreamId
 from agent.core.transcript import split_lines
 from agent.core.wire import delete_request
 from agent.daemon.inputs import Restore, Retry, Woken
+from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
 from tests.simulation import badfiles
 from tests.simulation.transcripts import PLACES, Place, beside, other_place
 from tests.simulation.wire import Crash
@@ -481,6 +483,43 @@ PRIVATE_TABLE = (
 
 def draw_private(rng: random.Random) -> Operation:
     return rng.choices(PRIVATE_TABLE, [one.weight for one in PRIVATE_TABLE])[0]
+
+
+# --- pauses ---------------------------------------------------------------------------------------------------------
+
+
+def pause(story: "Story") -> None:
+    story.process.inbox.append(PauseAsked())
+
+
+def pause_for_a_while(story: "Story") -> None:
+    story.process.inbox.append(PauseAsked(60.0))
+
+
+def resume(story: "Story") -> None:
+    story.process.inbox.append(ResumeAsked())
+
+
+def hold_off(story: "Story") -> None:
+    story.process.inbox.append(HeldOff(PauseReason.METERED))
+
+
+def have_nothing_against_it(story: "Story") -> None:
+    story.process.inbox.append(HeldOff(""))
+
+
+PAUSE_TABLE = (
+    Operation("pause", 1, pause),
+    Operation("pause for a while", 2, pause_for_a_while),
+    Operation("resume", 3, resume),
+    Operation("hold off", 1, hold_off),
+    Operation("have nothing against it", 2, have_nothing_against_it),
+)
+"""The same for stories in which the agent is told to rest."""
+
+
+def draw_pause(rng: random.Random) -> Operation:
+    return rng.choices(PAUSE_TABLE, [one.weight for one in PAUSE_TABLE])[0]
 
 
 def draw_table(story: "Story") -> Table:

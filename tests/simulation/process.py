@@ -20,7 +20,7 @@ from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
 from agent.daemon.reviewing import review
 from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import DeleteTask, DiskTask, MetaTask, ProbeTask, ReviewTask, Task, TrackKey
+from agent.daemon.tasks import DeleteTask, DiskTask, MetaTask, ProbeTask, RealignTask, ReviewTask, Task, TrackKey
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Files, Limits, World
 from agent.providers import PROVIDERS
@@ -111,6 +111,8 @@ class Process:
         if key is not None:
             taken = key in self._running or any(_stream_of(one) == key for one in self.tasks)
             assert not taken, f"two tasks at a time for {key}"
+            is_question = isinstance(task, RealignTask)
+            assert is_question or not self.engine.pausing.why, f"a task for {key} while paused"
         self.tasks.append(task)
 
     # --- steps ------------------------------------------------------------------------------------------------
@@ -197,6 +199,8 @@ class Process:
             return False
         if any(track.status == OWED for track in self.engine.tracks.values()) and self.destination.deletes:
             return True
+        if self.engine.pausing.why:
+            return False
         return any(track.state in UNSENT for track in self.engine.tracks.values())
 
 

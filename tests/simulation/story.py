@@ -11,6 +11,7 @@ from agent.core.session import StreamId
 from agent.core.wire import BulkOffer, Request
 from agent.daemon.engine import QUIET_S
 from agent.daemon.inputs import Retry
+from agent.daemon.pausing import HeldOff, ResumeAsked
 from agent.daemon.tasks import TrackKey
 from agent.daemon.world import Limits
 from tests.fakes import FakeClock, FakeRules
@@ -32,6 +33,10 @@ AUDIT_S = 1200.0
 PRIVATE_SHARE = 0.3
 """Of stories, those in which somebody has something to hide; and how often he changes his mind there."""
 PRIVATE_STEPS = 0.06
+
+
+PAUSED_SHARE, PAUSED_STEPS = 0.2, 0.05
+"""The same of stories in which somebody, or a network, wants the agent to rest."""
 
 
 class Story:
@@ -61,6 +66,10 @@ class Story:
         self._fate = random.Random(~seed)
         self.is_private = self._fate.random() < PRIVATE_SHARE
         """Whether this is also a story of what is private."""
+        # Apart from those too.
+        self._rests = random.Random(f"rests {seed}")
+        self.has_pauses = self._rests.random() < PAUSED_SHARE
+        """Whether somebody pauses the agent now and then in this story."""
         self.rules = FakeRules()
         self.has_lost_state = False
         """Whether the state may say less than what was once written to it, and nobody can tell."""
@@ -107,6 +116,8 @@ class Story:
         operation = self._table.draw(self.rng)
         if self.is_private and self._fate.random() < PRIVATE_STEPS:
             operation = operations.draw_private(self._fate)
+        if self.has_pauses and self._rests.random() < PAUSED_STEPS:
+            operation = operations.draw_pause(self._rests)
         try:
             self.log(operation.name)
             operation.act(self)
@@ -124,6 +135,8 @@ class Story:
         self.files.out_of_descriptors = False
         self.medium.is_full = False
         self.rules.blind = ""
+        if self.has_pauses:
+            self.process.inbox.extend((HeldOff(""), ResumeAsked()))
         self.wire.deliver_all_late()
         if self.server.has_lost or self.diverged or self.is_led:
             for path, (place, _) in list(self.transcripts.files.items()):

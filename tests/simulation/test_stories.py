@@ -46,6 +46,7 @@ SEEDS_THAT_BIT = {
     8237: "the same, of a file that was found only after the first scan",
     4147: "what arrived without an answer stayed on the server when the file was cut to where the cursor stood",
     5357: "a copy was private for good, as found under rules that were others when the engine heard of it",
+    116: "a session that a crash made suspect, marked, shared and marked again in a pause, was not deleted",
     7136: "a base server that lost everything between two questions had the session refused",
 }
 """What a seed found once, by the number that it had then. A story follows from everything that can happen in one: when

@@ -189,6 +189,8 @@ class SimulatedAgent:
             return False
         if any(one.deletions and (one.deletes or one.condition != "running") for one in self.destinations.values()):
             return True
+        if self.engine.pausing.why:
+            return False
         return any(track.state in UNSENT for track in self.engine.tracks.values())
 
     def states(self) -> dict[str, str]:
