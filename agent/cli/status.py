@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from agent.daemon.report import Past
     from agent.system.state_db import StateDb
 
+_PAUSED = "paused"
+"""`agent.daemon.pausing.PAUSED`, without the import."""
+
 NOT_RUNNING = 3
 NEEDS_LOGIN = 4
 
@@ -109,11 +112,13 @@ def _read_past(paths: Paths, settings: "Settings", store: "StateDb | None") -> "
 
 def _read_pause(store: "StateDb", now_s: float) -> tuple[str, float | None]:
     """What an agent that starts now would hold to."""
+    text = store.settled(_PAUSED)
+    if not text:
+        return "", None
     from agent.core.lifecycle import PauseReason
-    from agent.daemon.pausing import PAUSED, parse_pause
+    from agent.daemon.pausing import parse_pause  # with what it needs 30 ms, and pauses are rare
 
-    text = store.settled(PAUSED)
-    left_s = parse_pause(text, now_s) if text else 0.0
+    left_s = parse_pause(text, now_s)
     if left_s == 0.0:
         return "", None
     return PauseReason.BY_YOU.value, None if left_s is None else now_s + left_s
