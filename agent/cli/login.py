@@ -222,7 +222,7 @@ def _tell_agent(paths: Paths, one: Destination) -> None:
         _warn_of_variable()
     known = _poke(paths, one)
     if known is None:
-        click.echo("no agent is running here; transcriptd run starts it")
+        click.echo("no agent is running here; transcriptd service install starts it")
     elif _reload(paths) or any(all(getattr(one, key) == value for key, value in row.items()) for row in known):
         click.echo("the running agent goes on with it")
     else:

@@ -37,7 +37,11 @@ def service() -> None:
 @_program
 @_json
 def install(name: str, program: str | None, as_json: bool) -> None:
-    """Install, enable and start it; after an upgrade of transcriptd, bring it up to date."""
+    """Install and start it, or bring it up to date.
+
+    As often as you like: without anything to do it does nothing, and after an upgrade of transcriptd it starts the new
+    version. The command, CLAUDE_CONFIG_DIR and its likes, and proxies are noted as they are now.
+    """
     paths, world, manager = _open(name)
     _refuse_root(world)
     _check_settings(paths)
@@ -74,17 +78,19 @@ def install(name: str, program: str | None, as_json: bool) -> None:
 @_json
 def uninstall(name: str, purge: bool, yes: bool, as_json: bool) -> None:
     """Stop and remove it: all that `install` made. Settings, state and logs stay, unless --purge says otherwise."""
+    from agent.cli.purging import plan_purge
+
     paths, _, manager = _open(name)
     _check_home(manager.state(_make_spec(paths, name, None)[0]), name)
     plan = None
     if purge:
-        from agent.cli.purging import plan_purge
-
         plan = plan_purge(paths, _settings_or_none(paths))
         if not yes:
             _ask_purge(plan)
     done = manager.uninstall()
     if plan is not None:
+        _check_nobody_is_at_work(paths)
+        plan = plan_purge(paths, _settings_or_none(paths))  # what ended has tidied up, or left more
         done += _purge(plan, paths)
     if as_json:
         _print({"name": name, "kind": manager.kind, "changed": bool(done), "done": done})
@@ -133,7 +139,10 @@ def restart(name: str) -> None:
 @_program
 @_json
 def status(name: str, program: str | None, as_json: bool) -> None:
-    """Is it installed, enabled and running, and what does it start? Exit status 3 when it does not run."""
+    """Is it installed, enabled and running?
+
+    And what does it start? Exit status 3 when it does not run.
+    """
     paths, _, manager = _open(name)
     spec, _ = _make_spec(paths, name, program)
     found = manager.state(spec)
@@ -150,7 +159,7 @@ def status(name: str, program: str | None, as_json: bool) -> None:
 @_program
 @click.option("--for", "platform", type=click.Choice([*_PLATFORMS]), help="What another system would get.")
 def print_(name: str, program: str | None, platform: str | None) -> None:
-    """Print the file that `install` would write, and change nothing."""
+    """Print the file, and change nothing."""
     paths, _, manager = _open(name, _PLATFORMS.get(platform or "", sys.platform))
     spec, warnings = _make_spec(paths, name, program)
     if platform == "winsw":
@@ -274,16 +283,21 @@ def _ask_purge(plan: Any) -> None:
         raise UsageError("nothing was removed")
 
 
+def _check_nobody_is_at_work(paths: Paths) -> None:
+    """An agent that runs by hand would write it all anew."""
+    from agent.system.lock import DaemonLock
+
+    if paths.lock.exists():
+        lock = DaemonLock(paths.lock)
+        lock.acquire()
+        lock.release()
+
+
 def _purge(plan: Any, paths: Paths) -> list[str]:
     """Tokens first: without the settings nobody would find them again."""
     from agent.cli.login import drop_token
     from agent.cli.purging import remove_planned
-    from agent.system.lock import DaemonLock
 
-    if paths.state.is_dir():
-        lock = DaemonLock(paths.lock)
-        lock.acquire()  # an agent at work would write it all anew
-        lock.release()
     dropped = [name for name in plan.tokens if drop_token(paths, name)]
     done = [f"the token of {name}: removed from the keyring" for name in dropped]
     remove_planned(plan, paths)

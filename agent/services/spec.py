@@ -33,7 +33,7 @@ CAPTURED = (*FOLDERS, *PROXIES, *PLAIN)
 """Nothing else of the environment gets into a service's file: never a token, never PATH."""
 
 _NAME_SHAPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_TEMPORARY = ("/tmp", "/var/tmp", "/private/tmp", "/private/var/tmp", "/dev/shm", "/run")  # noqa: S108 - refused
+_TEMPORARY = ("/tmp", "/var/tmp", "/private/tmp", "/private/var/tmp", "/dev/shm")  # noqa: S108 - refused
 _USER_INFO = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)?[^/]*@")
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _SHEBANG_BYTES = 4096
@@ -131,7 +131,10 @@ def check_program(command: Sequence[str], environment: Mapping[str, str]) -> Non
 
 
 def _is_below(path: str, folder: str) -> bool:
-    return os.path.commonpath([path, folder]) == folder if os.path.splitdrive(path)[0] == "" else False
+    try:
+        return os.path.commonpath([path, folder]) == folder
+    except ValueError:  # another drive
+        return False
 
 
 def _on_path(environment: Mapping[str, str]) -> Iterator[str]:

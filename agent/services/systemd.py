@@ -29,7 +29,7 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart={command}
-{environment}ExecReload=/bin/kill -HUP $MAINPID
+{environment}ExecReload=/bin/sh -c "kill -HUP $MAINPID"
 TimeoutStartSec=120
 TimeoutStopSec=30
 WatchdogSec=180
@@ -213,7 +213,9 @@ class Systemd:
         elif not why and not enabled:
             why = "it does not start with the session"
         elif not why and not active:
-            why, hint = _why_inactive(shown), f"journalctl --user -u {self.name} -n 20"
+            why, hint = _why_inactive(shown), "transcriptd service start"
+            if shown.get("Result", "success") != "success":
+                hint = "transcriptd logs"
         return ServiceState(
             self.kind,
             True,
@@ -298,7 +300,7 @@ class Systemd:
             wrong = shown.get("ExecMainStatus") == "78"
             raise ServiceError(
                 f"the service does not start: {_why_inactive(shown)}",
-                hint="transcriptd config check" if wrong else f"journalctl --user -u {self.name} -n 20",
+                hint="transcriptd config check" if wrong else "transcriptd logs",
             )
         raise ServiceError(f"systemctl --user {arguments[0]} failed ({ran.status}): {ran.words}")
 

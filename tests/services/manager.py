@@ -35,12 +35,15 @@ number=0
 for folder in "$@"; do
   number=$((number + 1)); mkdir /run/stash/$number; mount --rbind "$folder" /run/stash/$number
 done
+mount -t tmpfs -o mode=755 none /home
 for folder in "$@"; do
   as_user test -x "$folder" && continue
   way=
   IFS=/; for part in ${folder#/}; do
     way=$way/$part
-    as_user test -x "$way" || { mount -t tmpfs -o mode=755 none "$way"; break; }
+    as_user test -x "$way" && continue
+    test ! -d "$way" || mount -t tmpfs -o mode=755 none "$way"
+    break
   done; unset IFS
 done
 number=0
@@ -48,7 +51,6 @@ for folder in "$@"; do
   number=$((number + 1))
   as_user test -x "$folder" || { mkdir -p "$folder"; mount --rbind /run/stash/$number "$folder"; }
 done
-mount -t tmpfs -o mode=755 none /home
 mkdir -p /run/systemd/system /run/user/$uid /home/ada
 chown $uid:$uid /run/user/$uid /home/ada; chmod 700 /run/user/$uid /home/ada
 mount -t cgroup2 none /sys/fs/cgroup

@@ -17,7 +17,10 @@ VERSION = ("systemctl --version", 0, "systemd 252 (252.39)\n+PAM")
 MANAGER = ("systemctl --user show --property=Version --property=UnitPath", 0, "Version=252\nUnitPath=/etc /home\n")
 DEAD = ("systemctl --user show --property=Version --property=UnitPath", 1, "Failed to connect to bus: No medium found")
 SHOW = "systemctl --user show transcriptd.service*"
-TEXT = st.text(st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=("Cs", "Cc", "Zl", "Zp")))
+ODD = st.text(st.sampled_from("%$\\\"' {}ab"))
+TEXT = ODD | st.text(
+    st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=("Cs", "Cc", "Zl", "Zp"))
+)
 
 
 def shown(**facts: str) -> tuple[str, int, str]:
