@@ -35,7 +35,7 @@ def _head(found: Status, heading: str) -> Row:
         until = f" until {_clock(found.paused_until_s)}" if found.paused_until_s is not None else ""
         state = Span(f"transcriptd is paused ({clean(found.paused)}{until})", "bold yellow")
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.since_s))
-    facts = (f"since {since}", f"version {found.version}", f"process {found.pid}")
+    facts = (f"since {since}", f"version {found.version}", f"pid {found.pid}")
     return Row(None, (state, *(Span(f" ·{GLUE}{fact.replace(' ', GLUE)}") for fact in facts)))
 
 

@@ -195,9 +195,15 @@ class Host:
         return {**answers, "agent.reload": self._wish_reload}
 
     def _pass_on(self, name: str, *arguments: Any) -> Any:
-        if not self._there.wait(RELOAD_S):
-            raise NotRunning("transcriptd is stopping", hint="transcriptd status")
-        return self._methods[name](*arguments)
+        while self._there.wait(RELOAD_S):
+            methods = self._methods
+            try:
+                return methods[name](*arguments)
+            except NotRunning:
+                if self._there.is_set() and methods is self._methods:
+                    raise
+                # The daemon that was asked made room for another one just then.
+        raise NotRunning("transcriptd is stopping", hint="transcriptd status")
 
     def _wish_reload(self, _: Mapping[str, Any]) -> Any:
         """Returns when the new settings are in force; raises what keeps the old ones."""

@@ -8,7 +8,6 @@ Every arrow is a queue. The engine's thread alone touches streams; pushers are d
 hangs can be abandoned: what the server took of it is found out by a 409 the next time.
 """
 
-import contextlib
 import logging
 import os
 import platform
@@ -17,7 +16,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -30,9 +29,9 @@ from agent.core.settings import Destination, Settings, TokenIn, is_loopback
 from agent.daemon.beating_files import BeatingFiles
 from agent.daemon.engine import Engine
 from agent.daemon.heartbeats import Heartbeats, Stuck
-from agent.daemon.hints import Hints
 from agent.daemon.holding import find_held, hold
 from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
+from agent.daemon.looks import Looks
 from agent.daemon.pausing import PauseAsked, ResumeAsked
 from agent.daemon.permits import Guard
 from agent.daemon.private import RulesChanged
@@ -73,20 +72,11 @@ STOP_S = 5.0
 """A request in flight has this long to end when we are asked to stop; service managers wait 90 s, people do not."""
 
 
-SPOOL_S = 1.0
-"""How often the spool is looked at when nothing else happens: one `stat`, in a thread that waits anyway. That takes a
-fifth of the time of a job of the scheduler (0.1 ms a second), and needs no change notices."""
-
-
-ENGINE_S = SCAN_S = 300.0
-"""Either may be silent for so long: the engine over one event, with a disk that hardly takes a write; the scanner over
-one folder or one piece of a file."""
+ENGINE_S = 300.0
+"""The engine may be silent for so long over one event, with a disk that hardly takes a write."""
 
 TOKENS_S = 10.0
 """How often files with tokens are looked at, where the settings name some: one `stat` each."""
-
-_HINTS_AT_ONCE = 32
-"""New files looked at before those that are known get their turn again."""
 
 
 class _Scanned(NamedTuple):
@@ -147,7 +137,7 @@ class Daemon:
         """One for each destination, with workers of its own: a black hole swallows no others."""
         self._disk_tasks: queue.SimpleQueue[DiskTask | None] = queue.SimpleQueue()
         self._kept = KeptFiles(paths.kept)
-        self._looks: queue.SimpleQueue[Callable[[], None] | str | None] = queue.SimpleQueue()
+        self._looks = Looks(self._beats)
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
         self._remotes = {one.name: _remote(one, tokens, self._beats.beat) for one in settings.destinations}
         budget = Budget(time.thread_time, REDACTION_S)
@@ -212,6 +202,8 @@ class Daemon:
         gives no threads; `stop` ends those that there are."""
         if self._store.note:
             log.warning("%s", self._store.note)
+        if watch:
+            self._thrift.look()  # the first thing that the engine hears
         try:
             self._start_threads(watch=watch)
         except RuntimeError as exc:
@@ -230,7 +222,6 @@ class Daemon:
                 run = partial(run_pusher, tasks, do, done, self._beats, self._stopping.is_set)
                 start(f"pusher {name} {number}", run)
         if watch:
-            self._thrift.look()
             self._looks.put(self._ensure_watches)
             self._schedule()
 
@@ -418,38 +409,9 @@ class Daemon:
         self._beats.work(PUSH_S)
 
     def _run_scanner(self) -> None:
-        hints = Hints(self._scanner.knows)
-        while not self._stopping.is_set():
-            for look in self._next_looks(wait=not hints):
-                if look is None:
-                    return
-                if isinstance(look, str):
-                    hints.add(look)
-                else:
-                    self._look(look)
-            for path in hints.pop(_HINTS_AT_ONCE):
-                self._look(partial(self._scanner.look, path))
-            if hints.want_full_look(self._monotonic_s()):
-                self._look(self._scan)
-            self._look(self._spooling.poll)  # also while hints come faster than they are seen to
-            self._look(self.look_at_rules)
-
-    def _next_looks(self, *, wait: bool) -> "Iterator[Callable[[], None] | str | None]":
-        """Everything that was asked for; waits for the first of it, not longer than the spool may."""
-        self._beats.wait()
-        with contextlib.suppress(queue.Empty):
-            look = self._looks.get(wait, SPOOL_S)
-            self._beats.work(SCAN_S)
-            yield look
-            while True:
-                yield self._looks.get_nowait()
-
-    def _look(self, look: Callable[[], None]) -> None:
-        self._beats.work(SCAN_S)
-        try:
-            look()
-        except Exception as exc:  # noqa: BLE001 - a defect must not make us blind
-            log.error("a defect in the scanner: %s", where(exc))  # noqa: TRY400 - a traceback may quote a transcript
+        # The spool and the rules also while hints come faster than they are seen to.
+        between = (self._spooling.poll, self.look_at_rules)
+        self._looks.run(self._scanner, self._monotonic_s, self._stopping.is_set, scan=self._scan, between=between)
 
     # --- ticks ------------------------------------------------------------------------------------------------
 

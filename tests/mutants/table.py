@@ -1079,6 +1079,158 @@ SERVICES = (
     ),
 )
 
+TEST_PAUSING = "tests/daemon/test_pausing.py::test_"
+TEST_VITALS = "tests/daemon/test_vitals.py::test_"
+
+BACKGROUND = (
+    Mutant(
+        "the watchdog is fed though a thread is stuck",
+        "agent/daemon/vitals.py",
+        "        if not stuck:\n",
+        "        if True:\n",
+        (f"{TEST_VITALS}the_watchdog_is_fed_only_when_nobody_is_stuck_and_the_log_says_who_once",),
+    ),
+    Mutant(
+        "a thread that ended by itself is not missed",
+        "agent/daemon/workers.py",
+        "(self._beats.leave if self._is_stopping() else self._beats.lose)(name)",
+        "self._beats.leave(name)",
+        (f"{TEST_VITALS}a_thread_that_ends_by_itself_is_missed",),
+    ),
+    Mutant(
+        "who works may take as long as who waits",
+        "agent/daemon/heartbeats.py",
+        "or now - at_s > within_s",
+        "or False",
+        (f"{TEST_VITALS}who_waits_may_wait_for_ever_and_who_works_may_not",),
+    ),
+    Mutant(
+        "a pause holds nothing back",
+        OUTBOX,
+        "        if only_deletions:\n",
+        "        if False:\n",
+        (f"{TEST_PAUSING}nothing_is_sent_while_paused_and_all_of_it_afterwards",),
+    ),
+    Mutant(
+        "what became private stays there for a pause",
+        OUTBOX,
+        "if one.deletes and one.deletions:",
+        "if one.deletes and one.deletions and not only_deletions:",
+        (f"{TEST_PAUSING}what_became_private_is_deleted_also_while_paused",),
+    ),
+    Mutant(
+        "a crash ends a pause",
+        "agent/daemon/pausing.py",
+        "self._journal.note_settled(PAUSED, text)",
+        "str(text)",
+        (f"{TEST_PAUSING}a_pause_outlives_a_crash_at_once",),
+    ),
+    Mutant(
+        "a clock that is set back makes a pause longer",
+        "agent/daemon/pausing.py",
+        "return max(0.0, min(end_s - now_s, span_s))",
+        "return max(0.0, end_s - now_s)",
+        (f"{TEST_PAUSING}a_remembered_pause_lasts_what_is_left_of_it",),
+    ),
+    Mutant(
+        "a pause takes the sleep of the machine for nothing",
+        "agent/daemon/pausing.py",
+        "min(self.until_s - self._world.now_s(), self._end_s - self._world.monotonic_s())",
+        "self._end_s - self._world.monotonic_s()",
+        (f"{TEST_PAUSING}an_hour_is_an_hour_also_for_a_machine_that_slept",),
+    ),
+    Mutant(
+        "shared and marked again before it was deleted, it is owed no more",
+        PRIVATE_ROOM,
+        "track.touched = track.touched or track.status == OWED",
+        "track.touched = track.touched",
+        ("tests/daemon/test_private.py::test_a_suspect_session_marked_shared_and_marked_again_is_still_deleted",),
+    ),
+    Mutant(
+        "a crash is not told from a stop",
+        "agent/system/lives.py",
+        "(*before.unclean, now_s) if before.since_s else before.unclean",
+        "before.unclean",
+        ("tests/system/test_lives.py::test_only_an_end_that_nobody_wished_is_counted",),
+    ),
+    Mutant(
+        "others read the log files",
+        "agent/system/logs.py",
+        "os.fchmod(descriptor, 0o600)",
+        "os.fchmod(descriptor, 0o644)",
+        ("tests/system/test_logs.py::test_log_files_are_their_owners",),
+    ),
+)
+
+TEST_DOCTOR = "tests/cli/test_doctor.py::test_"
+TEST_SCREENS = "tests/cli/test_screens.py::test_"
+
+LOOKING = (
+    Mutant(
+        "names of projects in the bundle",
+        "agent/cli/bundle.py",
+        "_json(one if with_paths else pseudonyms.mask_all(one))",
+        "_json(one)",
+        (f"{TEST_DOCTOR}a_bundle_holds_none_of_what_it_must_not",),
+    ),
+    Mutant(
+        "the bundle goes past the redactor",
+        "agent/cli/bundle.py",
+        "yield name, _without_secrets(redactor, hide(text, secrets))",
+        "yield name, hide(text, secrets)",
+        (f"{TEST_DOCTOR}a_bundle_holds_none_of_what_it_must_not",),
+    ),
+    Mutant(
+        "a known token stays in the bundle",
+        "agent/cli/bundle.py",
+        "yield name, _without_secrets(redactor, hide(text, secrets))",
+        "yield name, _without_secrets(redactor, text)",
+        (f"{TEST_DOCTOR}a_bundle_holds_none_of_what_it_must_not",),
+    ),
+    Mutant(
+        "the bundle takes another file's place",
+        "agent/cli/bundle.py",
+        "os.O_CREAT | os.O_EXCL |",
+        "os.O_CREAT | os.O_TRUNC |",
+        (f"{TEST_DOCTOR}a_bundle_is_its_owners_alone_and_takes_no_files_place",),
+    ),
+    Mutant(
+        "a check that hangs holds up all",
+        "agent/cli/doctor.py",
+        "done.get(timeout=max(0.0, left_s))",
+        "done.get(timeout=60.0)",
+        (f"{TEST_DOCTOR}a_check_that_hangs_is_left_behind_and_the_others_are_told",),
+    ),
+    Mutant(
+        "the words of a defect",
+        "agent/cli/doctor.py",
+        "a defect in this check ({type(exc).__name__})",
+        "a defect in this check ({exc})",
+        (f"{TEST_DOCTOR}a_defect_in_a_check_costs_its_line_and_tells_no_words",),
+    ),
+    Mutant(
+        "the password of a proxy",
+        REMOTE,
+        'return f"{proxy.scheme}://{proxy.hostname}{port}" if',
+        'return f"{proxy.scheme}://{proxy.netloc}" if',
+        (f"{TEST_DOCTOR}a_proxy_is_named_without_its_password",),
+    ),
+    Mutant(
+        "what fills a line loses its last cell",
+        "agent/cli/watching.py",
+        "return painted if sum(cells(span.text) for span in line) >= width else",
+        "return painted if False else",
+        (f"{TEST_SCREENS}a_picture_fits_its_terminal_and_clears_what_stood_there",),
+    ),
+    Mutant(
+        "tell a reason twice",
+        "agent/cli/screens.py",
+        'if f"{number} not sent: {reason}" not in told:',
+        "if reason:",
+        (f"{TEST_SCREENS}nothing_is_told_twice",),
+    ),
+)
+
 MUTANTS = (
     *CURSOR,
     *LINES,
@@ -1094,4 +1246,6 @@ MUTANTS = (
     *LOGIN,
     *REDACTION,
     *SERVICES,
+    *BACKGROUND,
+    *LOOKING,
 )
