@@ -15,9 +15,9 @@ AgentError            message, hint, code, retry; exit status 1
 │ ├ TokenNotReadable  the place that the settings name gives no token; exit 77
 │ ├ EngineStopped     a defect ended a part that nothing goes on without; exit 70
 │ ├ RedactionTimeout  an entry can't be redacted in time
-│ ├ Paused            somebody or something holds everything back; exit 75
 │ ├ ServiceError      the system's service manager does not do what it was asked
 │ │ └ ServiceRefused  it may not be asked here, or by this user; exit 77
+│ ├ Paused            somebody or something holds everything back; exit 75
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
 ├ NotShared           it is private, or can't be shown not to be

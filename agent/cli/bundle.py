@@ -27,7 +27,7 @@ from agent.core.settings import Destination, Privacy, Settings, mask_settings, r
 from agent.errors import AgentError, DiskError
 from agent.system.tokens import token_in
 
-LOG_BYTES = 1 << 20
+LOG_LINES = 5000
 """Of the log's end."""
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
@@ -95,7 +95,7 @@ def render(scene: Scene, doctor: Mapping[str, Any], with_paths: bool) -> Iterato
     }
     texts = {name: _json(one if with_paths else pseudonyms.mask_all(one)) for name, one in documents.items()}
     texts["settings.toml"] = _settings(scene.settings_or_defaults(), None if with_paths else pseudonyms)
-    log = read_log_tail(scene, LOG_BYTES)
+    log = read_log_tail(scene, LOG_LINES)
     texts["log.txt"] = log if with_paths else "\n".join(map(pseudonyms.mask, log.split("\n")))
     yield "README.txt", _ABOUT.format(names=_READABLE if with_paths else _MASKED)
     for name, text in texts.items():

@@ -1,14 +1,14 @@
 """The checks of `doctor` that look at this machine. Each gives its lines, raises what it likes, and changes nothing."""
 
+import contextlib
 import os
 import platform
 import sys
 from pathlib import Path
-from typing import Any
 
 from agent import __version__
 from agent.cli.output import plural, size_words
-from agent.cli.scene import Scene, Tree, own_commands
+from agent.cli.scene import Scene, Tree
 from agent.core.diagnosis import (
     Finding,
     Level,
@@ -154,34 +154,31 @@ def check_streams(scene: Scene) -> list[Finding]:
 
 
 def check_restarts(scene: Scene) -> list[Finding]:
-    status = scene.status_or_none()
-    return [judge_restarts(status.restarts if status else 0)]
+    from agent.system.lives import Lives
+
+    return [judge_restarts(Lives(scene.paths.lives).count_unclean(scene.now_s()))]
 
 
 def check_log(scene: Scene) -> list[Finding]:
-    path = log_file(scene)
-    try:
-        size = path.stat().st_size
-    except OSError:
-        return [judge_log(str(path), None, "")]
-    return [judge_log(str(path), size, size_words(size))]
+    from agent.system.lives import Lives
+    from agent.system.logs import NAME, Sink, find_log_files
+
+    folder, life = scene.paths.logs, Lives(scene.paths.lives).read()
+    if life.log == Sink.JOURNAL:
+        return [Finding(Level.OK, "log", f"in the journal ({life.unit or 'transcriptd.service'}): transcriptd logs")]
+    sizes = []
+    for path in find_log_files(folder):
+        with contextlib.suppress(OSError):
+            sizes.append(path.stat().st_size)
+    size = sum(sizes)
+    return [judge_log(str(folder / NAME), size if sizes else None, size_words(size))]
 
 
-def log_file(scene: Scene) -> Path:
-    return scene.paths.logs / "transcriptd.log"
+def read_log_tail(scene: Scene, most: int) -> str:
+    """The newest lines of the log's files; empty without one."""
+    from agent.system.logs import read_last
 
-
-def read_log_tail(scene: Scene, most_bytes: int) -> str:
-    """Whole lines from the end of the log's file; empty without one."""
-    try:
-        with log_file(scene).open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - most_bytes))
-            data = file.read(most_bytes)
-    except OSError:
-        return ""
-    whole = data if size <= most_bytes else data.partition(b"\n")[2]
-    return whole.decode(errors="replace")
+    return "\n".join(read_last(scene.paths.logs, most))
 
 
 def check_hooks(scene: Scene) -> list[Finding]:
@@ -215,24 +212,11 @@ def check_retention(scene: Scene) -> list[Finding]:
 
 
 def check_service(scene: Scene) -> list[Finding]:
-    services = _services()
-    if services is None:
-        return [Finding(Level.WARN, "service", "unknown: this transcriptd can't ask the service manager")]
-    find_service, run_command = services
-    state = find_service(scene.environment, scene.paths, run_command)
+    from agent.services import find_service
+
+    state = find_service(scene.environment, scene.paths)
     found = Service(*(getattr(state, name) for name in Service._fields))
-    return [judge_service(found, own_commands(), running=scene.is_running())]
-
-
-def _services() -> Any:
-    """The way to the service manager; None where this version has none."""
-    import importlib
-
-    try:
-        module = importlib.import_module("agent.services")
-        return module.find_service, importlib.import_module("agent.services.runner").run_command
-    except (ImportError, AttributeError):
-        return None
+    return [judge_service(found, running=scene.is_running())]
 
 
 def _claude_settings(scene: Scene) -> Path:

@@ -1,7 +1,6 @@
 """What several checks of `doctor` need to know, found out once, by whichever asks first."""
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -146,10 +145,3 @@ def look_at_tree(provider: str, root: str) -> Tree:
         waiting += [one.path for one in fresh]
         transcripts += sum(not one.is_folder and one.name.endswith(".jsonl") for one in found)
     return Tree(provider, root, True, transcripts, folders, trouble, denied)
-
-
-def own_commands() -> list[str]:
-    """Where this install's command may be, as a service or a hook names it."""
-    typed, beside = os.path.abspath(sys.argv[0]), os.path.join(os.path.dirname(sys.executable), "transcriptd")
-    named = [typed, beside, f"{beside}.exe", sys.executable]
-    return [*named, *map(os.path.realpath, named)]

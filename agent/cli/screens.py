@@ -35,7 +35,7 @@ def _head(found: Status, heading: str) -> Row:
         until = f" until {_clock(found.paused_until_s)}" if found.paused_until_s is not None else ""
         state = Span(f"transcriptd is paused ({clean(found.paused)}{until})", "bold yellow")
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.since_s))
-    facts = (f"since {since}", f"version {found.version}", f"process {found.pid}")
+    facts = (f"since {since}", f"version {found.version}", f"pid {found.pid}")
     return Row(None, (state, *(Span(f" ·{GLUE}{fact.replace(' ', GLUE)}") for fact in facts)))
 
 
@@ -146,11 +146,12 @@ def _places(found: Status) -> Iterator[Row]:
 
 def _warnings(found: Status, heading: str) -> Iterator[Row]:
     if not found.running and not heading:
-        yield _warning("nothing is sent while no agent runs", "transcriptd run")
+        yield _warning("nothing is sent while no agent runs", "transcriptd service start")
+        if found.restarts:
+            times = "once" if found.restarts == 1 else f"{found.restarts} times"
+            yield _warning(f"it ended unexpectedly {times} within the last hour", "transcriptd logs")
     if found.paused == "by you":
         yield _warning("nothing is sent", "transcriptd resume")
-    if found.restarts:
-        yield _warning(f"{plural(found.restarts, 'unclean end')} within the last hour", "transcriptd doctor")
     for what, hint in found.problems:
         yield _warning(what, hint)
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from agent.daemon.report import Past
     from agent.system.state_db import StateDb
 
+_PAUSED = "paused"
+"""`agent.daemon.pausing.PAUSED`, without the import."""
+
 NOT_RUNNING = 3
 NEEDS_LOGIN = 4
 
@@ -81,16 +84,18 @@ def _read_status(paths: Paths) -> Status:
 def _read_remembered(paths: Paths) -> Status:
     from agent.cli.config import load_settings, remembered
     from agent.daemon.report import report_remembered
+    from agent.system.lives import Lives
     from agent.system.tokens import token_in
 
     settings = load_settings(paths)
     with remembered(paths) as store:
-        return report_remembered(
+        found = report_remembered(
             settings,
             store.tracks() if store else (),
             token_given=token_in(os.environ) is not None,
             past=_read_past(paths, settings, store),
         )
+    return msgspec.structs.replace(found, restarts=Lives(paths.lives).count_unclean(time.time()))
 
 
 def _read_past(paths: Paths, settings: "Settings", store: "StateDb | None") -> "Past":
@@ -101,7 +106,22 @@ def _read_past(paths: Paths, settings: "Settings", store: "StateDb | None") -> "
     if store is None:
         return Past(held=len(sizes), kept_bytes=sum(sizes))
     acknowledged_s = {one.name: read_acknowledged_s(store, one.name) for one in settings.destinations}
-    return Past(acknowledged_s, read_redactions(store), len(sizes), sum(sizes))
+    paused, until_s = _read_pause(store, time.time())
+    return Past(acknowledged_s, read_redactions(store), paused, until_s, len(sizes), sum(sizes))
+
+
+def _read_pause(store: "StateDb", now_s: float) -> tuple[str, float | None]:
+    """What an agent that starts now would hold to."""
+    text = store.settled(_PAUSED)
+    if not text:
+        return "", None
+    from agent.core.lifecycle import PauseReason
+    from agent.daemon.pausing import parse_pause  # with what it needs 30 ms, and pauses are rare
+
+    left_s = parse_pause(text, now_s)
+    if left_s == 0.0:
+        return "", None
+    return PauseReason.BY_YOU.value, None if left_s is None else now_s + left_s
 
 
 def _kept_sizes(paths: Paths) -> Sequence[int]:

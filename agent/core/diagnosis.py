@@ -127,7 +127,8 @@ def judge_log(path: str, size_bytes: int | None, words: str) -> Finding:
 
 
 class Service(NamedTuple):
-    """What the service manager of this system says of us. `command`: what it starts."""
+    """What the service manager of this system says of us. `command`: what it starts. `why`: what is wrong, also that
+    it starts another install than this one."""
 
     kind: str
     installed: bool
@@ -138,18 +139,14 @@ class Service(NamedTuple):
     hint: str = ""
 
 
-def judge_service(found: Service, own: Iterable[str], *, running: bool) -> Finding:
-    """`own`: the places of this install's command, as it may be named. `running`: an agent answers here."""
+def judge_service(found: Service, *, running: bool) -> Finding:
+    """`running`: an agent answers here."""
     if not found.kind:
         return Finding(Level.WARN, "service", found.why or "no service manager here", found.hint or "transcriptd run")
     if not found.installed:
         return Finding(Level.WARN, "service", f"not installed ({found.kind})", "transcriptd service install")
     if found.why:
         return Finding(Level.FAIL, "service", f"{found.kind}: {found.why}", found.hint or "transcriptd service install")
-    program = found.command[0] if found.command else ""
-    if program and program not in set(own):
-        words = f"{found.kind}: starts {program}, which is another install"
-        return Finding(Level.WARN, "service", words, "transcriptd service install")
     if not found.enabled:
         return Finding(Level.WARN, "service", f"{found.kind}: not enabled", "transcriptd service install")
     if not found.active:

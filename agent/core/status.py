@@ -91,8 +91,8 @@ class Status(msgspec.Struct, frozen=True):
     """`running` False: nobody is at work, and this is what the state remembers. `problems` have the two parts of an
     error: what is wrong, and the next command. `unread`: folders and files that could not be looked into.
     `withheld`: why sessions stay here → how many. `to_delete`: private sessions that servers may still have. `paused`:
-    why nothing is sent, empty when it is; `paused_until_s` None where nothing but a command ends that. `restarts`:
-    unclean ends within the last hour."""
+    why nothing is sent, in the words of `lifecycle.PauseReason`, empty when it is; `paused_until_s` None without an
+    end. `restarts`: unclean ends within the last hour."""
 
     schema: int
     version: str

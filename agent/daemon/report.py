@@ -154,6 +154,8 @@ class Past(NamedTuple):
 
     acknowledged_s: Mapping[str, float | None] = {}
     redactions: int = 0
+    paused: str = ""
+    paused_until_s: float | None = None
     held: int = 0
     kept_bytes: int = 0
 
@@ -189,6 +191,8 @@ def report_remembered(
         problems=_refused(lines),
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
+        paused=past.paused,
+        paused_until_s=past.paused_until_s,
     )
 
 

@@ -18,14 +18,14 @@ def read_holder(path: Path) -> int | None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process; another program may have got the number since."""
-    if os.name == "nt" or pid <= 0:
-        return pid > 0  # os.kill would end it there, and means a group of processes here
+    """Whether there may be a process of that number: a crash leaves one behind that is nobody's, or another's."""
+    if os.name != "posix" or pid <= 0:
+        return pid > 0
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
-    except (OSError, OverflowError):
+    except PermissionError:
         return True
     return True
 
@@ -65,4 +65,4 @@ class DaemonLock:
 
     def _holder(self) -> str:
         pid = read_holder(self._path)
-        return f" (process {pid})" if pid is not None and is_alive(pid) else ""
+        return "" if pid is None or not is_alive(pid) else f" (process {pid})"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,17 @@ def test_status_of_a_state_that_can_not_be_read_is_that_of_none(home: Path) -> N
     (home / "td" / "state").mkdir(parents=True)
     (home / "td" / "state" / "state.db").write_bytes(b"no database" * 500)
     assert run("status", "--json").json()["counts"]["streams"] == 0
+
+
+def test_a_pause_is_told_also_when_nobody_is_at_work(home: Path) -> None:
+    write_settings(home)
+    remember(track("one"))
+    assert run("status", "--json").json()["paused"] == ""
+    assert run("pause", "--for", "1h").status == 0
+    found = run("status", "--json").json()
+    assert found["paused"] == "by you"
+    assert 0 < found["paused_until_s"] - time.time() <= 3600
+    assert "transcriptd resume" in run("status").out
 
 
 # --- sessions -------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from agent.core.identity import START
 from agent.core.session import Facts, StreamId
 from agent.core.settings import Destination
 from agent.errors import DiskError, KeyringLocked, TokenNotReadable
+from agent.services import ServiceState
 from agent.system.paths import default_paths
 from agent.system.remote import find_proxy
 from agent.system.state_db import Changes, TrackRow, open_state
@@ -61,6 +62,13 @@ def write_settings(home: Path, url: str, more: str = "", token: str = GOOD) -> N
     text = f'[[destination]]\nurl = "{url}"\ntoken = "file"\ntoken_file = "{(home / "token").as_posix()}"\n{more}'
     (home / "td" / "config.toml").write_text(text, encoding="utf-8")
     (home / "td" / "config.toml").chmod(0o600)
+
+
+@pytest.fixture(autouse=True)
+def service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asks the service manager of this machine."""
+    state = ServiceState("systemd", installed=True, enabled=True, active=True, command=("transcriptd", "run"))
+    monkeypatch.setattr("agent.services.find_service", lambda *_, **__: state)
 
 
 def levels(done: Done) -> dict[str, list[str]]:
