@@ -86,7 +86,7 @@ class Notice(NamedTuple):
 
 
 class Remembered(msgspec.Struct, frozen=True):
-    """Of one concern, over restarts, in wall seconds. `since_s` None: it does not hold. `told_s` None: not in a day."""
+    """Of one concern, over restarts. Wall seconds. `since_s` None: it does not hold. `told_s` None: not in a day."""
 
     since_s: float | None = None
     told_s: float | None = None
