@@ -13,10 +13,10 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all: -r
 SOURCES = $(shell find agent -name __pycache__ -prune -o -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench reliability mutants soak e2e wheel lock clean
+.PHONY: help run test lint types bench reliability mutants soak e2e wheel lock service-files clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/.runtime ## the agent with a receiver beside it, on this machine's transcripts
 	@$(BIN)/python -m agent try $(ARGS)
@@ -59,6 +59,9 @@ lock: ## packaging/requirements*.txt anew from pyproject.toml
 	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(ARGS)" && \
 	$$compile -o packaging/requirements.txt && \
 	$$compile --all-extras -c packaging/requirements.txt -o packaging/requirements-dev.txt
+
+service-files: $(VENV)/.runtime ## service-files/ anew, from what the code renders
+	@$(BIN)/python -m agent.services
 
 clean: ## back to a fresh clone
 	@rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

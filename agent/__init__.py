@@ -10,6 +10,7 @@ back into the engine as an event.
 | core      | pure values and tables: no clock, disk, network, thread, log, environment or chance |
 | providers | pure: where each coding agent keeps its transcripts and how their lines read         |
 | system    | one module for each outside thing; they do not know each other                       |
+| services  | how systemd, launchd and Windows start the agent and keep it running                 |
 | receiver  | the reference server; knows core and errors only                                     |
 | daemon    | where core meets system                                                              |
 | cli       | commands, and how we speak                                                           |

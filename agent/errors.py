@@ -15,6 +15,8 @@ AgentError            message, hint, code, retry; exit status 1
 │ ├ TokenNotReadable  the place that the settings name gives no token; exit 77
 │ ├ EngineStopped     a defect ended a part that nothing goes on without; exit 70
 │ ├ RedactionTimeout  an entry can't be redacted in time
+│ ├ ServiceError      the system's service manager does not do what it was asked
+│ │ └ ServiceRefused  it may not be asked here, or by this user; exit 77
 │ ├ Paused            somebody or something holds everything back; exit 75
 │ ├ AlreadyRunning    another daemon holds this home
 │ └ NotRunning        no daemon answers; exit 3
@@ -107,6 +109,15 @@ class TokenNotReadable(MachineError):
 class RedactionTimeout(MachineError):
     code = "redaction"
     retry = True
+
+
+class ServiceError(MachineError):
+    code = "service"
+
+
+class ServiceRefused(ServiceError):
+    code = "service_refused"
+    exit_status = 77
 
 
 class EngineStopped(MachineError):

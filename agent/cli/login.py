@@ -86,6 +86,12 @@ def logout(name: str | None) -> None:
     _poke(paths, one)
 
 
+def drop_token(paths: Paths, name: str) -> bool:
+    """Removes the token of the server `name` from its keyring; whether there was one. Raises KeyringError."""
+    one = _find_destination(load_settings(paths), name)
+    return bool(_keyring(one).drop(_place(one, paths)))
+
+
 # --- which server ------------------------------------------------------------------------------------------------
 
 
@@ -243,7 +249,7 @@ def _tell_agent(paths: Paths, one: Destination) -> None:
         _warn_of_variable()
     known = _poke(paths, one)
     if known is None:
-        click.echo("no agent is running here; transcriptd run starts it")
+        click.echo("no agent is running here; transcriptd service install starts it")
     elif _reload(paths) or any(all(getattr(one, key) == value for key, value in row.items()) for row in known):
         click.echo("the running agent goes on with it")
     else:

@@ -92,7 +92,7 @@ def test_a_token_goes_to_the_keyring_and_the_server_to_the_settings(config: Path
     assert (done.status, done.err) == (0, NOT_ASKED)
     assert done.out.splitlines() == [
         f"default: {server.url}, token in the macOS Keychain",
-        "no agent is running here; transcriptd run starts it",
+        "no agent is running here; transcriptd service install starts it",
     ]
     (one,) = settings_in(config).destinations
     assert (one.url, one.token, one.keyring) == (server.url, TokenIn.KEYRING, "macos")

@@ -100,6 +100,15 @@ TEST_BLOBS = "tests/receiver/test_blobs.py::test_"
 TEST_FILES = "tests/receiver/test_files.py::test_"
 TEST_STORE = "tests/contracts/test_sqlite_store.py::TestSqliteStore::test_"
 TEST_SQLITE = "tests/contracts/test_sqlite_store.py::test_"
+SERVICE_SPEC = "agent/services/spec.py"
+SYSTEMD = "agent/services/systemd.py"
+LAUNCHD = "agent/services/launchd.py"
+SERVICE_COMMAND = "agent/cli/service.py"
+PURGING = "agent/cli/purging.py"
+TEST_SERVICE_SPEC = "tests/services/test_spec.py::test_"
+TEST_SYSTEMD = "tests/services/test_systemd.py::test_"
+TEST_LAUNCHD = "tests/services/test_launchd.py::test_"
+TEST_SERVICE_COMMAND = "tests/cli/test_service.py::test_"
 
 CURSOR = (
     Mutant(
@@ -987,6 +996,89 @@ REDACTION = (
     ),
 )
 
+SERVICES = (
+    Mutant(
+        "keep a proxy's password in the service's file",
+        SERVICE_SPEC,
+        "            value = bare",
+        "            value = str(value)",
+        (f"{TEST_SERVICE_SPEC}no_secret_gets_into_a_file", f"{TEST_SERVICE_SPEC}a_proxys_password_stays_out"),
+    ),
+    Mutant(
+        "give the service the token",
+        SERVICE_SPEC,
+        'PLAIN = ("NO_PROXY",',
+        'PLAIN = ("TRANSCRIPTD_TOKEN", "NO_PROXY",',
+        (f"{TEST_SERVICE_SPEC}no_secret_gets_into_a_file",),
+    ),
+    Mutant(
+        "start whichever transcriptd is first on the path",
+        SERVICE_SPEC,
+        " and _leads_here(candidate, named, beside, executable):",
+        ":",
+        (f"{TEST_SERVICE_SPEC}another_install_on_the_path_is_not_this_one",),
+    ),
+    Mutant(
+        "leave a percent sign in a unit to systemd",
+        SYSTEMD,
+        """.replace('"', '\\\\"').replace("%", "%%")""",
+        """.replace('"', '\\\\"')""",
+        (f"{TEST_SYSTEMD}a_unit_says_what_it_was_told",),
+    ),
+    Mutant(
+        "count on systemd to know tomorrow's keys",
+        SYSTEMD,
+        "_BACKOFF if version >= _BACKOFF_FROM else",
+        "_BACKOFF if version else",
+        (f"{TEST_SYSTEMD}an_older_systemd_is_told_only_what_it_knows",),
+    ),
+    Mutant(
+        "go on forever with wrong settings",
+        SYSTEMD,
+        "RestartPreventExitStatus=78",
+        "RestartPreventExitStatus=79",
+        (f"{TEST_SYSTEMD}what_the_field_asks_for_is_there",),
+    ),
+    Mutant(
+        "load a launch agent before launchd has let go of it",
+        LAUNCHD,
+        '        self._wait(lambda: self._print() is None, GONE_WITHIN_S, "launchd does not let go of it")',
+        "        pass",
+        (
+            f"{TEST_LAUNCHD}what_is_loaded_is_gone_before_it_is_loaded_again",
+            f"{TEST_LAUNCHD}a_bootout_without_an_end_is_given_up",
+        ),
+    ),
+    Mutant(
+        "turn on what somebody turned off in Login Items",
+        LAUNCHD,
+        "        if self._is_disabled():",
+        "        if False:",
+        (f"{TEST_LAUNCHD}who_turned_it_off_in_login_items_is_obeyed",),
+    ),
+    Mutant(
+        "install for root",
+        SERVICE_COMMAND,
+        "    if world.uid == 0:",
+        "    if world.uid == -2:",
+        (f"{TEST_SERVICE_COMMAND}root_is_refused",),
+    ),
+    Mutant(
+        "change the service of another home",
+        SERVICE_COMMAND,
+        "    if found.installed and found.why.startswith(FOREIGN):",
+        "    if not found.kind:",
+        (f"{TEST_SERVICE_COMMAND}a_service_of_another_home_is_not_touched",),
+    ),
+    Mutant(
+        "purge a transcript that is nowhere else",
+        PURGING,
+        " if not (only_copies and one == paths.kept)]",
+        "]",
+        (f"{TEST_SERVICE_COMMAND}a_transcript_that_is_nowhere_else_is_never_removed",),
+    ),
+)
+
 TEST_PAUSING = "tests/daemon/test_pausing.py::test_"
 TEST_VITALS = "tests/daemon/test_vitals.py::test_"
 
@@ -1084,5 +1176,6 @@ MUTANTS = (
     *RECEIVER,
     *LOGIN,
     *REDACTION,
+    *SERVICES,
     *BACKGROUND,
 )
