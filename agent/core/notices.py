@@ -36,10 +36,13 @@ RULES: Mapping[str, Rule] = {
         120.0,
         "transcriptd needs a login",
         "{about} takes nothing: the token is missing or no good",
-        "transcriptd login",
+        "transcriptd status",
     ),
     "keyring_locked": Rule(
-        900.0, "transcriptd waits for the keyring", "unlock it: {number} transcripts wait for {about}", ""
+        900.0,
+        "transcriptd waits for the keyring",
+        "unlock it: {number} transcripts wait for {about}",
+        "",
     ),
     "about_to_be_lost": Rule(
         600.0,
@@ -54,7 +57,10 @@ RULES: Mapping[str, Rule] = {
         "transcriptd status",
     ),
     "crash_loop": Rule(
-        0.0, "transcriptd ends again and again", "{number} times within the last hour", "transcriptd status"
+        0.0,
+        "transcriptd ends again and again",
+        "{number} times within the last hour",
+        "transcriptd status",
     ),
 }
 
@@ -80,7 +86,7 @@ class Notice(NamedTuple):
 
 
 class Remembered(msgspec.Struct, frozen=True):
-    """Of one concern, over restarts. Wall seconds. `since_s` None: it does not hold. `told_s` None: not within a day."""
+    """Of one concern, over restarts. Wall seconds. `since_s` None: it does not hold. `told_s` None: not in a day."""
 
     since_s: float | None = None
     told_s: float | None = None

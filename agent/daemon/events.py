@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from agent.core.events import SCHEMA, EventKind, Happening, to_json
 from agent.daemon.journal import Store
 from agent.errors import DiskError
@@ -47,8 +49,7 @@ class Ring:
     def tell(self, happening: Happening) -> None:
         """Gives it its number. Waits for nobody."""
         seq = self._next_seq
-        fields = {name: getattr(happening, name) for name in happening.__struct_fields__}
-        numbered = Happening(**{**fields, "seq": seq})
+        numbered = msgspec.structs.replace(happening, seq=seq)
         with self._lock:
             self._slots[seq % self._size] = numbered
             self._next_seq = seq + 1

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 """How often the engine's end is looked for; a wish is heard at once."""
 
+RELOAD = "agent.reload"
+"""The method that this room answers; all others are the daemon's."""
+
 RELOAD_S = 45.0
 """Requests in flight have 10 s to end, and a new daemon starts in less than that."""
 
@@ -197,7 +200,7 @@ class Host:
     def _answers(self) -> Mapping[str, Method]:
         """The methods of whichever daemon is there."""
         answers: dict[str, Method] = {name: partial(self._pass_on, name) for name in self._methods}
-        return {**answers, "agent.reload": self._wish_reload}
+        return {**answers, RELOAD: self._wish_reload}
 
     def _pass_on(self, name: str, *arguments: Any) -> Any:
         while self._there.wait(RELOAD_S):

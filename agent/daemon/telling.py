@@ -204,17 +204,17 @@ class Telling:
 
     def _say(self, kind: EventKind, session: str, *, history: bool = False) -> None:
         at_s = self._world.now_s()
-        if session in self._why_private or self._is_private(session):
+        tracks = list(self._of(session))
+        if session in self._why_private or any(_stays_here(track) for _, track in tracks):
             self._tell(Happening(kind, at_s, session_id=session, history=history))
             return
-        main = next((track for key, track in self._of(session) if not key.subpath), None)
-        track = main or next((track for _, track in self._of(session)), None)
+        main = next((track for key, track in tracks if not key.subpath), None)
         self._tell(
             Happening(
                 kind,
                 at_s,
                 session_id=session,
-                provider=track.provider if track else "",
+                provider=tracks[0][1].provider if tracks else "",
                 project=self._facts(session).project,
                 bytes=max(0, main.size) if main else 0,
                 history=history,
@@ -222,8 +222,7 @@ class Telling:
         )
 
     def _is_private(self, session: str) -> bool:
-        """Also where nobody could tell; not where it only belongs to another destination."""
-        return any(track.state is State.PRIVATE and track.reason != OUTSIDE for _, track in self._of(session))
+        return any(_stays_here(track) for _, track in self._of(session))
 
     def _of(self, session: str) -> Iterator[tuple[TrackKey, Track]]:
         for one in self._gates:
@@ -234,3 +233,8 @@ class Telling:
 
     def _first_name(self) -> str:
         return next((one.name for one in self._gates), "")
+
+
+def _stays_here(track: Track) -> bool:
+    """Also where nobody could tell; not where it only belongs to another destination."""
+    return track.state is State.PRIVATE and track.reason != OUTSIDE

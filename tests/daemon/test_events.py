@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from agent.core.events import SCHEMA, EventKind, Happening, to_json
 from agent.daemon.control import _event_methods
 from agent.daemon.events import RING, Ring, open_ring
 from agent.errors import NotRunning, UsageError
+from agent.system.clock import Clock, SystemClock
 from agent.system.control_socket import CAPS, Caps, ControlClient, ControlServer
 from agent.system.state_db import open_state
+from tests.fakes import FakeClock
 
 PATIENCE_S = 10.0
 
@@ -114,9 +116,12 @@ def test_numbers_grow_over_restarts(tmp_path: Path) -> None:
 
 
 @contextmanager
-def serving(ring: Ring, address: Path, *, tcp: bool = False, caps: Caps = CAPS) -> Iterator[ControlServer]:
+def serving(
+    ring: Ring, address: Path, *, tcp: bool = False, caps: Caps = CAPS, clock: Clock | None = None
+) -> Iterator[ControlServer]:
     methods = {**_event_methods(ring), "echo": dict}
-    server = ControlServer(address, methods, tcp=tcp, caps=caps)
+    monotonic_s = (clock or SystemClock()).monotonic_s
+    server = ControlServer(address, methods, tcp=tcp, caps=caps, monotonic_s=monotonic_s)
     try:
         yield server
     finally:
@@ -198,21 +203,23 @@ class Deaf:
 
 
 def test_who_does_not_read_is_dropped_and_keeps_nobody_waiting(address: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ring = make_ring(5_000)
-    with serving(ring, address, caps=CAPS._replace(stall_s=0.2)) as server, ControlClient(address) as client:
+    ring, clock = make_ring(5_000), FakeClock()
+    with serving(ring, address, clock=clock) as server, ControlClient(address) as client, ExitStack() as stack:
         events = client.subscribe()
-        deaf = [Deaf(address) for _ in range(3)]
+        for _ in range(3):
+            stack.callback(Deaf(address).close)
         began_s = time.monotonic()
         tell(ring, 5_000)
         assert time.monotonic() - began_s < PATIENCE_S / 2, "nobody waits for a subscriber"
         assert [next(events)["seq"] for _ in range(5_000)][-1] == 5_000
+        until(lambda: sum(bool(one.out) for one in list(server._clients)) == 3)
         assert all(len(one.out) < 256 << 10 for one in list(server._clients)), "what it does not take is not kept"
+        clock.advance(CAPS.stall_s + 1)
+        server._wake()
         until(lambda: server.dropped == 3)
         assert has_followers(server, 1)()
         tell(ring, 1)
         assert next(events)["seq"] == 5_001
-        for one in deaf:
-            one.close()
     assert [record.levelname for record in caplog.records] == ["WARNING"], "once"
 
 

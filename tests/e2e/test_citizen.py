@@ -179,6 +179,9 @@ def test_login_gives_the_running_agent_another_server_and_nothing_is_lost(tmp_pa
         write_config(home, first.url, projects)
         with agent(home) as process:
             read_until(process, "transcriptd is running")
+            listener = subprocess.Popen(
+                [*PROGRAM, "events", "-f", "--json"], env=environment(home), stdout=subprocess.PIPE, text=True
+            )
             for number in range(4):
                 with path.open("ab") as file:
                     file.write(b'{"uuid":"%d"}\n' % number)
@@ -194,6 +197,9 @@ def test_login_gives_the_running_agent_another_server_and_nothing_is_lost(tmp_pa
             pushed = command(home, "push", "--json")
             assert pushed.returncode == 0, pushed.stderr
             assert [one["name"] for one in last_json(pushed)["destinations"]] == ["default", "second"]
+            # Who listens stays through new settings.
+            read_until(listener, f'"bytes": {path.stat().st_size}')
+            end(listener)
             for server in (first, second):
                 assert server.entries("s") == path.read_bytes()
             process.send_signal(signal.SIGTERM)

@@ -60,7 +60,7 @@ class Follower:
 
     def until(self, kind: str, **fields: object) -> dict[str, Any]:
         while True:
-            one = json.loads(read_until(self.process, f'"kind": "{kind}"'))
+            one: dict[str, Any] = json.loads(read_until(self.process, f'"kind": "{kind}"'))
             self.seen.append(one)
             if all(one.get(name) == value for name, value in fields.items()):
                 return one
@@ -82,11 +82,14 @@ def test_what_happens_is_told_by_command_and_socket_over_a_restart(tmp_path: Pat
             assert before["project"] == "/w/shop"
             speak_by_hand(home)
             # a client that is cut off in the middle, and one that never reads, keep nobody from anything
-            for words in (b'{"jsonrpc":"2.0","id":1,"meth', b'{"jsonrpc":"2.0","id":1,"method":"events.subscribe"}\n'):
-                connect(home).sendall(words)
+            bad = [connect(home) for _ in range(2)]
+            bad[0].sendall(b'{"jsonrpc":"2.0","id":1,"meth')
+            bad[1].sendall(b'{"jsonrpc":"2.0","id":1,"method":"events.subscribe"}\n')
             listed = [json.loads(line) for line in command(home, "events", "--json").stdout.splitlines()]
             assert [one["seq"] for one in listed] == sorted({one["seq"] for one in listed})
             assert sum(one["kind"] == "session.started" for one in listed) == 1
+            for one in bad:
+                one.close()
             end(first, signal.SIGKILL)
             with agent(home) as second:
                 read_until(second, "transcriptd is running")
@@ -95,8 +98,8 @@ def test_what_happens_is_told_by_command_and_socket_over_a_restart(tmp_path: Pat
                 write(projects, 3)
                 after = follower.until("session.synced")
                 assert after["seq"] > before["seq"]
-                for one in command(home, "events", "--json").stdout.splitlines():
-                    assert json.loads(one)["kind"] != "session.started", "a restart repeats nothing"
+                for line in command(home, "events", "--json").stdout.splitlines():
+                    assert json.loads(line)["kind"] != "session.started", "a restart repeats nothing"
                 assert CANARY not in json.dumps(follower.seen)
                 follower.process.send_signal(signal.SIGINT)
                 assert follower.process.wait(READY_S) == 0

@@ -1231,6 +1231,95 @@ LOOKING = (
     ),
 )
 
+TELLING = "agent/daemon/telling.py"
+EVENTS = "agent/daemon/events.py"
+SOCKET_SERVER = "agent/system/control_socket/server.py"
+NOTICES = "agent/core/notices.py"
+TEST_TELLING = "tests/daemon/test_telling.py::test_"
+TEST_EVENTS = "tests/daemon/test_events.py::test_"
+TEST_SOCKET = "tests/system/test_control_socket.py::test_"
+TEST_NOTICES = "tests/core/test_notices.py::test_"
+
+TOLD = (
+    Mutant(
+        "a session is synced as soon as one of its streams is",
+        TELLING,
+        "if session in self._open or not",
+        "if not",
+        (f"{TEST_TELLING}a_session_is_synced_when_all_its_streams_are_everywhere",),
+    ),
+    Mutant(
+        "a private session is told with its project",
+        TELLING,
+        "if session in self._why_private or any(_stays_here(track) for _, track in tracks):",
+        "if False:",
+        (f"{TEST_TELLING}a_session_that_becomes_private_is_named_once_and_no_more_than_named",),
+    ),
+    Mutant(
+        "a restart tells again what is private",
+        TELLING,
+        "if track.state is State.PRIVATE and key.session_id in self._why_private:",
+        "if False:",
+        (f"{TEST_TELLING}a_session_that_becomes_private_is_named_once_and_no_more_than_named",),
+    ),
+    Mutant(
+        "a session that went on ends all the same",
+        TELLING,
+        "if at_s > now_s:",
+        "if False:",
+        (f"{TEST_TELLING}a_session_starts_arrives_grows_and_ends",),
+    ),
+    Mutant(
+        "a number of another run is taken for one of this",
+        EVENTS,
+        "if epoch and epoch != self.epoch:",
+        "if False:",
+        (f"{TEST_EVENTS}who_comes_back_gets_what_was_missed_or_is_told_to_refresh",),
+    ),
+    Mutant(
+        "who is overtaken misses happenings without a word",
+        EVENTS,
+        "if from_seq < self.oldest_seq:",
+        "if False:",
+        (f"{TEST_EVENTS}who_is_overtaken_is_told_to_refresh_once",),
+    ),
+    Mutant(
+        "a subscriber that does not read stays",
+        SOCKET_SERVER,
+        "        if one.out:\n            self._note_dropped()\n            return True\n",
+        "        if one.out:\n            return False\n",
+        (f"{TEST_EVENTS}who_does_not_read_is_dropped_and_keeps_nobody_waiting",),
+    ),
+    Mutant(
+        "open connections keep others out",
+        SOCKET_SERVER,
+        "len(self._clients) >= self._caps.clients and not self._make_room()",
+        "len(self._clients) >= self._caps.clients",
+        (f"{TEST_SOCKET}whoever_opens_connections_without_end_keeps_nobody_out",),
+    ),
+    Mutant(
+        "over TCP anybody is served",
+        SOCKET_SERVER,
+        "return self._token is not None and hmac.compare_digest(line.strip(), self._token.encode())",
+        "return True",
+        (f"{TEST_SOCKET}over_tcp_nothing_is_answered_without_the_token",),
+    ),
+    Mutant(
+        "a notice is told at each look",
+        NOTICES,
+        "and before.told_s is None",
+        "",
+        (f"{TEST_NOTICES}each_is_told_after_its_time_and_once_a_day",),
+    ),
+    Mutant(
+        "a server that is asked counts as back",
+        NOTICES,
+        "before.since_s if is_unknown else None",
+        "None",
+        (f"{TEST_NOTICES}a_server_that_is_just_being_asked_is_as_it_was",),
+    ),
+)
+
 MUTANTS = (
     *CURSOR,
     *LINES,
@@ -1248,4 +1337,5 @@ MUTANTS = (
     *SERVICES,
     *BACKGROUND,
     *LOOKING,
+    *TOLD,
 )

@@ -459,7 +459,7 @@ def delete_there(story: "Story") -> None:
     """Somebody deletes a session on the server, with another agent or a browser."""
     session_id = story.rng.choice(PLACES).stream.session_id
     if story.server.bulk:
-        story.server.send(delete_request(session_id))
+        story.wire.server.send(delete_request(session_id))  # a twin has to hear of it as well
         story.wire.ever_deleted.add(session_id)
         story.wire.deleted.update(place.stream for place in PLACES if place.stream.session_id == session_id)
 

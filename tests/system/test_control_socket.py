@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -393,30 +393,30 @@ def test_over_tcp_whoever_does_not_greet_is_let_go(address: Path) -> None:
 
 
 def test_a_client_that_takes_no_answer_is_let_go(address: Path, tcp: bool) -> None:
-    long = "x" * (8 << 20)
-    caps = CAPS._replace(stall_s=0.1)
-    serves = serving(address, tcp=tcp, methods={"long": lambda _: long}, caps=caps)
+    asked = threading.Event()
+
+    def long(_: Mapping[str, Any]) -> Any:
+        asked.set()
+        return "x" * (16 << 20)
+
+    serves = serving(address, tcp=tcp, methods={"long": long}, caps=CAPS._replace(stall_s=0.1))
     with serves as server, Raw(address, tcp=tcp) as deaf:
         deaf.socket.sendall(request("long"))
-        until(lambda: any(one.out for one in list(server._clients)))
+        assert asked.wait(PATIENCE_S)
         until(lambda: not server._clients)
     assert server.dropped == 0, "it was no subscriber"
 
 
 def test_answers_that_nobody_takes_do_not_add_up(address: Path, tcp: bool) -> None:
-    long = "x" * (8 << 20)
-    caps = CAPS._replace(waiting_bytes=20 << 20)
-    with serving(address, tcp=tcp, methods={"long": lambda _: long, "echo": echo}, caps=caps) as server:
-        deaf = [Raw(address, tcp=tcp) for _ in range(6)]
-        try:
-            for one in deaf:
-                one.socket.sendall(request("long"))
-            until(lambda: len(server._clients) <= 2)
-            with ControlClient(address) as ours:
-                assert ours.call("echo", a=1) == {"a": 1}
-        finally:
-            for one in deaf:
-                one.__exit__()
+    long = "x" * (16 << 20)  # more than the system itself keeps for a connection
+    caps = CAPS._replace(waiting_bytes=4 << 20)
+    methods = {"long": lambda _: long, "echo": echo}
+    with serving(address, tcp=tcp, methods=methods, caps=caps) as server, ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(Raw(address, tcp=tcp)).socket.sendall(request("long"))
+        until(lambda: sum(bool(one.out) for one in list(server._clients)) == len(server._clients) == 1)
+        with ControlClient(address) as ours:
+            assert ours.call("echo", a=1) == {"a": 1}
 
 
 def test_who_ends_its_side_still_gets_its_answers(server: ControlServer, address: Path, tcp: bool) -> None:
