@@ -360,26 +360,38 @@ class Engine:
         track = self.tracks.get(key)
         is_first = track is None and not self.telling.knows(key.session_id)
         if track is None:
-            why = self.private.see_new(key, seen.path)
-            state = State.PRIVATE if why else State.SYNCED
-            track = Track(seen.provider, seen.path, -1, seen.mtime_ns, state, pack_cursor(START), why)
-            self._add(key, track)
-            self.private.settle(key, track)
-        changed = (seen.size, seen.mtime_ns, seen.path) != (track.size, track.mtime_ns, track.path)
-        if track.inode not in (0, seen.inode) and track.cursor.entry_count:
-            changed = track.check = True  # another file under the same name; what it holds has to be seen
+            track = self._begin(key, seen)
         has_grown = seen.size != track.size
-        track.size, track.mtime_ns, track.inode = seen.size, seen.mtime_ns, seen.inode
-        if track.path != seen.path:  # equal ones stay one in memory, with the scanner's
-            track.path = seen.path
+        changed = self._take_look(track, seen)
         if is_first:
             self.telling.found(key, track)
         elif has_grown:
             self.telling.grew(key, track)
-        if not changed and seen.size == track.cursor.offset:
-            return
+        if changed or seen.size != track.cursor.offset:
+            self._follow(key, track, live=live, changed=changed)
+
+    def _begin(self, key: TrackKey, seen: Observation) -> Track:
+        why = self.private.see_new(key, seen.path)
+        state = State.PRIVATE if why else State.SYNCED
+        track = Track(seen.provider, seen.path, -1, seen.mtime_ns, state, pack_cursor(START), why)
+        self._add(key, track)
+        self.private.settle(key, track)
+        return track
+
+    def _take_look(self, track: Track, seen: Observation) -> bool:
+        """Whether the file is another one than at the last look."""
+        changed = (seen.size, seen.mtime_ns, seen.path) != (track.size, track.mtime_ns, track.path)
+        if track.inode not in (0, seen.inode) and track.cursor.entry_count:
+            changed = track.check = True  # another file under the same name; what it holds has to be seen
+        track.size, track.mtime_ns, track.inode = seen.size, seen.mtime_ns, seen.inode
+        if track.path != seen.path:  # equal ones stay one in memory, with the scanner's
+            track.path = seen.path
+        return changed
+
+    def _follow(self, key: TrackKey, track: Track, *, live: bool, changed: bool) -> None:
+        """What the file holds and no server has said that it has."""
         self.journal.note_change(key)
-        if track.state is State.SYNCED and seen.size == track.cursor.offset == 0 and not is_side_file(key.subpath):
+        if track.state is State.SYNCED and track.size == track.cursor.offset == 0 and not is_side_file(key.subpath):
             return
         if live and not track.live and self._is_at_work(track):
             track.live = True

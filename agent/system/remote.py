@@ -323,10 +323,7 @@ class Remote:
         adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=self._connections)
         to_base = requests.Request("GET", self._base).prepare()
         # Asked anew with each pool: on macOS and Windows the proxy changes with the network.
-        proxies = requests.utils.get_environ_proxies(self._base, no_proxy=None)
-        parts = urlsplit(self._base)
-        if parts.scheme == "http" and is_loopback(parts.hostname or ""):
-            proxies = {}  # the token would leave this machine in the open
+        proxies = _proxies_to(self._base)
         try:
             pool = adapter.get_connection_with_tls_context(to_base, self._verify, proxies=proxies)
         except (TypeError, ValueError, urllib3.exceptions.HTTPError):
@@ -365,12 +362,16 @@ class Remote:
         return body
 
 
-def find_proxy(base_url: str) -> str:
-    """The proxy on the way to a server as `scheme://host:port`, without a user or password; empty without one."""
+def _proxies_to(base_url: str) -> Any:
     parts = urlsplit(base_url)
     if parts.scheme == "http" and is_loopback(parts.hostname or ""):
-        return ""
-    found = requests.utils.select_proxy(base_url, requests.utils.get_environ_proxies(base_url, no_proxy=None))
+        return {}  # the token would leave this machine in the open
+    return requests.utils.get_environ_proxies(base_url, no_proxy=None)
+
+
+def find_proxy(base_url: str) -> str:
+    """The proxy on the way to a server as `scheme://host:port`, without a user or password; empty without one."""
+    found = requests.utils.select_proxy(base_url, _proxies_to(base_url))
     if found is None:
         return ""
     try:
