@@ -1,6 +1,6 @@
 """python -m agent"""
 
-from agent.cli.main import main
+from agent.cli.main import start
 
 if __name__ == "__main__":
-    main()
+    start()

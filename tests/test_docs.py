@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from agent.cli.doctor import CHECKS
 from agent.cli.main import COMMANDS, SUMMARIES
 from agent.core.audit import AuditKind
 from agent.core.lifecycle import Condition, State
@@ -70,3 +71,9 @@ def test_every_exit_status_is_described() -> None:
 def test_every_command_is_in_the_readme_and_the_help(name: str) -> None:
     assert f"`transcriptd {name}" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert name in SUMMARIES
+
+
+def test_every_check_of_doctor_is_described() -> None:
+    table = OPERATIONS.partition("### `doctor`")[2].partition("\n### ")[0]
+    described = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
+    assert described == [*(one.name for one in CHECKS), "token NAME", "server NAME", "clock NAME"]

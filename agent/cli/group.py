@@ -1,5 +1,6 @@
 """The group of all commands: each is imported when it is asked for."""
 
+import gc
 import importlib
 
 import click
@@ -18,6 +19,9 @@ class _LazyGroup(click.Group):
             return None
         module, name = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
+        if cmd_name != "status" and not gc.isenabled():  # see `main.start`
+            gc.freeze()
+            gc.enable()
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -29,6 +29,8 @@ from agent.system.spool import Spool, spool_path
 _INCOMPLETE = 1
 """Exit status of `status` when a hook is missing, turned off, or runs a program that is not there."""
 
+_INSTALL = "transcriptd hook install"
+
 _settings = click.option(
     "--settings",
     "named",
@@ -37,6 +39,27 @@ _settings = click.option(
     help="Claude Code's settings; else $CLAUDE_CONFIG_DIR/settings.json or ~/.claude/settings.json.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+
+
+class Examined(NamedTuple):
+    """`commands`: event → what runs there. `wrong`: what is missing or can't work, and the next command."""
+
+    settings: Path
+    commands: dict[str, str]
+    wrong: list[tuple[str, str]]
+
+
+def examine_hooks(settings: Path) -> Examined:
+    """Our hooks in Claude Code's settings, links followed. Raises SettingsError for what is no settings file."""
+    path = Path(os.path.realpath(settings))
+    text = read_text(path) or ""
+    commands = {one.event: one.command for one in find_hooks(text, str(path))} if text else {}
+    wrong = [(f"{event} has no hook", _INSTALL) for event in EVENTS if event not in commands]
+    programs = sorted({program_of(command) for command in commands.values()})
+    wrong += [(f"{one} is not there", _INSTALL) for one in programs if not os.access(one, os.X_OK)]
+    if text and are_disabled(text, str(path)):
+        wrong.append(("disableAllHooks is set in these settings", ""))
+    return Examined(path, commands, wrong)
 
 
 @click.group()
@@ -85,22 +108,16 @@ def uninstall(named: Path | None, as_json: bool) -> None:
 def status(named: Path | None, as_json: bool) -> None:
     """Are the hooks there, and can they work? Exit status 1 when not."""
     file = SettingsFile(_settings_path(named))
-    text = file.read()
-    found = find_hooks(text, str(file.path)) if text else []
-    disabled = bool(text) and are_disabled(text, str(file.path))
-    commands = {one.event: one.command for one in found}
-    wrong = [f"{event} has no hook: transcriptd hook install" for event in EVENTS if event not in commands]
-    programs = sorted({program_of(command) for command in commands.values()})
-    wrong += [f"{one} is not there: transcriptd hook install" for one in programs if not os.access(one, os.X_OK)]
-    if disabled:
-        wrong.append("disableAllHooks is set in these settings")
+    file.read()  # says what is wrong with the file, or that its folder is not there
+    found = examine_hooks(file.path)
+    wrong = [f"{what}: {fix}" if fix else what for what, fix in found.wrong]
     waiting = Spool(str(default_paths(environment()).spool)).waiting()
     if as_json:
-        _print({"settings": str(file.path), "hooks": commands, "wrong": wrong, "waiting": waiting})
+        _print({"settings": str(file.path), "hooks": found.commands, "wrong": wrong, "waiting": waiting})
     else:
         click.echo(f"{file.path}:")
-        for one in found:
-            click.echo(f"  {one.event}: {one.command}")
+        for event, command in found.commands.items():
+            click.echo(f"  {event}: {command}")
         for what in wrong:
             click.echo(f"! {what}")
         click.echo(f"named by hooks and not taken up yet: {waiting}")

@@ -2,8 +2,6 @@
 
 import os
 import sys
-import time
-import uuid
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -164,37 +162,13 @@ def is_terminal() -> bool:
 
 def check_token(one: Destination, token: Secret) -> None:
     """Raises Unauthorized when the server refuses it, Unreachable when nobody knows."""
-    from agent.core.redaction import Redactor, parse_rules
-    from agent.core.settings import Privacy
-    from agent.core.wire import NeedsLogin, RawReply, Reply, Unavailable, decide_put_reply, loglines_request
-    from agent.daemon.asking import Asker
-    from agent.daemon.permits import Guard, NoRules
-    from agent.daemon.pusher import Pusher
-    from agent.daemon.tasks import Probed, ProbeTask
-    from agent.providers import PROVIDERS
-    from agent.system import files
+    from agent.cli.asking import ask_server
+    from agent.core.wire import NeedsLogin, Unavailable
     from agent.system.remote import Remote
 
     remote = Remote(one.url, lambda: token.text)
-    nothing = Redactor(parse_rules(Privacy()), b"")  # of a session leaves for this
-    senders = {one.name: remote}
-
-    def decide(raw: RawReply, now_s: float) -> Reply:
-        """403 speaks of a session elsewhere; here nobody has named one yet."""
-        return NeedsLogin() if raw.status in (401, 403) else decide_put_reply(raw, now_s)
-
     try:
-        probed = Pusher(senders, PROVIDERS, time.time, guard=Guard(NoRules(), files), redactor=nothing).run(
-            ProbeTask(one.name, one.protocol == "upload")
-        )
-        assert isinstance(probed, Probed)  # noqa: S101 - what a probe comes back as
-        reply = probed.reply
-        offers_bulk = probed.capabilities is not None and probed.capabilities.bulk is not None
-        if not isinstance(reply, (NeedsLogin, Unavailable)) and not offers_bulk and one.protocol != "upload":
-            # A simple server need not look at the token before it says that it has no such page.
-            reply = Asker(senders, time.time).ask(
-                one.name, loglines_request(str(uuid.uuid4()), max_reply_bytes=1 << 16), decide, None
-            )
+        reply = ask_server(one, remote).reply
     finally:
         remote.close()
     match reply:

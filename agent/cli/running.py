@@ -341,13 +341,13 @@ def _push_here(paths: Paths, again: Sequence[str] = (), *, restored: Sequence[st
 
 
 def _tell(found: "Status", heading: str, as_json: bool) -> None:
-    from agent.cli.output import console, print_json
-    from agent.cli.status import render_status
+    from agent.cli.output import print_json, print_rows
+    from agent.cli.screens import status_rows
 
     if as_json:
         print_json(found)
     else:
-        console().print(render_status(found, heading=heading))
+        print_rows(status_rows(found, time.time(), heading=heading))
     conditions = {one.condition for one in found.destinations}
     if "needs_login" in conditions:
         sys.exit(4)

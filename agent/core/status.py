@@ -48,7 +48,7 @@ class StreamLine(msgspec.Struct, frozen=True):
 
 class DestinationLine(msgspec.Struct, frozen=True):
     """How it stands with one server. `protocol`: bulk, ingress, or empty while unknown. `token`: where it comes from,
-    in the words of the settings."""
+    in the words of the settings. `acknowledged_s`: when it last said that it has something; None when it never did."""
 
     name: str
     url: str
@@ -57,12 +57,15 @@ class DestinationLine(msgspec.Struct, frozen=True):
     why: str = ""
     retry_at_s: float | None = None
     token: str = ""
+    acknowledged_s: float | None = None
 
 
 class Counts(msgspec.Struct, frozen=True):
     """Streams and side files by state, and what they hold. `not_addressable`: entries that a base server has no place
     for. `held`: files that stay deliverable when their coding agent deletes them. `generations`: how often a new one
-    was begun, by all streams at all destinations."""
+    was begun, by all streams at all destinations. `refused`, `waiting`: why streams are not sent, or not yet → how
+    many. `next_try_s`: the earliest time at which something is tried again. `kept_bytes`: of the files that are held.
+    `redactions`: secrets replaced so far."""
 
     sessions: int = 0
     streams: int = 0
@@ -74,15 +77,19 @@ class Counts(msgspec.Struct, frozen=True):
     entries: int = 0
     not_addressable: int = 0
     generations: int = 0
+    refused: dict[str, int] = {}
+    waiting: dict[str, int] = {}
+    next_try_s: float | None = None
+    kept_bytes: int = 0
+    redactions: int = 0
 
 
 class Status(msgspec.Struct, frozen=True):
     """`running` False: nobody is at work, and this is what the state remembers. `problems` have the two parts of an
     error: what is wrong, and the next command. `unread`: folders and files that could not be looked into.
-    `withheld`: why sessions stay here → how many. `to_delete`: private sessions that servers may still have.
-    `restarts`: how often the agent ended within the last hour without being told to.
-    `paused`: why nothing is handed out, in the words of `lifecycle.PauseReason`; empty when something may be.
-    `paused_until_s`: wall time; None without an end."""
+    `withheld`: why sessions stay here → how many. `to_delete`: private sessions that servers may still have. `paused`:
+    why nothing is sent, in the words of `lifecycle.PauseReason`, empty when it is; `paused_until_s` None without an
+    end. `restarts`: unclean ends within the last hour."""
 
     schema: int
     version: str
@@ -99,9 +106,9 @@ class Status(msgspec.Struct, frozen=True):
     problems: Sequence[tuple[str, str]] = ()
     withheld: dict[str, int] = {}
     to_delete: int = 0
-    restarts: int = 0
     paused: str = ""
     paused_until_s: float | None = None
+    restarts: int = 0
 
     @property
     def synced(self) -> bool:
@@ -129,7 +136,20 @@ def count_streams(lines: Sequence[StreamLine]) -> Counts:
         entries=sum(line.entries for line in lines),
         not_addressable=sum(line.entries - line.sent_entries for line in lines),
         generations=sum(line.generations for line in lines),
+        refused=count_reasons(lines, State.REFUSED),
+        waiting=count_reasons(lines, State.WAITING),
+        next_try_s=min((line.retry_at_s for line in lines if line.retry_at_s is not None), default=None),
+        kept_bytes=sum({line.path: max(line.size, 0) for line in lines if line.held}.values()),
     )
+
+
+def count_reasons(lines: Sequence[StreamLine], state: State) -> dict[str, int]:
+    """Why streams are in that state → how many, the most frequent first."""
+    reasons: dict[str, int] = {}
+    for line in lines:
+        if line.state == state:
+            reasons[line.reason] = reasons.get(line.reason, 0) + 1
+    return dict(sorted(reasons.items(), key=lambda one: -one[1]))
 
 
 def count_withheld(lines: Sequence[StreamLine]) -> dict[str, int]:

@@ -23,6 +23,7 @@ from agent.core.wire import (
 from agent.daemon.facts import SessionFacts
 from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal
+from agent.daemon.milestones import Milestones
 from agent.daemon.private import Private
 from agent.daemon.sightings import Sightings
 from agent.daemon.tasks import (
@@ -79,6 +80,7 @@ class Answers:
         facts: SessionFacts,
         private: Private,
         sightings: Sightings,
+        milestones: Milestones,
     ) -> None:
         self._tracks = tracks
         self._tombstones = tombstones
@@ -88,6 +90,7 @@ class Answers:
         self._facts = facts
         self._private = private
         self._sightings = sightings
+        self._milestones = milestones
         self._moved: set[TrackKey] = set()
         """Streams of which something was sent since the audit log last told of it."""
 
@@ -124,6 +127,7 @@ class Answers:
             self._moved.add(key)
             self._note_tombstones(key, done)
             if done.cursor.offset > track.cursor.offset:
+                self._milestones.acknowledged(key.destination)
                 track.adoptions = 0
                 self._gates[key.destination].attempts, self._gates[key.destination].missed = 0, False
             track.cursor = done.cursor
@@ -141,6 +145,7 @@ class Answers:
             return
         track.unheard = False
         if done.redacted:
+            self._milestones.redacted(sum(done.redacted.values()))
             self._journal.note_audit(key, AuditKind.REDACTED, counts_words(done.redacted))
         if track.attempts:
             self._journal.note_audit(key, AuditKind.RECOVERED, f"after {track.attempts} tries")

@@ -41,6 +41,7 @@ from agent.daemon.inputs import (
 )
 from agent.daemon.journal import Journal, Store
 from agent.daemon.keeper import Keeper
+from agent.daemon.milestones import Milestones
 from agent.daemon.outbox import Outbox
 from agent.daemon.pausing import PAUSED, TIMER, HeldOff, PauseAsked, Pausing, ResumeAsked
 from agent.daemon.permits import Guard
@@ -167,6 +168,7 @@ class Engine:
         self.sightings = Sightings(
             self.tracks, self.gates, self.keeper, self.journal, self, is_history=self._beginning.is_history
         )
+        self.milestones = Milestones(self.gates, self.journal, world.now_s)
         self.audits = Audits(self.tracks, world, limits.audit_interval_s)
         self.answers = Answers(
             self.tracks,
@@ -177,6 +179,7 @@ class Engine:
             facts=self.facts,
             private=self.private,
             sightings=self.sightings,
+            milestones=self.milestones,
         )
 
     # --- coming up --------------------------------------------------------------------------------------------
@@ -205,6 +208,7 @@ class Engine:
         self.journal.write()
 
     def _take_up(self) -> None:
+        self.milestones.load(self._store)
         shared: dict[str, str] = {}  # ids recur in every table; here they become one
         self.facts.load(self._store, shared)
         for name, stream, ordinal, status in self._store.tombstones():

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from agent import __version__
 from agent.core.lifecycle import Condition, State
 from agent.core.settings import Settings, TokenIn
@@ -11,6 +13,7 @@ from agent.core.status import (
     DestinationLine,
     Status,
     StreamLine,
+    count_reasons,
     count_streams,
     count_to_delete,
     count_withheld,
@@ -128,7 +131,7 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         __version__,
         running=True,
         destinations=[_destination(one, around.tokens.get(one.name, "")) for one in engine.gates],
-        counts=count_streams(lines),
+        counts=msgspec.structs.replace(count_streams(lines), redactions=engine.milestones.redactions),
         pid=around.pid,
         since_s=around.since_s,
         watching=around.watching,
@@ -145,29 +148,67 @@ def report(engine: "Engine", around: Surroundings) -> Status:
     )
 
 
-def report_remembered(settings: Settings, rows: Iterable["TrackRow"], *, token_given: bool = False) -> Status:
+class Past(NamedTuple):
+    """What the state remembers beside the streams. `acknowledged_s`: destination → wall time. `held`: how many files,
+    with `kept_bytes` together."""
+
+    acknowledged_s: Mapping[str, float | None] = {}
+    redactions: int = 0
+    paused: str = ""
+    paused_until_s: float | None = None
+    held: int = 0
+    kept_bytes: int = 0
+
+
+def report_remembered(
+    settings: Settings,
+    rows: Iterable["TrackRow"],
+    *,
+    token_given: bool = False,
+    past: Past = Past(),  # noqa: B008 - a value that never changes
+) -> Status:
     """For when no daemon runs: as of the last time one did. `token_given`: the environment has one for all."""
     lines = list_remembered(rows)
+    counts = msgspec.structs.replace(
+        count_streams(lines), redactions=past.redactions, held=past.held, kept_bytes=past.kept_bytes
+    )
     return Status(
         SCHEMA,
         __version__,
         running=False,
         destinations=[
-            DestinationLine(one.name, one.url, "not_running", token="environment" if token_given else one.token)
+            DestinationLine(
+                one.name,
+                one.url,
+                "not_running",
+                token="environment" if token_given else one.token,
+                acknowledged_s=past.acknowledged_s.get(one.name),
+            )
             for one in settings.destinations
         ],
-        counts=count_streams(lines),
+        counts=counts,
         oldest_unsent_s=oldest_unsent_s(lines),
         problems=_refused(lines),
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
+        paused=past.paused,
+        paused_until_s=past.paused_until_s,
     )
 
 
 def _destination(one: "DestinationState", token: str) -> DestinationLine:
     known = one.condition is Condition.RUNNING
     protocol = ("bulk" if one.bulk else "ingress") if known else ""
-    return DestinationLine(one.name, one.url, one.condition, protocol, one.why, one.retry_at_s or None, token)
+    return DestinationLine(
+        one.name,
+        one.url,
+        one.condition,
+        protocol,
+        one.why,
+        one.retry_at_s or None,
+        token,
+        one.acknowledged_s or None,
+    )
 
 
 def _hint(one: "DestinationState", token: str) -> str:
@@ -217,8 +258,6 @@ def _about_to_be_lost(engine: "Engine", around: Surroundings) -> list[tuple[str,
 
 
 def _refused(lines: list[StreamLine]) -> list[tuple[str, str]]:
-    reasons: dict[str, int] = {}
-    for line in lines:
-        if line.state == State.REFUSED:
-            reasons[line.reason] = reasons.get(line.reason, 0) + 1
-    return [(f"{number} not sent: {reason}", "transcriptd status --json") for reason, number in reasons.items()]
+    """What servers refused. What a server has no place for is no trouble; the counts tell of it."""
+    reasons = count_reasons([line for line in lines if line.status], State.REFUSED)
+    return [(f"{number} not sent: {reason}", "transcriptd retry") for reason, number in reasons.items()]

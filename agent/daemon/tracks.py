@@ -55,7 +55,7 @@ class DestinationState:
     all. `bulk` follows from settings and offer. `metas`: sessions whose facts are to be told, with their provider.
     `parked`: side files that wait for their session's entries. `deletes`: whether it offers that; `deletions`: private
     sessions that are to go there. `told`: what the log said last of the condition. `asked_again`: something is new
-    since the question that is out was asked."""
+    since the question that is out was asked. `acknowledged_s`: when something was taken last, 0 for never."""
 
     name: str
     url: str
@@ -70,6 +70,7 @@ class DestinationState:
     attempts: int = 0
     timer: int = 0
     retry_at_s: float = 0.0
+    acknowledged_s: float = 0.0
     wished_s: float | None = None
     bulk: bool = False
     missed: bool = False

@@ -9,6 +9,31 @@ import filelock
 from agent.errors import AlreadyRunning, DiskError
 
 
+def read_holder(path: Path) -> int | None:
+    """The process that holds the lock at `path`, or held it when it was killed; None where nobody said so."""
+    try:
+        return int(_pid_path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there may be a process of that number: a crash leaves one behind that is nobody's, or another's."""
+    if os.name != "posix" or pid <= 0:
+        return pid > 0
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _pid_path(path: Path) -> Path:
+    return path.with_suffix(".pid")
+
+
 class DaemonLock:
     """Held from `acquire` to `release`. The file beside it names the holder's process id, for people."""
 
@@ -36,24 +61,8 @@ class DaemonLock:
             self._lock.release()
 
     def _pid_path(self) -> Path:
-        return self._path.with_suffix(".pid")
+        return _pid_path(self._path)
 
     def _holder(self) -> str:
-        try:
-            pid = int(self._pid_path().read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return ""
-        return f" (process {pid})" if _may_live(pid) else ""
-
-
-def _may_live(pid: int) -> bool:
-    """Whether there may be a process of that number: a crash leaves one behind that is nobody's."""
-    if os.name != "posix" or pid <= 0:
-        return pid > 0
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        pid = read_holder(self._path)
+        return "" if pid is None or not is_alive(pid) else f" (process {pid})"

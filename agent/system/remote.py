@@ -348,6 +348,22 @@ class Remote:
         return body
 
 
+def find_proxy(base_url: str) -> str:
+    """The proxy on the way to a server as `scheme://host:port`, without a user or password; empty without one."""
+    parts = urlsplit(base_url)
+    if parts.scheme == "http" and is_loopback(parts.hostname or ""):
+        return ""
+    found = requests.utils.select_proxy(base_url, requests.utils.get_environ_proxies(base_url, no_proxy=None))
+    if found is None:
+        return ""
+    try:
+        proxy = urlsplit(found if "://" in found else f"http://{found}")
+        port = f":{proxy.port}" if proxy.port else ""
+    except ValueError:
+        return "an address that is none"
+    return f"{proxy.scheme}://{proxy.hostname}{port}" if proxy.hostname else "an address that is none"
+
+
 class _Way(NamedTuple):
     """`prefix`: what stands in the request line before the path; all of the address where a proxy has to know it."""
 

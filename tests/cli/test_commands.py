@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def write_settings(home: Path, url: str = "http://127.0.0.1:9") -> None:
 
 def test_status_answers_before_anything_ever_ran(home: Path) -> None:
     done = run("status")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, done.err) == (3, "")
     assert "transcriptd is not running" in done.out
     assert not (home / "td").exists(), "looking makes nothing"
 
@@ -72,7 +73,7 @@ def test_status_as_json_has_its_version_and_shape(home: Path) -> None:
 def test_status_shows_what_was_refused_and_nothing_that_a_terminal_obeys(home: Path) -> None:
     remember(track("one", state="refused", reason=f"{NASTY} can't be read"), track("two"))
     done = run("status")
-    assert done.status == 0
+    assert done.status == 3
     assert "as of its last run" in done.out
     assert "1 not sent" in done.out
     assert not {"\x1b", "\x07", "\u202e"} & set(done.out)
@@ -98,6 +99,17 @@ def test_status_of_a_state_that_can_not_be_read_is_that_of_none(home: Path) -> N
     (home / "td" / "state").mkdir(parents=True)
     (home / "td" / "state" / "state.db").write_bytes(b"no database" * 500)
     assert run("status", "--json").json()["counts"]["streams"] == 0
+
+
+def test_a_pause_is_told_also_when_nobody_is_at_work(home: Path) -> None:
+    write_settings(home)
+    remember(track("one"))
+    assert run("status", "--json").json()["paused"] == ""
+    assert run("pause", "--for", "1h").status == 0
+    found = run("status", "--json").json()
+    assert found["paused"] == "by you"
+    assert 0 < found["paused_until_s"] - time.time() <= 3600
+    assert "transcriptd resume" in run("status").out
 
 
 # --- sessions -------------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_before_it_knows_the_command_it_imports_next_to_nothing(arguments: tuple
     ("arguments", "unneeded"),
     [
         (("config", "path"), ("requests", "keyring", "sqlite3", "rich", "watchdog", "apscheduler")),
-        (("status",), ("requests", "keyring", "watchdog", "apscheduler", "starlette")),
+        (("status",), ("requests", "keyring", "watchdog", "apscheduler", "starlette", "rich")),
         (("sessions", "list"), ("requests", "keyring", "watchdog", "apscheduler", "starlette")),
         (("receiver", "-h"), ("requests", "keyring", "watchdog", "apscheduler", "starlette", "sqlite3")),
     ],
@@ -121,7 +121,7 @@ def test_before_it_knows_the_command_it_imports_next_to_nothing(arguments: tuple
 )
 def test_a_command_imports_what_it_needs(arguments: tuple[str, ...], unneeded: tuple[str, ...]) -> None:
     done = spawn(*arguments, python=("-X", "importtime"))
-    assert done.status == 0
+    assert done.status in (0, 3)
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.err.splitlines()}
     assert not imported & set(unneeded)
 

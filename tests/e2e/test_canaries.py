@@ -53,6 +53,7 @@ COMMANDS = (  # all but `sessions list`, which shows titles to whom it is asked 
     ("config", "show"),
     ("config", "check"),
     ("hook", "status"),
+    ("doctor", "--json"),
 )
 
 

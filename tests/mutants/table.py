@@ -713,8 +713,8 @@ RECEIVER = (
     Mutant(
         "what goes to this machine goes through the proxy",
         REMOTE,
-        'if parts.scheme == "http" and is_loopback(parts.hostname or ""):',
-        "if False:",
+        "            proxies = {}  # the token would leave",
+        "            str(proxies)  # the token would leave",
         (f"{TEST_TRUST}what_stays_on_this_machine_goes_through_no_proxy",),
     ),
     Mutant(
@@ -1251,6 +1251,75 @@ TOLD = (
     ),
 )
 
+TEST_DOCTOR = "tests/cli/test_doctor.py::test_"
+TEST_SCREENS = "tests/cli/test_screens.py::test_"
+
+LOOKING = (
+    Mutant(
+        "names of projects in the bundle",
+        "agent/cli/bundle.py",
+        "_json(one if with_paths else pseudonyms.mask_all(one))",
+        "_json(one)",
+        (f"{TEST_DOCTOR}a_bundle_holds_none_of_what_it_must_not",),
+    ),
+    Mutant(
+        "the bundle goes past the redactor",
+        "agent/cli/bundle.py",
+        "yield name, _without_secrets(redactor, hide(text, secrets))",
+        "yield name, hide(text, secrets)",
+        (f"{TEST_DOCTOR}a_bundle_holds_none_of_what_it_must_not",),
+    ),
+    Mutant(
+        "a known token stays in the bundle",
+        "agent/cli/bundle.py",
+        "yield name, _without_secrets(redactor, hide(text, secrets))",
+        "yield name, _without_secrets(redactor, text)",
+        (f"{TEST_DOCTOR}a_bundle_holds_none_of_what_it_must_not",),
+    ),
+    Mutant(
+        "the bundle takes another file's place",
+        "agent/cli/bundle.py",
+        "os.O_CREAT | os.O_EXCL |",
+        "os.O_CREAT | os.O_TRUNC |",
+        (f"{TEST_DOCTOR}a_bundle_is_its_owners_alone_and_takes_no_files_place",),
+    ),
+    Mutant(
+        "a check that hangs holds up all",
+        "agent/cli/doctor.py",
+        "done.get(timeout=max(0.0, left_s))",
+        "done.get(timeout=60.0)",
+        (f"{TEST_DOCTOR}a_check_that_hangs_is_left_behind_and_the_others_are_told",),
+    ),
+    Mutant(
+        "the words of a defect",
+        "agent/cli/doctor.py",
+        "a defect in this check ({type(exc).__name__})",
+        "a defect in this check ({exc})",
+        (f"{TEST_DOCTOR}a_defect_in_a_check_costs_its_line_and_tells_no_words",),
+    ),
+    Mutant(
+        "the password of a proxy",
+        REMOTE,
+        'return f"{proxy.scheme}://{proxy.hostname}{port}" if',
+        'return f"{proxy.scheme}://{proxy.netloc}" if',
+        (f"{TEST_DOCTOR}a_proxy_is_named_without_its_password",),
+    ),
+    Mutant(
+        "what fills a line loses its last cell",
+        "agent/cli/watching.py",
+        "return painted if sum(cells(span.text) for span in line) >= width else",
+        "return painted if False else",
+        (f"{TEST_SCREENS}a_picture_fits_its_terminal_and_clears_what_stood_there",),
+    ),
+    Mutant(
+        "tell a reason twice",
+        "agent/cli/screens.py",
+        'if f"{number} not sent: {reason}" not in told:',
+        "if reason:",
+        (f"{TEST_SCREENS}nothing_is_told_twice",),
+    ),
+)
+
 MUTANTS = (
     *CURSOR,
     *LINES,
@@ -1268,4 +1337,5 @@ MUTANTS = (
     *SERVICES,
     *BACKGROUND,
     *TOLD,
+    *LOOKING,
 )

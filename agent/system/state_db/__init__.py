@@ -7,9 +7,11 @@ beside the daemon reads.
 
     rows      the values        schema    the tables, and the way from older ones
     tables    rows to SQLite    opening   any file, or none, to a connection
+    checking  a look from outside, which changes nothing
     database  what is asked and written, and how it comes back to its file
 """
 
+from agent.system.state_db.checking import StateCheck, StateCounts, check_state, count_state
 from agent.system.state_db.database import StateDb, open_state, open_state_readonly
 from agent.system.state_db.rows import AuditRow, Changes, TrackRow
 from agent.system.state_db.schema import SCHEMA_VERSION
@@ -18,8 +20,12 @@ __all__ = [
     "SCHEMA_VERSION",
     "AuditRow",
     "Changes",
+    "StateCheck",
+    "StateCounts",
     "StateDb",
     "TrackRow",
+    "check_state",
+    "count_state",
     "open_state",
     "open_state_readonly",
 ]

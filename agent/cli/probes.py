@@ -1,0 +1,225 @@
+"""The checks of `doctor` that look at this machine. Each gives its lines, raises what it likes, and changes nothing."""
+
+import contextlib
+import os
+import platform
+import sys
+from pathlib import Path
+
+from agent import __version__
+from agent.cli.output import plural, size_words
+from agent.cli.scene import Scene, Tree
+from agent.core.diagnosis import (
+    Finding,
+    Level,
+    Service,
+    judge_disk,
+    judge_log,
+    judge_restarts,
+    judge_retention,
+    judge_service,
+    judge_versions,
+    judge_watches,
+)
+from agent.errors import AgentError, DiskError, NotRunning
+
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_watches")
+
+
+def check_versions(scene: Scene) -> list[Finding]:
+    system = f"{platform.system()} {platform.release()}"
+    if os.name == "posix" and os.getuid() == 0:
+        system += ", as root"
+    running = str(scene.hello().get("version", "")) or None if scene.is_running() else None
+    return [judge_versions(__version__, platform.python_version(), system, running)]
+
+
+def check_agent(scene: Scene) -> list[Finding]:
+    """Whether one is at work, and what a dead one left."""
+    from agent.system.lock import is_alive, read_holder
+
+    holder = read_holder(scene.paths.lock)
+    held = holder is not None and is_alive(holder)
+    try:
+        hello = scene.hello()
+    except NotRunning as exc:
+        if held:
+            words = f"process {holder} holds {scene.paths.lock} and does not answer ({exc.message})"
+            return [Finding(Level.FAIL, "agent", words, "transcriptd service restart")]
+        left = ", ".join(str(one) for one in (scene.paths.socket, scene.paths.lock.with_suffix(".pid")) if one.exists())
+        words = "none runs" + (f"; a dead one left {left}, which the next start removes" if left else "")
+        return [Finding(Level.WARN, "agent", words, "transcriptd service start, or: transcriptd run")]
+    pid = hello.get("pid", holder)
+    return [Finding(Level.OK, "agent", f"process {pid} answers at {scene.paths.socket}")]
+
+
+def check_settings(scene: Scene) -> list[Finding]:
+    from agent.system.paths import find_open_files
+
+    path = scene.paths.config
+    try:
+        settings = scene.settings()
+    except AgentError as exc:
+        return [Finding(Level.FAIL, "settings", exc.message, exc.hint or "transcriptd config path")]
+    opened = [Finding(Level.WARN, "settings", what, fix) for what, fix in find_open_files(scene.paths)]
+    names = ", ".join(one.name for one in settings.destinations)
+    if not path.exists():
+        return [*opened, Finding(Level.WARN, "settings", f"{path} is not there", "transcriptd login URL")]
+    if not names:
+        return [*opened, Finding(Level.WARN, "settings", f"{path} names no server", "transcriptd login URL")]
+    return opened or [Finding(Level.OK, "settings", f"{path}; destinations: {names}")]
+
+
+def check_private_list(scene: Scene) -> list[Finding]:
+    from agent.system.privacy_list import PrivacyList
+
+    path = scene.paths.private_list
+    try:
+        rules = PrivacyList(path, scene.settings_or_defaults().privacy).rules()
+    except AgentError as exc:
+        words = f"{exc.message}: everything is private"
+        return [Finding(Level.FAIL, "private list", words, exc.hint or "transcriptd private list")]
+    if not path.exists():
+        return [Finding(Level.OK, "private list", "there is none; nothing is private for it")]
+    return [Finding(Level.OK, "private list", f"{path}, {plural(len(rules), 'rule')}")]
+
+
+def check_folders(scene: Scene) -> list[Finding]:
+    return [judge_tree(tree, sys.platform) for tree in scene.trees()]
+
+
+def judge_tree(tree: Tree, system: str) -> Finding:
+    name = "transcripts"
+    if not tree.there:
+        words = f"{tree.path} is not there yet; it is watched for"
+        return Finding(Level.WARN, name, words, f"start {tree.provider} once, or set watch.{tree.provider}")
+    if tree.denied and system == "darwin":
+        words = f"{tree.trouble}: macOS protects this folder (TCC); nothing is taken as deleted for that"
+        return Finding(
+            Level.FAIL, name, words, "System Settings, Privacy & Security, Full Disk Access: add transcriptd"
+        )
+    if tree.trouble:
+        return Finding(Level.FAIL, name, tree.trouble, f"ls -ld {tree.path}")
+    return Finding(Level.OK, name, f"{tree.path}, {plural(tree.transcripts, 'transcript')}")
+
+
+def check_watches(scene: Scene) -> list[Finding]:
+    limit = read_watch_limit(INOTIFY) if sys.platform == "linux" else None
+    status = scene.status_or_none()
+    folders = sum(tree.folders for tree in scene.trees())
+    return [judge_watches(folders, limit, status.polling if status else ())]
+
+
+def read_watch_limit(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def check_disk(scene: Scene) -> list[Finding]:
+    import shutil
+
+    folder = scene.paths.state
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    free = shutil.disk_usage(there).free
+    found = [judge_disk(str(folder), free, size_words(free))]
+    if not os.access(there, os.W_OK | os.X_OK):
+        found.append(Finding(Level.FAIL, "disk", f"{there} can't be written", f"ls -ld {there}"))
+    return found
+
+
+def check_state(scene: Scene) -> list[Finding]:
+    from agent.system.state_db import check_state as look
+
+    path = scene.paths.database
+    found = look(path)
+    if found.problem:
+        fix = "restart the agent: it begins a new state and asks the server what it has"
+        return [Finding(Level.FAIL, "state", f"{path}: {found.problem}", fix)]
+    if found.version is None:
+        return [Finding(Level.OK, "state", "there is none yet")]
+    return [Finding(Level.OK, "state", f"{path}, schema {found.version}, quick_check finds nothing")]
+
+
+def check_streams(scene: Scene) -> list[Finding]:
+    """What `status` warns of, and what is held."""
+    status = scene.status()
+    found = [Finding(Level.WARN, "status", what, fix or "transcriptd status") for what, fix in status.problems]
+    waiting = sum(status.counts.states.get(state, 0) for state in ("due", "waiting"))
+    words = f"{plural(status.counts.streams, 'transcript')}, {waiting:,} waiting"
+    if status.counts.held:
+        words += f", {status.counts.held:,} held ({size_words(status.counts.kept_bytes)})"
+    return found or [Finding(Level.OK, "status", words)]
+
+
+def check_restarts(scene: Scene) -> list[Finding]:
+    from agent.system.lives import Lives
+
+    return [judge_restarts(Lives(scene.paths.lives).count_unclean(scene.now_s()))]
+
+
+def check_log(scene: Scene) -> list[Finding]:
+    from agent.system.lives import Lives
+    from agent.system.logs import NAME, Sink, find_log_files
+
+    folder, life = scene.paths.logs, Lives(scene.paths.lives).read()
+    if life.log == Sink.JOURNAL:
+        return [Finding(Level.OK, "log", f"in the journal ({life.unit or 'transcriptd.service'}): transcriptd logs")]
+    sizes = []
+    for path in find_log_files(folder):
+        with contextlib.suppress(OSError):
+            sizes.append(path.stat().st_size)
+    size = sum(sizes)
+    return [judge_log(str(folder / NAME), size if sizes else None, size_words(size))]
+
+
+def read_log_tail(scene: Scene, most: int) -> str:
+    """The newest lines of the log's files; empty without one."""
+    from agent.system.logs import read_last
+
+    return "\n".join(read_last(scene.paths.logs, most))
+
+
+def check_hooks(scene: Scene) -> list[Finding]:
+    from agent.cli.hook import examine_hooks
+
+    path = _claude_settings(scene)
+    found = examine_hooks(path)
+    if not found.commands:
+        return [Finding(Level.OK, "hooks", f"none in {path}; nothing depends on them")]
+    if found.wrong:
+        return [Finding(Level.WARN, "hooks", what, fix or f"edit {path}") for what, fix in found.wrong]
+    return [Finding(Level.OK, "hooks", f"{', '.join(found.commands)} in {path}")]
+
+
+def check_retention(scene: Scene) -> list[Finding]:
+    from agent.providers import PROVIDERS
+    from agent.system.files import read_text
+
+    status = scene.status_or_none()
+    oldest_s = status.oldest_unsent_s if status else None
+    found = []
+    for name, provider in PROVIDERS.items():
+        path = provider.settings_file(scene.environment, os.path.expanduser("~"))
+        try:
+            days = provider.parse_retention_days(read_text(Path(path)))
+        except DiskError as exc:
+            found.append(Finding(Level.WARN, f"retention {name}", exc.message, f"ls -ld {path}"))
+            continue
+        found.append(judge_retention(f"retention {name}", days, oldest_s, scene.now_s(), path))
+    return found
+
+
+def check_service(scene: Scene) -> list[Finding]:
+    from agent.services import find_service
+
+    state = find_service(scene.environment, scene.paths)
+    found = Service(*(getattr(state, name) for name in Service._fields))
+    return [judge_service(found, running=scene.is_running())]
+
+
+def _claude_settings(scene: Scene) -> Path:
+    from agent.providers import PROVIDERS
+
+    return Path(PROVIDERS["claude"].settings_file(scene.environment, os.path.expanduser("~")))
