@@ -204,7 +204,9 @@ class Deaf:
 
 def test_who_does_not_read_is_dropped_and_keeps_nobody_waiting(address: Path, caplog: pytest.LogCaptureFixture) -> None:
     ring, clock = make_ring(5_000), FakeClock()
-    with serving(ring, address, clock=clock) as server, ControlClient(address) as client, ExitStack() as stack:
+    caps = CAPS._replace(beat_s=1e6)
+    serves = serving(ring, address, clock=clock, caps=caps)
+    with serves as server, ControlClient(address) as client, ExitStack() as stack:
         events = client.subscribe()
         for _ in range(3):
             stack.callback(Deaf(address).close)
@@ -214,9 +216,13 @@ def test_who_does_not_read_is_dropped_and_keeps_nobody_waiting(address: Path, ca
         assert [next(events)["seq"] for _ in range(5_000)][-1] == 5_000
         until(lambda: sum(bool(one.out) for one in list(server._clients)) == 3)
         assert all(len(one.out) < 256 << 10 for one in list(server._clients)), "what it does not take is not kept"
-        clock.advance(CAPS.stall_s + 1)
-        server._wake()
-        until(lambda: server.dropped == 3)
+
+        def are_dropped() -> bool:
+            clock.advance(CAPS.stall_s + 1)
+            server._wake()
+            return server.dropped == 3
+
+        until(are_dropped)
         assert has_followers(server, 1)()
         tell(ring, 1)
         assert next(events)["seq"] == 5_001

@@ -95,6 +95,7 @@ class ControlServer:
             raise DiskError(f"control socket {address} can't be made: {exc.strerror or exc}") from exc
         self._socket.setblocking(False)
         self._bell, self._ear = socket.socketpair()
+        self._is_rung = False
         self._bell.setblocking(False)
         self._ear.setblocking(False)
         self._selector = selectors.DefaultSelector()
@@ -139,6 +140,7 @@ class ControlServer:
             elif key.fileobj is self._ear:
                 with contextlib.suppress(OSError):
                     self._ear.recv(4096)
+                self._is_rung = False
             elif key.data in self._clients:
                 self._attend(key.data, mask)
         self._take_done()
@@ -146,6 +148,9 @@ class ControlServer:
             self._look_after(one)
 
     def _wake(self) -> None:
+        if self._is_rung:
+            return  # whoever hears it looks at everything afterwards
+        self._is_rung = True
         # A bell that is full rings already; one that is closed has nobody to wake.
         with contextlib.suppress(OSError):
             self._bell.send(b"\0")
