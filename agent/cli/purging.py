@@ -11,7 +11,7 @@ from agent.core.settings import Settings, TokenIn
 from agent.errors import DiskError
 from agent.system.paths import Paths
 
-_STATE = ("state.db*", "state.*-*.db*", "daemon.*", "lives.json*", "control.sock", "spool*", "redaction.key", "kept")
+_STATE = ("state.db*", "state.*-*.db*", "daemon.*", "lives.json*", "control.sock*", "spool*", "redaction.key", "kept")
 _LOGS = ("*.log", "*.log.*")
 """On macOS and Windows the state's folder holds the settings, and a receiver's data too: so names, not folders."""
 
@@ -37,7 +37,7 @@ def plan_purge(paths: Paths, settings: Settings | None) -> Purge:
         found.append(paths.socket)
     found += _named(paths.logs, _LOGS)
     destinations = settings.destinations if settings is not None else ()
-    left = ["what servers have", "the transcripts of your coding agents"]
+    left = ["what servers have", "the transcripts of your coding agents", "hooks (transcriptd hook uninstall)"]
     if only_copies:
         left.append(f"{paths.kept}: transcripts that are nowhere else ({len(only_copies)})")
     left += [f"{one.token_file}: your token of {one.name}" for one in destinations if one.token == TokenIn.FILE]

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from agent.services.systemd import render_unit
 from tests.conftest import REPOSITORY, require_tool
 from tests.e2e.processes import TOKEN, Receiver, receiver
 from tests.keyrings import wait_for
-from tests.services.manager import HOME, Manager, last_json, user_manager
+from tests.services.manager import HOME, UID, Manager, last_json, user_manager
 
 pytestmark = pytest.mark.e2e
 
@@ -111,6 +112,9 @@ if armed("slow"):
             time.sleep(0.02)
         begin(self, *arguments, **options)
     control_socket.ControlServer.__init__ = late
+if armed("impatient"):
+    from agent.core import lifecycle
+    lifecycle.KEYRING_WAIT_S = 0.5
 if armed("stuck"):
     os.rename("{HOME}/faults/stuck", "{HOME}/faults/was-stuck")
     from agent.daemon import pusher, workers
@@ -156,6 +160,9 @@ class Owner:
 
     def arm(self, fault: str) -> None:
         self.manager.write(f"faults/{fault}", "")
+
+    def condition(self) -> str:
+        return str(last_json(self.do("status", "--json"))["destinations"][0]["condition"])
 
     def drop_in(self, more: str) -> None:
         """What a test can't wait for; it is read at the next start."""
@@ -221,7 +228,7 @@ def test_a_service_from_its_installation_to_its_end(manager: Manager, tmp_path: 
         wait_for(lambda: owner.is_synced(server), "the first entry")
 
         # Killed, it comes back and catches up.
-        owner.manager.run("kill", "-KILL", owner.property("MainPID"))
+        manager.run("sh", "-c", f"kill -KILL {owner.property('MainPID')}")
         owner.type_on()
         wait_for(lambda: owner.is_synced(server), "what was written meanwhile")
         assert int(owner.property("NRestarts")) >= 1
@@ -279,3 +286,48 @@ def test_a_service_from_its_installation_to_its_end(manager: Manager, tmp_path: 
         gone = owner.do("service", "uninstall", "--purge", "--yes")
         assert gone.returncode == 0, gone.stderr
         assert manager.files() == {name for name in before if not name.startswith(OURS)} | {".local/state"}
+
+
+BUS = {"DBUS_SESSION_BUS_ADDRESS": f"unix:path=/run/user/{UID}/bus"}
+
+
+def is_gone(file: Path) -> bool:
+    return not file.exists()
+
+
+def start_keyring(manager: Manager, *, unlock: bool) -> None:
+    """Ends the one that runs, and starts one as a login by passphrase does, or as one without (by a finger, say)."""
+    processes = manager.home.parent.parent / "proc"
+    for name in processes.glob("[0-9]*/comm"):
+        if name.read_text() == "gnome-keyring-d\n":
+            manager.run("sh", "-c", f"kill {name.parent.name}")
+            wait_for(partial(is_gone, name), "the end of a keyring")
+    how = "printf passphrase | gnome-keyring-daemon --unlock" if unlock else "gnome-keyring-daemon --start"
+    done = manager.run("sh", "-c", f"{how} --components=secrets --daemonize", **BUS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_keyring_that_is_locked_at_login_holds_up_nothing_but_sending(manager: Manager, tmp_path: Path) -> None:
+    for tool in ("gnome-keyring-daemon", "dbus-daemon"):
+        require_tool(tool)
+    with receiver(tmp_path / "data") as server:
+        owner = Owner(manager, server.url)
+        manager.write("faults/sitecustomize.py", FAULTS)
+        manager.write(f".claude/projects/p/{SESSION}.jsonl", "")
+        manager.write(".local/bin/note", "")
+        (manager.home / ".local/bin/transcriptd").symlink_to(Path(sys.prefix) / "bin" / "transcriptd")
+        owner.drop_in("")
+        owner.arm("impatient")
+        manager.systemctl("stop", "gnome-keyring-daemon.socket")  # where it is installed, a desktop's own way
+        start_keyring(manager, unlock=True)
+        done = manager.run(owner.program, "login", server.url, "--token-stdin", stdin=f"{TOKEN}\n", **BUS)
+        assert done.returncode == 0, done.stderr
+
+        start_keyring(manager, unlock=False)
+        owner.type_on()
+        assert owner.install()["active"] is True, "READY does not wait for it"
+        wait_for(lambda: owner.condition() == "waiting_for_keyring", "a look at the keyring")
+        assert not owner.is_synced(server)
+        start_keyring(manager, unlock=True)
+        wait_for(lambda: owner.is_synced(server), "what a locked keyring held up")
+        assert owner.property("NRestarts") == "0"
