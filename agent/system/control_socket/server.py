@@ -93,12 +93,15 @@ class ControlServer:
             self._socket = listen_unix(address) if self._token is None else listen_tcp(address, self._token)
         except OSError as exc:
             raise DiskError(f"control socket {address} can't be made: {exc.strerror or exc}") from exc
-        self._socket.setblocking(False)
-        self._bell, self._ear = socket.socketpair()
+        try:
+            self._bell, self._ear = socket.socketpair()
+            self._selector = selectors.DefaultSelector()
+        except OSError as exc:
+            self._socket.close()
+            raise MachineError("the system gives no more descriptors to answer commands", hint="ulimit -n") from exc
         self._is_rung = False
-        self._bell.setblocking(False)
-        self._ear.setblocking(False)
-        self._selector = selectors.DefaultSelector()
+        for ours in (self._socket, self._bell, self._ear):
+            ours.setblocking(False)
         self._selector.register(self._socket, selectors.EVENT_READ)
         self._selector.register(self._ear, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
