@@ -713,8 +713,8 @@ RECEIVER = (
     Mutant(
         "what goes to this machine goes through the proxy",
         REMOTE,
-        "            proxies = {}  # the token would leave",
-        "            str(proxies)  # the token would leave",
+        'if parts.scheme == "http" and is_loopback(parts.hostname or ""):',
+        "if False:",
         (f"{TEST_TRUST}what_stays_on_this_machine_goes_through_no_proxy",),
     ),
     Mutant(
