@@ -152,6 +152,7 @@ class Engine:
             tell=tell,
         )
         self.journal.on_audit, self.gates.on_change = self.telling.audited, self.telling.condition_changed
+        self.pausing.on_change = self.telling.paused
         self.errands = Errands(
             self.tracks,
             self._tombstones,

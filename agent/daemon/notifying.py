@@ -96,7 +96,6 @@ def find_concerns(engine: "Engine", around: Surroundings) -> tuple[list[Concern]
     lost = count_about_to_be_lost(engine, around)
     if lost:
         found.append(Concern("about_to_be_lost", number=lost))
-    restarts = getattr(around, "restarts", 0)
-    if restarts >= CRASHES:
-        found.append(Concern("crash_loop", number=restarts))
+    if around.restarts >= CRASHES:
+        found.append(Concern("crash_loop", number=around.restarts))
     return found, {one.name for one in engine.gates if one.condition is Condition.PROBING}

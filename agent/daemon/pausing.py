@@ -81,6 +81,8 @@ class Pausing:
         """Monotonic."""
         self._held_off = ""
         self._timer = 0
+        self.on_change: Callable[[str], object] = lambda _: None
+        """Told why, whenever that has become another one; empty when it goes on."""
         self.until_s: float | None = None
         """Wall time at which somebody's pause ends; None without an end, or without a pause."""
 
@@ -144,3 +146,4 @@ class Pausing:
     def _tell(self, before: tuple[str, float | None]) -> None:
         if self.why != before[0]:
             log.info("%s", f"paused: {self.why}" if self.why else "not paused any more")
+            self.on_change(self.why)

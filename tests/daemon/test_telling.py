@@ -12,6 +12,7 @@ import pytest
 from agent.core.events import EventKind, Happening
 from agent.core.lifecycle import UNSENT, State
 from agent.daemon.inputs import Retry
+from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
 from agent.daemon.private import RulesChanged
 from agent.daemon.telling import QUIET_S, REST_S
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer, reply
@@ -202,15 +203,24 @@ def test_conditions_are_told_when_they_change_and_not_at_each_knock(make_agent: 
     agent.live_for(3600)
     is_away = False
     agent.live_for(3600)
-    agent.engine.telling.paused("by you")
-    agent.engine.telling.paused("")
     told = [(one.destination, one.condition, bool(one.why)) for one in agent.told if one.kind == CONDITION]
     assert told == [
         ("there", "offline", True),
         ("there", "running", False),
-        ("", "paused", True),
-        ("", "resumed", False),
     ]
+
+
+def test_a_pause_is_told_and_its_end_whoever_wished_it(make_agent: Make, receiver: AsgiServer) -> None:
+    agent = make_agent(receiver)
+    agent.settle()
+    agent.told.clear()
+    for event in (PauseAsked(60.0), PauseAsked(90.0), HeldOff("metered network"), ResumeAsked(), HeldOff("")):
+        agent.engine.handle(event)
+    agent.engine.handle(PauseAsked(60.0))
+    agent.live_for(61)
+    told = [(one.condition, one.why) for one in agent.told if one.kind == CONDITION]
+    by_you, metered, on = ("paused", "by you"), ("paused", "metered network"), ("resumed", "")
+    assert told == [by_you, metered, on, by_you, on]
 
 
 @pytest.mark.parametrize("seed", range(12))
