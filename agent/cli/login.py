@@ -16,6 +16,7 @@ from agent.errors import AgentError, NotRunning, SettingsError, Unauthorized, Un
 from agent.system.paths import Paths, default_paths
 from agent.system.tokens import VARIABLE, Secret, token_in
 from agent.system.tokens.backends import AUTO, BACKENDS, choose_backend
+from agent.system.tokens.sources import describe_place, place_of
 
 _MOST_TOKEN = 16_384
 
@@ -64,9 +65,9 @@ def login(
     # From here on a running agent may send.
     ask_consent(paths, one)
     if one.token == TokenIn.KEYRING and token is not None:
-        _keyring(one).store(_place(one, paths), token)
+        _keyring(one).store(place_of(one, paths.instance), token)
     _write(paths, one)
-    click.echo(f"{one.name}: {one.url}, token in {_where(one)}")
+    click.echo(f"{one.name}: {one.url}, token in {describe_place(one)}")
     _tell_agent(paths, one)
 
 
@@ -77,9 +78,9 @@ def logout(name: str | None) -> None:
     paths = default_paths(environment())
     one = _find_destination(load_settings(paths), name)
     if one.token != TokenIn.KEYRING:
-        raise UsageError(f"the token of {one.name} is in {_where(one)}, which is yours to remove")
-    was_there = _keyring(one).drop(_place(one, paths))
-    click.echo(f"{one.name}: logged out" if was_there else f"{one.name}: there was no token in {_where(one)}")
+        raise UsageError(f"the token of {one.name} is in {describe_place(one)}, which is yours to remove")
+    was_there = _keyring(one).drop(place_of(one, paths.instance))
+    click.echo(f"{one.name}: logged out" if was_there else f"{one.name}: there was no token in {describe_place(one)}")
     _warn_of_variable()
     _poke(paths, one)
 
@@ -87,7 +88,7 @@ def logout(name: str | None) -> None:
 def drop_token(paths: Paths, name: str) -> bool:
     """Removes the token of the server `name` from its keyring; whether there was one. Raises KeyringError."""
     one = _find_destination(load_settings(paths), name)
-    return bool(_keyring(one).drop(_place(one, paths)))
+    return bool(_keyring(one).drop(place_of(one, paths.instance)))
 
 
 # --- which server ------------------------------------------------------------------------------------------------
@@ -185,21 +186,6 @@ def _keyring(one: Destination) -> Any:
     from agent.system.tokens.client import Keyring
 
     return Keyring(choose_backend(one.keyring))
-
-
-def _place(one: Destination, paths: Paths) -> Any:
-    from agent.system.tokens.sources import place_of
-
-    return place_of(one, paths.instance)
-
-
-def _where(one: Destination) -> str:
-    return {
-        TokenIn.KEYRING: BACKENDS[choose_backend(one.keyring)].words,
-        TokenIn.FILE: f"the file {one.token_file}",
-        TokenIn.CREDENTIAL: f"the credential {one.credential}",
-        TokenIn.ENVIRONMENT: f"the variable {VARIABLE}",
-    }[TokenIn(one.token)]
 
 
 # --- what others get to know -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from agent.core.settings import Destination, TokenIn
 from agent.core.wire import NeedsLogin, RawReply, Request, Unavailable
 from agent.errors import AgentError, KeyringLocked, TokenNotReadable
 from agent.system.tokens import VARIABLE, token_in
-from agent.system.tokens.backends import BACKENDS, choose_backend
+from agent.system.tokens.sources import describe_place
 
 _PLACEHOLDER = "transcriptd-doctor-has-no-token"
 """Tells whether a server is there at all; it is a token of nobody."""
@@ -45,22 +45,13 @@ def check_token(scene: Scene, tokens: TokenOf, one: Destination) -> list[Finding
     if token is None:
         return [Finding(Level.FAIL, name, f"there is none in {where}", login)]
     if token_in(scene.environment) is not None and one.token != TokenIn.ENVIRONMENT:
-        words = f"from {VARIABLE} here; without it {_place(one)} is asked, as by an agent that a service manager starts"
+        words = f"from {VARIABLE} here; without it {describe_place(one)} is asked, as by an agent run as a service"
         return [Finding(Level.WARN, name, words, f"unset {VARIABLE}, or: {login} --environment")]
     return [Finding(Level.OK, name, f"in {where}")]
 
 
 def _where(scene: Scene, one: Destination) -> str:
-    return f"the variable {VARIABLE}" if token_in(scene.environment) is not None else _place(one)
-
-
-def _place(one: Destination) -> str:
-    return {
-        TokenIn.KEYRING: BACKENDS[choose_backend(one.keyring)].words,
-        TokenIn.FILE: f"the file {one.token_file}",
-        TokenIn.CREDENTIAL: f"the credential {one.credential}",
-        TokenIn.ENVIRONMENT: f"the variable {VARIABLE}",
-    }[TokenIn(one.token)]
+    return f"the variable {VARIABLE}" if token_in(scene.environment) is not None else describe_place(one)
 
 
 class _Heard(NamedTuple):

@@ -7,6 +7,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from agent.core.wire import Unavailable
 from agent.daemon.heartbeats import Heartbeats
@@ -72,12 +73,11 @@ def run_pusher(
     is_stopping: Callable[[], bool],
 ) -> None:
     """Until it takes a None."""
-    while (task := tasks.get()) is not None:
-        if is_stopping():
-            return
-        beats.work(PUSH_S)
+
+    def run(task: Task) -> None:
         done(_try(do, task))
-        beats.wait()
+
+    _run_tasks(tasks, run, beats, PUSH_S, is_stopping)
 
 
 def run_keeper(
@@ -88,11 +88,25 @@ def run_keeper(
     is_stopping: Callable[[], bool],
 ) -> None:
     """Until it takes a None."""
+
+    def run(task: DiskTask) -> None:
+        done(_try_to_keep(do, task))
+
+    _run_tasks(tasks, run, beats, KEEP_S, is_stopping)
+
+
+def _run_tasks(
+    tasks: "queue.SimpleQueue[Any]",
+    run: Callable[[Any], None],
+    beats: Heartbeats,
+    most_s: float,
+    is_stopping: Callable[[], bool],
+) -> None:
     while (task := tasks.get()) is not None:
         if is_stopping():
             return
-        beats.work(KEEP_S)
-        done(_try_to_keep(do, task))
+        beats.work(most_s)
+        run(task)
         beats.wait()
 
 

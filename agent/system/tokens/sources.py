@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from agent.core.settings import Destination, TokenIn
 from agent.errors import KeyringError, TokenNotReadable
-from agent.system.tokens import EnvironmentTokens, Secret, TokenSource, token_in
-from agent.system.tokens.backends import choose_backend
+from agent.system.tokens import VARIABLE, EnvironmentTokens, Secret, TokenSource, token_in
+from agent.system.tokens.backends import BACKENDS, choose_backend
 from agent.system.tokens.client import Keyring, Place
 from agent.system.tokens.places import (
     Signature,
@@ -46,6 +46,16 @@ def place_of(destination: Destination, instance: str) -> Place:
     parts = urlsplit(destination.url)
     account = f"{destination.name} of {instance}" if instance else destination.name
     return Place(f"transcriptd {parts.scheme}://{parts.netloc.lower()}", account)
+
+
+def describe_place(one: Destination) -> str:
+    """Where the settings say that its token is, for people."""
+    return {
+        TokenIn.KEYRING: BACKENDS[choose_backend(one.keyring)].words,
+        TokenIn.FILE: f"the file {one.token_file}",
+        TokenIn.CREDENTIAL: f"the credential {one.credential}",
+        TokenIn.ENVIRONMENT: f"the variable {VARIABLE}",
+    }[TokenIn(one.token)]
 
 
 def _source(one: Destination, instance: str, environment: Mapping[str, str], find_keyring: FindKeyring) -> "_Source":
