@@ -457,6 +457,27 @@ def test_while_the_list_can_t_be_read_nothing_leaves_and_nothing_is_deleted(
     tally("private means private", "a private list that can't be read").note()
 
 
+def test_a_run_of_requests_ends_where_the_list_can_t_be_read_any_more(make_agent: Make, lines: Lines) -> None:
+    """Each of them is asked for, also when all that they hold was looked at before."""
+    rules, base = FakeRules(), StrictBaseServer()
+
+    def script(request: Request) -> RawReply | None:
+        if request.method == "PUT" and "s" not in base.sessions:
+            rules.blind = "the list can't be read"
+        return None
+
+    agent = make_agent(ScriptedServer(base, script), rulebook=rules)
+    agent.settle()
+    agent.append("s", lines(5))
+    agent.look()
+    agent.live_for(5)
+    assert len(base.sessions["s"]) == 1
+    rules.blind = ""
+    told(agent)
+    agent.settle()
+    assert b"\n".join([*base.sessions["s"], b""]) == agent.path("s").read_bytes()
+
+
 def test_what_others_deleted_on_the_server_stays_deleted_until_somebody_says_restore(
     make_agent: Make, lines: Lines, receiver: AsgiServer
 ) -> None:

@@ -917,7 +917,7 @@ KEPT_BACK = (
         PERMITS,
         "        if rules.blind:\n",
         "        if False:\n",
-        (f"{TEST_PRIVATE}while_the_list_can_t_be_read_nothing_leaves_and_nothing_is_deleted",),
+        (f"{TEST_PRIVATE}a_run_of_requests_ends_where_the_list_can_t_be_read_any_more",),
     ),
     Mutant(
         "a copy of a private session is any other session",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.errors import ServiceError, ServiceRefused
@@ -40,6 +40,8 @@ def write(home: Path, text: str = "") -> Path:
 
 
 @given(TEXT, TEXT, TEXT)
+@example("a%%b", "100%%", "%h %%h")
+@example("a$$b", '"$HOME" \\', "'it''s' \\\\")
 def test_a_unit_says_what_it_was_told(program: str, argument: str, value: str) -> None:
     spec = ServiceSpec((f"/{program}", argument or "x", "run"), (("CODEX_HOME", value),), "/logs")
     assert parse_unit(render_unit(spec, 257)) == (spec.command, {"CODEX_HOME": value})
