@@ -96,8 +96,11 @@ def _worst(shop: Workshop, redactor: Redactor) -> Figure:
     took = {}
     for name, make in HOSTILE.items():
         line = make(_LINE_BYTES)
-        took[name] = _seconds(partial(redactor.redact_lines, line))
+        # The least: other work on the machine only ever adds to it.
+        took[name] = min(_seconds(partial(redactor.redact_lines, line)) for _ in range(3))
     slowest = sorted(took, key=lambda name: -took[name])[:3]
     words = ", ".join(f"{name} {took[name]:.2f} s" for name in slowest)
     shop.say(f"redaction: {words}")
-    return Figure("redaction, worst line of 10 MB", took[slowest[0]], "s", at_most(1), f"of {len(took)}: {words}")
+    return Figure(
+        "redaction, worst line of 10 MB", took[slowest[0]], "s", at_most(1), f"of {len(took)}, least of 3: {words}"
+    )
