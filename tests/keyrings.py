@@ -1,8 +1,7 @@
 """A real gnome-keyring on a message bus of its own, without a desktop: locked, unlocked, ended and begun at will."""
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,12 @@ from jeepney import DBusAddress, MessageFlag, MessageType, Properties, new_metho
 from jeepney.io.blocking import open_dbus_connection
 
 from tests.conftest import require_tool
+from tests.waiting import READY_S, wait_for
 
-READY_S = 20.0
 PASSPHRASE = b"correct horse"
 _NAME = "org.freedesktop.secrets"
 _SERVICE = "/org/freedesktop/secrets"
 _LOGIN = "/org/freedesktop/secrets/collection/login"
-
-
-def wait_for(condition: Callable[[], Any], what: str, limit_s: float = READY_S) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, f"waited {limit_s:.0f} s for: {what}"
-        time.sleep(0.02)  # between two looks at a real keyring; what is waited for is the condition
 
 
 class Desktop:

@@ -14,7 +14,7 @@ from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal
 from agent.daemon.permits import Guard, RulesNow
 from agent.daemon.tasks import KeptBack, Reviewed, ReviewTask, SessionDeleted, TrackKey
-from agent.daemon.tracks import Track
+from agent.daemon.tracks import Track, streams_of
 
 log = logging.getLogger(__name__)
 
@@ -296,11 +296,7 @@ class Private:
             self._teller.retry_later(key, track)
 
     def _of(self, session: str) -> Iterator[tuple[TrackKey, Track]]:
-        for one in self._gates:
-            for subpath in ("", *self._subpaths.get(session, ())):
-                key = TrackKey(one.name, session, subpath)
-                if key in self._tracks:
-                    yield key, self._tracks[key]
+        return streams_of(session, self._gates, self._subpaths, self._tracks)
 
 
 def _may_be_there(track: Track) -> bool:

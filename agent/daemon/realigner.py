@@ -85,11 +85,12 @@ class Realigner:
         return Realigned(task.key, cursor, how)
 
     def _begin_generation(self, task: RealignTask, rows: list[StreamHead], survey: Survey) -> Realigned | Reply:
-        """Behind what the file has in common with the history it was sent to, or else with the current one."""
-        parent = next((row.head for row in rows if row.head.generation == task.cursor.generation), None)
-        if survey.best is not None:
-            parent = survey.best[0]
-        parent = parent or next((row.head for row in rows if row.current), rows[-1].head)
+        """Behind what the file has in common with a past history that it holds whole, or with the one that it was sent
+        to, or else with the current one."""
+        heads = [survey.best[0]] if survey.best is not None else []
+        heads += [row.head for row in rows if row.head.generation == task.cursor.generation]
+        heads += [row.head for row in rows if row.current]
+        parent = next(iter(heads), rows[-1].head)
         shared = self._shared_place(task, parent, survey)
         if not isinstance(shared, Place):
             return shared

@@ -15,7 +15,7 @@ from agent.core.session import Facts
 from agent.daemon.answers import OUTSIDE
 from agent.daemon.gates import Gates
 from agent.daemon.tasks import TrackKey
-from agent.daemon.tracks import DestinationState, Track
+from agent.daemon.tracks import DestinationState, Track, streams_of
 from agent.daemon.world import World
 
 REST_S = 1.0
@@ -225,11 +225,7 @@ class Telling:
         return any(_stays_here(track) for _, track in self._of(session))
 
     def _of(self, session: str) -> Iterator[tuple[TrackKey, Track]]:
-        for one in self._gates:
-            for subpath in ("", *self._subpaths.get(session, ())):
-                key = TrackKey(one.name, session, subpath)
-                if key in self._tracks:
-                    yield key, self._tracks[key]
+        return streams_of(session, self._gates, self._subpaths, self._tracks)
 
     def _first_name(self) -> str:
         return next((one.name for one in self._gates), "")

@@ -2,6 +2,7 @@
 
 import heapq
 from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.core.identity import Cursor, pack_cursor, unpack_cursor
@@ -144,6 +145,20 @@ class DestinationState:
 
     def next_file(self) -> TrackKey | None:
         return self._files.popleft() if self._files else None
+
+
+def streams_of(
+    session: str,
+    destinations: Iterable[DestinationState],
+    subpaths: Mapping[str, Sequence[str]],
+    tracks: Mapping[TrackKey, Track],
+) -> Iterator[tuple[TrackKey, Track]]:
+    """Those of a session at each destination, the main one first. `subpaths`: of its other streams and side files."""
+    for one in destinations:
+        for subpath in ("", *subpaths.get(session, ())):
+            key = TrackKey(one.name, session, subpath)
+            if key in tracks:
+                yield key, tracks[key]
 
 
 def is_of_bulk(cursor: Cursor) -> bool:

@@ -16,7 +16,7 @@ NAMES = ("meier", "kunde", "acme", "ada", "28cccd80", "short-session", "secret")
 @pytest.mark.parametrize(
     "text",
     [
-        f"{HOME}/work/acme/web",
+        f"{HOME}/src/acme/web",
         f"~/acme/{SESSION}.jsonl",
         f"{HOME}/.claude/projects/-home-ada-acme-web/{SESSION}.jsonl can't be read: Permission denied",
         f"two claim {SESSION}: /srv/acme/x.jsonl, /srv/acme/y.jsonl",

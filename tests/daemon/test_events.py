@@ -19,6 +19,7 @@ from agent.system.clock import Clock, SystemClock
 from agent.system.control_socket import CAPS, Caps, ControlClient, ControlServer
 from agent.system.state_db import open_state
 from tests.fakes import FakeClock
+from tests.waiting import wait_for
 
 PATIENCE_S = 10.0
 
@@ -133,13 +134,6 @@ def address(home: Path) -> Path:
     return home / "control.sock"
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
-
-
 def has_followers(server: ControlServer, count: int) -> Callable[[], bool]:
     return lambda: sum(one.feed is not None for one in list(server._clients)) == count
 
@@ -214,7 +208,7 @@ def test_who_does_not_read_is_dropped_and_keeps_nobody_waiting(address: Path, ca
         tell(ring, 5_000)
         assert time.monotonic() - began_s < PATIENCE_S / 2, "nobody waits for a subscriber"
         assert [next(events)["seq"] for _ in range(5_000)][-1] == 5_000
-        until(lambda: sum(bool(one.out) for one in list(server._clients)) == 3)
+        wait_for(lambda: sum(bool(one.out) for one in list(server._clients)) == 3)
         assert all(len(one.out) < 256 << 10 for one in list(server._clients)), "what it does not take is not kept"
 
         def are_dropped() -> bool:
@@ -222,7 +216,7 @@ def test_who_does_not_read_is_dropped_and_keeps_nobody_waiting(address: Path, ca
             server._wake()
             return server.dropped == 3
 
-        until(are_dropped)
+        wait_for(are_dropped)
         assert has_followers(server, 1)()
         tell(ring, 1)
         assert next(events)["seq"] == 5_001
@@ -240,7 +234,7 @@ def test_one_that_died_is_noticed_and_forgotten(address: Path) -> None:
     ring = make_ring()
     with serving(ring, address, caps=CAPS._replace(beat_s=0.02)) as server:
         Deaf(address).close()
-        until(has_followers(server, 0))
+        wait_for(has_followers(server, 0))
         assert not ring._wakes
 
 

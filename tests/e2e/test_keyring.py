@@ -24,8 +24,9 @@ from agent.system.tokens import Secret
 from agent.system.tokens.client import Keyring, Place
 from agent.system.tokens.sources import open_tokens
 from tests.e2e.processes import PROGRAM, READY_S, TOKEN, Receiver, end, receiver
-from tests.keyrings import Desktop, desktop, wait_for
+from tests.keyrings import Desktop, desktop
 from tests.reliability import MakeTally
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 

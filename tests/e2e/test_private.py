@@ -6,7 +6,7 @@ import pty
 import select
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import requests
 
 from tests.e2e.processes import PROGRAM, READY_S, TOKEN, Receiver, agent, environment, receiver, write_config
 from tests.reliability import MakeTally
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -48,13 +49,6 @@ def do(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*PROGRAM, *arguments], env=environment(home), capture_output=True, text=True, timeout=READY_S, check=False
     )
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + READY_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # between two looks at a real agent; what is waited for is the condition
 
 
 def held(server: Receiver, session: str) -> bytes:

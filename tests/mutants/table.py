@@ -281,8 +281,8 @@ REALIGNING = (
     Mutant(
         "a new generation parts from the current one",
         REALIGNER,
-        "parent = next((row.head for row in rows if row.head.generation == task.cursor.generation), None)",
-        "parent = None",
+        "heads += [row.head for row in rows if row.head.generation == task.cursor.generation]",
+        "heads += []",
         (f"{TEST_GENERATIONS}a_new_generation_parts_from_the_history_that_it_was_sent_to",),
     ),
     Mutant(

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY, require_tool
-from tests.keyrings import wait_for
+from tests.waiting import wait_for
 
 UID = 12345
 HOME = "/home/ada"

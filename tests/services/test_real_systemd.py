@@ -20,8 +20,8 @@ from agent.services.spec import ServiceSpec
 from agent.services.systemd import render_unit
 from tests.conftest import REPOSITORY, require_tool
 from tests.e2e.processes import TOKEN, Receiver, receiver
-from tests.keyrings import wait_for
 from tests.services.manager import HOME, UID, Manager, last_json, user_manager
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 

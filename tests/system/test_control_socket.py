@@ -8,8 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +28,7 @@ from agent.system.control_socket import (
 from agent.system.control_socket.door import is_same_user
 from tests.conftest import SCRATCH
 from tests.system.privileges import NOBODY, needs_posix, needs_root, open_folder
+from tests.waiting import wait_for
 
 PATIENCE_S = 10.0
 
@@ -319,16 +319,8 @@ def test_clients_that_go_in_the_middle_leave_nothing(server: ControlServer, addr
             client.socket.sendall(request() + request()[:-3])
     with Raw(address, tcp=tcp) as client:
         assert client.ask(request())["result"] == {}
-        until(lambda: len(server._clients) == 1)
-    until(lambda: threading.active_count() == before)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """What another thread is about to do."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
+        wait_for(lambda: len(server._clients) == 1)
+    wait_for(lambda: threading.active_count() == before)
 
 
 def test_whoever_opens_connections_without_end_keeps_nobody_out(
@@ -375,7 +367,7 @@ def test_an_idle_client_is_let_go(address: Path, tcp: bool) -> None:
 def test_a_client_that_drips_is_let_go(address: Path, tcp: bool) -> None:
     """A byte now and then is no request: the time counts for a whole line."""
     with serving(address, tcp=tcp, caps=CAPS._replace(idle_s=0.1)), Raw(address, tcp=tcp) as client:
-        until(lambda: not drip(client.socket))
+        wait_for(lambda: not drip(client.socket))
 
 
 def drip(client: socket.socket) -> bool:
@@ -403,7 +395,7 @@ def test_a_client_that_takes_no_answer_is_let_go(address: Path, tcp: bool) -> No
     with serves as server, Raw(address, tcp=tcp) as deaf:
         deaf.socket.sendall(request("long"))
         assert asked.wait(PATIENCE_S)
-        until(lambda: not server._clients)
+        wait_for(lambda: not server._clients)
     assert server.dropped == 0, "it was no subscriber"
 
 
@@ -414,7 +406,7 @@ def test_answers_that_nobody_takes_do_not_add_up(address: Path, tcp: bool) -> No
     with serving(address, tcp=tcp, methods=methods, caps=caps) as server, ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(Raw(address, tcp=tcp)).socket.sendall(request("long"))
-        until(lambda: sum(bool(one.out) for one in list(server._clients)) == len(server._clients) == 1)
+        wait_for(lambda: sum(bool(one.out) for one in list(server._clients)) == len(server._clients) == 1)
         with ControlClient(address) as ours:
             assert ours.call("echo", a=1) == {"a": 1}
 
