@@ -385,7 +385,7 @@ def _had_list(paths: Paths) -> bool:
 
 
 def _read_known(paths: Paths) -> _Known:
-    from agent.cli.sessions import read_sessions
+    from agent.cli.sessions.known import read_sessions
 
     lines, facts = read_sessions(paths)
     sizes: dict[str, int] = {}

@@ -42,7 +42,7 @@ class Survey(NamedTuple):
 def survey_sessions(roots: Sequence[Root], known: Mapping[str, Facts], rules: PrivateRules, git: GitRemotes) -> Survey:
     """The sessions below `roots`. `known`: what is remembered of them. Where a rule asks for folders, or for what is a
     copy of what, every transcript is read to its end."""
-    found, unreadable = _find_files(roots)
+    found, unreadable = find_files(roots)
     copies = Copies(real_files)
     for session, files in found.items():
         if session.casefold() in rules.sessions:
@@ -54,10 +54,11 @@ def survey_sessions(roots: Sequence[Root], known: Mapping[str, Facts], rules: Pr
 
 def find_sessions(roots: Sequence[Root]) -> list[str]:
     """Only the ids, which takes a look at folders and hardly any file."""
-    return list(_find_files(roots)[0])
+    return list(find_files(roots)[0])
 
 
-def _find_files(roots: Sequence[Root]) -> tuple[dict[str, list[Observation]], dict[str, str]]:
+def find_files(roots: Sequence[Root]) -> tuple[dict[str, list[Observation]], dict[str, str]]:
+    """Session → its files as they lie there; path → why, of what could not be looked into."""
     found: dict[str, list[Observation]] = {}
 
     def observed(observations: list[Observation], _: bool) -> None:

@@ -1,0 +1,40 @@
+"""`transcriptd sessions`: look at sessions, follow them, and prove that servers have them. Each command is imported
+when it is asked for."""
+
+import importlib
+from collections.abc import Mapping
+
+import click
+from click.shell_completion import CompletionItem
+
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "list": ("agent.cli.sessions.listing", "list_", "Sessions, the one that changed last first."),
+    "verify": ("agent.cli.sessions.verifying", "verify", "Compare every transcript with the server's copy."),
+}
+"""Command → module, name and summary, in the order of the help page."""
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table: click would import every command for it."""
+        found = [CompletionItem(name, help=row[2]) for name, row in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row[2]) for name, row in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup)
+def sessions() -> None:
+    """Look at sessions, follow them, and prove that servers have them."""
