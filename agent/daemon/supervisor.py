@@ -269,6 +269,10 @@ class Daemon:
         except TimeoutError as exc:
             raise NotRunning("the engine does not answer", hint="transcriptd status") from exc
 
+    def take_in(self, event: Input) -> None:
+        """Something that the engine is told from outside; what is asked afterwards finds it done."""
+        self._inbox.put(event)
+
     def request_scan(self) -> None:
         self._looks.put(self._scan)
 

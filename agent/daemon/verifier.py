@@ -122,13 +122,13 @@ def verify_bulk(
     return Verdict(stream, outcome, entries, end, head.entry_count, "chain hash", len(rows))
 
 
-def verify_file(sender: Sender, subject: Subject, redactor: Redactor) -> Verdict:
+def verify_file(sender: Sender, subject: Subject, redactor: Redactor, owner: str | None = None) -> Verdict:
     """Raises DiskError when the file can't be read."""
     with TranscriptFile(subject.path) as file:
         whole = file.size()
         size, digest, _, _ = measure_file(lambda: file.pieces(0, whole), redactor)
     session_id, path = subject.stream.session_id, subject.stream.subpath.removeprefix(FILES)
-    raw = sender.send(file_head_request(session_id, path, digest))
+    raw = sender.send(file_head_request(session_id, path, digest, owner))
     _raise_for(raw.status)
     state = parse_file_state(raw, digest, size)
     if raw.status == 404 or state is None:

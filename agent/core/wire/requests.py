@@ -144,10 +144,10 @@ def restore_request(session_id: str) -> Request:
     return Request("POST", session_path(session_id, "/restore"))
 
 
-def file_head_request(session_id: str, path: str, sha256: bytes) -> Request:
+def file_head_request(session_id: str, path: str, sha256: bytes, owner: str | None = None) -> Request:
     """What the server has at `path` of a session, and how much it kept of an upload of that digest that broke off."""
     headers = {"Content-Digest": render_digest(sha256)}
-    return Request("HEAD", session_path(session_id, "/files/" + quote(path)), headers)
+    return Request("HEAD", session_path(session_id, "/files/" + quote(path), owner=owner), headers)
 
 
 def file_request(session_id: str, path: str, sha256: bytes, offset: int, body: LongBody) -> Request:
