@@ -84,6 +84,7 @@ def test_every_default_is_one_that_the_table_itself_allows(section: str, key: st
     if field.kind is str and field.allowed is not None:
         assert field.default in field.allowed
     elif field.kind is list and field.allowed is not None:
+        assert isinstance(field.default, list)
         assert set(field.default) <= set(field.allowed)
     elif field.allowed is not None:
         low, high = map(float, field.allowed)

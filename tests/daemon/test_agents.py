@@ -3,12 +3,13 @@ what is private stays here."""
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import zstandard
 
 from agent.core.lifecycle import State
 from agent.core.session import Facts, StreamId
@@ -19,6 +20,7 @@ from agent.daemon.private import RulesChanged
 from agent.daemon.scanner import Root
 from agent.daemon.tasks import TrackKey
 from agent.daemon.verifier import Outcome, Subject, verify_streams
+from agent.daemon.world import Limits
 from agent.providers import PROVIDERS, codex, copilot, gemini, watched_folders
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer
 from tests.redactors import REDACTOR
@@ -26,7 +28,7 @@ from tests.simulation.world import DESTINATION, SimulatedAgent
 
 Make = Callable[..., SimulatedAgent]
 UUID = "01a1fb4c-6b9f-7401-9c9b-e6751cf647c{}"
-SECRET, OPEN = "/work/secret", "/work/open"
+SECRET, OPEN = "/srv/secret", "/srv/open"
 
 
 def encode(*values: Any) -> bytes:
@@ -194,6 +196,84 @@ def test_an_archive_that_nobody_watched_is_found_at_its_new_place(
     assert (count_appends(server), agent.state(UUID.format(1))) == (sent, State.SYNCED)
 
 
+def pack(path: Path, beside: Path | None = None) -> Path:
+    """As Codex packs: written under another name, then moved; the old file goes."""
+    target = beside or path.with_name(path.name + ".zst")
+    target.write_bytes(zstandard.ZstdCompressor(level=3).compress(path.read_bytes()))
+    path.unlink()
+    return target
+
+
+def test_a_session_that_was_sent_and_is_packed_then_is_the_same(
+    make_agent: Make, receiver: AsgiServer, machine: Machine
+) -> None:
+    server = ScriptedServer(receiver, lambda _: None)
+    agent = make_agent(server, roots=machine.roots)
+    session = UUID.format(1)
+    data = codex_lines(OPEN) * 500
+    path = machine.codex(session, data)
+    agent.settle()
+    sent = count_appends(server)
+    packed = pack(path)
+    agent.settle()
+    assert (count_appends(server), agent.state(session), agent.track(session).path) == (sent, State.SYNCED, str(packed))
+    assert agent.track(session).generations <= 1
+    agent.crash()
+    agent.settle()
+    assert (count_appends(server), agent.state(session)) == (sent, State.SYNCED)
+    assert is_equal(agent, receiver) == {Outcome.EQUAL: 1}
+    path.write_bytes(data + encode({"ordinal": 9}))  # unpacked again to go on
+    packed.unlink()
+    agent.settle()
+    assert stored(receiver, session) == path.read_bytes()
+    assert count_appends(server) == sent + 1
+
+
+def test_a_session_that_was_packed_before_anybody_saw_it_is_sent(
+    make_agent: Make, receiver: AsgiServer, machine: Machine
+) -> None:
+    agent = make_agent(receiver, roots=machine.roots, limits=Limits(kept_bytes=0))
+    data = codex_lines(OPEN, "ü" * 3000) * 800
+    path = machine.codex(UUID.format(1), data)
+    pack(path, machine.home / ".codex/archived_sessions" / (path.name + ".zst"))
+    agent.settle()
+    assert stored(receiver, UUID.format(1)) == data
+    assert is_equal(agent, receiver) == {Outcome.EQUAL: 1}
+
+
+def test_a_session_that_was_partly_sent_when_it_was_packed_is_sent_to_its_end(
+    make_agent: Make, receiver: AsgiServer, machine: Machine
+) -> None:
+    agent = make_agent(receiver, roots=machine.roots)
+    data = codex_lines(OPEN)
+    path = machine.codex(UUID.format(1), data)
+    agent.settle()
+    machine.codex(UUID.format(1), encode({"ordinal": 2}), "ab")
+    pack(path)
+    agent.settle()
+    assert stored(receiver, UUID.format(1)) == data + encode({"ordinal": 2})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-5], lambda data: b"no " + data, lambda data: data[:3], lambda _: b""],
+    ids=["cut", "other", "stub", "empty"],
+)
+def test_a_damaged_packed_session_is_told_of_and_takes_nothing_back(
+    damage: Callable[[bytes], bytes], make_agent: Make, receiver: AsgiServer, machine: Machine
+) -> None:
+    agent = make_agent(receiver, roots=machine.roots)
+    path = machine.codex(UUID.format(1), codex_lines(OPEN) * 9)
+    data = path.read_bytes()
+    agent.settle()
+    packed = pack(path)
+    packed.write_bytes(damage(packed.read_bytes()))
+    agent.settle()
+    assert str(packed) in agent.scanner.unreadable
+    assert "pack" in agent.scanner.unreadable[str(packed)]
+    assert stored(receiver, UUID.format(1)) == data
+
+
 def test_a_torn_tail_that_is_glued_to_the_next_line_arrives_as_it_is(
     make_agent: Make, receiver: AsgiServer, machine: Machine
 ) -> None:
@@ -241,7 +321,7 @@ def test_side_files_of_gemini_and_copilot_travel_with_their_session(
     machine.write(".gemini/tmp/p/chats/g1/helper.jsonl", gemini_lines("helper"))
     machine.write(".gemini/tmp/p/tool-outputs/session-g1/run.txt", b"output")
     machine.copilot("c1", copilot_lines(OPEN))
-    machine.write(".copilot/session-state/c1/workspace.yaml", b"cwd: /work/open\n")
+    machine.write(".copilot/session-state/c1/workspace.yaml", b"cwd: /srv/open\n")
     for lock in ("inuse.1.hold", "session.db", "rewind-file-snapshots/index.json"):
         machine.write(f".copilot/session-state/c1/{lock}", b"x")
     agent.settle()
@@ -342,10 +422,10 @@ def test_a_session_whose_folder_nobody_tells_is_private_while_folders_matter(
 def test_a_session_that_enters_a_private_folder_is_private_from_there_on(
     make_agent: Make, receiver: AsgiServer, machine: Machine
 ) -> None:
-    agent = make_agent(receiver, roots=machine.roots, rulebook=FakeRules(folders=[SECRET, "/work/my secret"]))
+    agent = make_agent(receiver, roots=machine.roots, rulebook=FakeRules(folders=[SECRET, "/srv/my secret"]))
     turn = encode({"type": "turn_context", "payload": {"cwd": SECRET}})
     roots = codex_lines(OPEN, runtime_workspace_roots=["/a", SECRET])
-    address = codex_lines(OPEN) + encode({"item": {"cwd": "file:///work/my%20secret"}})
+    address = codex_lines(OPEN) + encode({"item": {"cwd": "file:///srv/my%20secret"}})
     machine.codex(UUID.format(1), codex_lines(OPEN) + turn)
     machine.codex(UUID.format(2), roots)
     machine.codex(UUID.format(3), address)
@@ -422,10 +502,10 @@ def toy_agent() -> SimpleNamespace:
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+def toy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     one = toy_agent()
-    monkeypatch.setitem(PROVIDERS, "toy", one)  # type: ignore[misc]
-    yield one
+    monkeypatch.setitem(PROVIDERS, "toy", one)
+    return one
 
 
 def test_a_new_agent_is_one_module_and_one_row(
