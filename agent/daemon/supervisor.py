@@ -295,14 +295,14 @@ class Daemon:
 
     def request_restore(self, beginnings: Sequence[str]) -> int:
         """Sessions that were deleted on a server, whose ids begin so, are sent there again. How many they are."""
-        sessions = self.ask(lambda engine: engine.deleted_there(beginnings))
+        sessions = self.ask(lambda engine: engine.by_hand.deleted_there(beginnings))
         if sessions:
             self._inbox.put(Restore(frozenset(sessions)))
         return len(sessions)
 
     def request_retry(self, beginnings: Sequence[str]) -> int:
         """Another try for what was given up: of the sessions whose ids begin so, or of all. How many they are."""
-        sessions = self.ask(lambda engine: engine.given_up(beginnings))
+        sessions = self.ask(lambda engine: engine.by_hand.given_up(beginnings))
         if sessions:
             self._inbox.put(Retry(frozenset(sessions)))
         return len(sessions)
