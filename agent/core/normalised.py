@@ -109,6 +109,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     is_error: bool = False
     usage: Usage | None = None
     raw: bytes = b""
+    sidechain: bool = False
+    """Said by or to a subagent, also where that stands among the lines of the main transcript."""
 
 
 class LineReader(Protocol):
@@ -117,6 +119,10 @@ class LineReader(Protocol):
     def read(self, line: bytes, /) -> Sequence[Event]:
         """What the next line says, at least one event; `line` without its newline. Never raises for what stands
         there."""
+
+    def skip(self, raw: bytes, /) -> Sequence[Event]:
+        """In the place of the next line, where it is too long to be read: a PARSE_WARNING `too_long`. `raw`: how it
+        begins."""
 
     def finish(self) -> Sequence[Event]:
         """What can only be told at the end of the stream; mostly nothing."""
