@@ -9,6 +9,7 @@ it in virtual time. Its rooms: `errands` (what is handed out), `answers` (what c
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from sys import intern
 
 from agent.core.audit import AuditKind
@@ -16,6 +17,7 @@ from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
 from agent.core.events import Happening
 from agent.core.identity import START, pack_cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
+from agent.core.runs import Run, RunChange
 from agent.core.session import Observation, StreamId, is_side_file
 from agent.core.status import DELETED_HERE, DELETED_THERE, MAYBE_THERE
 from agent.core.wire import (
@@ -34,6 +36,7 @@ from agent.daemon.inputs import (
     Requeued,
     Restore,
     Retry,
+    SaidOver,
     ScanEnded,
     Seen,
     Vanished,
@@ -94,7 +97,8 @@ _UNFIT = frozenset({NO_SUBAGENTS, NO_FILES, WITHOUT_SESSION})
 
 class Engine:
     """`dispatch` takes tasks of destinations, `dispatch_disk` those that concern none; `found_held`: files that an
-    earlier life held; `tell` takes what happens, for whoever listens."""
+    earlier life held, `found_runs` the runs that it knew; `tell` takes what happens, for whoever listens, and
+    `tell_run` what becomes of runs."""
 
     def __init__(
         self,
@@ -110,6 +114,9 @@ class Engine:
         host: str = "",
         version: str = "",
         tell: Callable[[Happening], None] = lambda _: None,
+        tell_run: Callable[[RunChange], None] = lambda _: None,
+        new_run_id: Callable[[], str] | None = None,
+        found_runs: Iterable[Run] = (),
     ) -> None:
         self._store = store
         self._world = world
@@ -150,7 +157,10 @@ class Engine:
             why_private=self.private.why,
             facts=self.facts.of,
             tell=tell,
+            tell_run=tell_run,
+            new_run_id=new_run_id or map("run-{}".format, count(1)).__next__,
         )
+        self.telling.restore_runs(found_runs)
         self.journal.on_audit, self.gates.on_change = self.telling.audited, self.telling.condition_changed
         self.pausing.on_change = self.telling.paused
         self.errands = Errands(
@@ -261,7 +271,7 @@ class Engine:
                 self._see(event)
             case PauseAsked() | ResumeAsked() | HeldOff():
                 self.pausing.handle(event)
-            case Retry() | Restore() | Requeued() | RulesChanged():
+            case Retry() | Restore() | Requeued() | RulesChanged() | SaidOver():
                 self._do_as_asked(event)
             case Held() | NotHeld() | LetGo() | Reviewed():
                 self._looked(event)
@@ -288,7 +298,7 @@ class Engine:
             case Woken():
                 self._wake()
 
-    def _do_as_asked(self, event: Retry | Restore | Requeued | RulesChanged) -> None:
+    def _do_as_asked(self, event: Retry | Restore | Requeued | RulesChanged | SaidOver) -> None:
         match event:
             case Retry():
                 self._retry(event.sessions)
@@ -298,6 +308,8 @@ class Engine:
                 self._note_requeued(event.session_id)
             case RulesChanged():
                 self.private.look_at_rules()
+            case SaidOver():
+                self.telling.said_over(*event)
 
     def _looked(self, event: DiskOutcome) -> None:
         if isinstance(event, Reviewed):
@@ -362,12 +374,12 @@ class Engine:
         is_first = track is None and not self.telling.knows(key.session_id)
         if track is None:
             track = self._begin(key, seen)
-        has_grown = seen.size != track.size
+        has_grown, from_bytes = seen.size != track.size, max(0, track.size)
         changed = self._take_look(track, seen)
         if is_first:
             self.telling.found(key, track)
         elif has_grown:
-            self.telling.grew(key, track)
+            self.telling.grew(key, track, from_bytes)
         if changed or seen.size != track.cursor.offset:
             self._follow(key, track, live=live, changed=changed)
 
