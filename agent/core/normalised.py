@@ -69,7 +69,7 @@ LONGEST_LINE_BYTES = 32 << 20
 """A longer line is not taken apart: a PARSE_WARNING `too_long` stands for it."""
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Tokens; `cost_usd` None where nobody says."""
 
     input: int = 0
@@ -79,7 +79,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     cost_usd: float | None = None
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """`seq`: from 1 in its stream. `line`: ordinal of the line it stands in, from 1. `at_s`: wall seconds, None where
     the line says none that can be. `session_id`, `subpath`: the stream. `source`: the line's own type in the agent's
     words (`assistant/tool_use`). `entry_id`, `parent_id`: as the agent links entries. `arguments`: JSON text. Texts are

@@ -18,7 +18,7 @@ from agent.core.events import Happening
 from agent.core.identity import START, pack_cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
 from agent.core.runs import Run, RunChange
-from agent.core.session import Observation, StreamId, is_side_file
+from agent.core.session import Facts, Observation, StreamId, is_side_file
 from agent.core.status import DELETED_HERE, DELETED_THERE, MAYBE_THERE
 from agent.core.wire import (
     NeedsLogin,
@@ -288,6 +288,8 @@ class Engine:
         match event:
             case Observed():
                 for observation in event.observations:
+                    if observation.project:
+                        self.facts.learn(observation.stream, Facts(observation.project))
                     self.sightings.see(observation, event.live)
             case Vanished():
                 for gone in event.gone:
@@ -384,7 +386,7 @@ class Engine:
             self._follow(key, track, live=live, changed=changed)
 
     def _begin(self, key: TrackKey, seen: Observation) -> Track:
-        why = self.private.see_new(key, seen.path)
+        why = self.private.see_new(key, seen.path, seen.provider)
         state = State.PRIVATE if why else State.SYNCED
         track = Track(seen.provider, seen.path, -1, seen.mtime_ns, state, pack_cursor(START), why)
         self._add(key, track)

@@ -54,7 +54,7 @@ from agent.daemon.vitals import describe_stuck
 from agent.daemon.workers import PUSH_S, Threads, run_keeper, run_pusher, where
 from agent.daemon.world import Limits, World
 from agent.errors import DiskError, MachineError, NotRunning
-from agent.providers import PROVIDERS
+from agent.providers import PROVIDERS, watched_folders
 from agent.system import files
 from agent.system.clock import Clock, SystemClock
 from agent.system.files import read_text
@@ -99,13 +99,11 @@ class _Stop(NamedTuple):
 
 def find_roots(settings: Settings, environment: Mapping[str, str]) -> list[Root]:
     """The folders to watch: those of the settings, else where each coding agent keeps its transcripts."""
-    named = {"claude": settings.watch.claude}
     home = os.path.expanduser("~")
-    found = []
-    for name, provider in PROVIDERS.items():
-        folders = named.get(name) or provider.roots(environment, home)
-        found += [Root(provider, os.path.realpath(os.path.expanduser(folder))) for folder in folders]
-    return found
+    return [
+        Root(provider, os.path.realpath(os.path.expanduser(folder)))
+        for provider, folder in watched_folders(settings.watch, environment, home)
+    ]
 
 
 class Daemon:
@@ -342,7 +340,7 @@ class Daemon:
             problems.append((self._store.note, self._store.hint))
         problems += self._spooling.problems()
         problems += [(describe_stuck(one), "transcriptd logs") for one in self.find_stuck()]
-        problems += [(f"{root} is not there yet", "") for root in self._watcher.missing]
+        problems += [(f"{root} is not there yet", "") for root in self._missed_roots()]
         unwatched = self._watcher.missing | set(polling)
         watching = tuple(root.path for root in self._roots if root.path not in unwatched)
         retention_s = _find_retention_s(self._environment)
@@ -358,6 +356,13 @@ class Daemon:
             {one.name: self._tokens.source(one.name) for one in self._settings.destinations},
             news.restarts,
         )
+
+    def _missed_roots(self) -> list[str]:
+        """Folders that should be there: those that the settings name, else the first where there is none at all."""
+        missing, watch = self._watcher.missing, self._settings.watch
+        named = [one.path for one in self._roots if one.path in missing and watch.folders(one.provider.name)]
+        is_none_there = all(one.path in missing for one in self._roots)
+        return named or [one.path for one in self._roots[:1] if is_none_there]
 
     # --- threads ----------------------------------------------------------------------------------------------
 
@@ -493,8 +498,9 @@ def _find_retention_s(environment: Mapping[str, str]) -> dict[str, float]:
     """Provider → seconds after its last change until the coding agent deletes a transcript."""
     found = {}
     for name, provider in PROVIDERS.items():
+        path = provider.settings_file(environment, os.path.expanduser("~"))
         try:
-            text = read_text(Path(provider.settings_file(environment, os.path.expanduser("~"))))
+            text = read_text(Path(path)) if path else None
         except DiskError:
             text = None  # its default is believed; a file that can't be read is no news to those who own it
         days = provider.parse_retention_days(text)

@@ -22,41 +22,10 @@ from agent.providers.reading.lines import (
     json_of,
     money_of,
     text_of,
-    tool_kind,
 )
+from agent.providers.reading.tools import CLAUDE, tool_kind
 
 name = "claude"
-
-TOOL_KINDS: Mapping[str, ToolKind] = {
-    "Bash": ToolKind.SHELL,
-    "BashOutput": ToolKind.SHELL,
-    "KillBash": ToolKind.SHELL,
-    "KillShell": ToolKind.SHELL,
-    "Monitor": ToolKind.SHELL,
-    "PowerShell": ToolKind.SHELL,
-    "Read": ToolKind.READ,
-    "LS": ToolKind.READ,
-    "ReadMcpResourceTool": ToolKind.READ,
-    "Write": ToolKind.WRITE,
-    "Edit": ToolKind.EDIT,
-    "MultiEdit": ToolKind.EDIT,
-    "Grep": ToolKind.SEARCH,
-    "Glob": ToolKind.SEARCH,
-    "ToolSearch": ToolKind.SEARCH,
-    "LSP": ToolKind.SEARCH,
-    "Task": ToolKind.SUBAGENT,
-    "Agent": ToolKind.SUBAGENT,
-    "AgentOutputTool": ToolKind.SUBAGENT,
-    "TaskOutput": ToolKind.SUBAGENT,
-    "TaskStop": ToolKind.SUBAGENT,
-    "SendMessage": ToolKind.SUBAGENT,
-    "WebFetch": ToolKind.WEB,
-    "WebSearch": ToolKind.WEB,
-    "web_search": ToolKind.WEB,
-    "web_fetch": ToolKind.WEB,
-    "NotebookEdit": ToolKind.NOTEBOOK,
-    "NotebookRead": ToolKind.NOTEBOOK,
-}
 
 _SHELL_BY_HAND = "!"
 """How a user's own command is begun, and the name of the tool that it is told as."""
@@ -380,9 +349,7 @@ def _thinking(reader: _Reader, line: _Line, block: _Block) -> None:
 
 def _tool_use(reader: _Reader, _line: _Line, block: _Block) -> None:
     tool = text_of(block.name)
-    reader.told.call(
-        f"assistant/{block.type}", text_of(block.id), tool, tool_kind(tool, TOOL_KINDS), json_of(block.input)
-    )
+    reader.told.call(f"assistant/{block.type}", text_of(block.id), tool, tool_kind(tool, CLAUDE), json_of(block.input))
 
 
 def _model_of(line: _Line) -> str:

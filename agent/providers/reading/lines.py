@@ -2,7 +2,7 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -88,11 +88,6 @@ def time_of(value: object) -> float | None:
     return at_s if at_s >= 0 else None
 
 
-def tool_kind(tool: str, kinds: Mapping[str, ToolKind]) -> ToolKind:
-    """From a provider's table; a tool of an MCP server and any other that nobody knows is OTHER."""
-    return kinds.get(tool, ToolKind.OTHER)
-
-
 class Told:
     """The events of one stream as they are told, numbered. `at_s`, `entry_id`, `parent_id`, `sidechain` are those of
     the line that is being read."""
@@ -157,6 +152,23 @@ class Told:
     def result(self, source: str, call_id: str, text: str, **fields: Any) -> None:
         tool, kind = self._calls.get(call_id) or ("", None)
         self.add(Kind.TOOL_RESULT, source, call_id=call_id, text=text, tool=tool, tool_kind=kind, **fields)
+
+
+class Pairs:
+    """Tells the second of two lines that say the same, each in its own way, and in either order. What is said twice in
+    one way stands for two."""
+
+    def __init__(self) -> None:
+        self._waiting: Recent[tuple[str, int], int] = Recent()
+
+    def is_second(self, way: str, other: str, *said: str) -> bool:
+        key = hash(said)
+        waiting = self._waiting.get((other, key)) or 0
+        if waiting:
+            self._waiting.put((other, key), waiting - 1)
+            return True
+        self._waiting.put((way, key), (self._waiting.get((way, key)) or 0) + 1)
+        return False
 
 
 class UsageOnce:
