@@ -28,6 +28,9 @@ TEXT_CHARACTERS = 64 << 10
 TURN_BYTES = 1 << 20
 """Read of one file until others have their turn."""
 
+MOST_BACK_BYTES = 4 << 20
+"""Before the end of a file nothing is read to be replayed."""
+
 _MARKER_BYTES = 64
 _BACK_BYTES = 64 << 10
 _AN_EVENT_BYTES = 300
@@ -142,7 +145,7 @@ class Tail:
 
     def _start(self, stream: _Stream, file: "OpenFile", offset: int | None) -> None:
         size = file.size()
-        wanted = size if offset is None else min(offset, size)
+        wanted = size if offset is None else min(max(offset, size - MOST_BACK_BYTES), size)
         stream.offset = stream.searched_to = find_line_start(file, wanted)
         stream.marker = _marker(file, stream.offset)
         entry = self._files.look_at(stream.path)
