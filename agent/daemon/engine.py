@@ -122,7 +122,7 @@ class Engine:
         self._found_held = list(found_held)
         self.tracks: dict[TrackKey, Track] = {}
         self._tombstones: dict[TrackKey, dict[int, int]] = {}
-        self._subpaths: dict[str, list[str]] = {}
+        self.subpaths: dict[str, list[str]] = {}
         """Session → those of its streams and side files beside the main transcript."""
         self._awaits_scan = False
         self._has_forgotten = self._is_unsure = False
@@ -139,7 +139,7 @@ class Engine:
         )
         self.private = Private(
             self.tracks,
-            self._subpaths,
+            self.subpaths,
             self.gates,
             self.journal,
             self,
@@ -149,7 +149,7 @@ class Engine:
         )
         self.telling = Telling(
             self.tracks,
-            self._subpaths,
+            self.subpaths,
             self.gates,
             world,
             why_private=self.private.why,
@@ -259,7 +259,7 @@ class Engine:
         self.errands.see_new(key, track)
         track.touched = track.touched or self._is_unsure
         self.tracks[key] = track
-        if key.subpath and key.subpath not in (known := self._subpaths.setdefault(key.session_id, [])):
+        if key.subpath and key.subpath not in (known := self.subpaths.setdefault(key.session_id, [])):
             known.append(key.subpath)
 
     # --- events -----------------------------------------------------------------------------------------------

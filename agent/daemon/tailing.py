@@ -247,7 +247,7 @@ def find_line_start(file: "OpenFile", offset: int) -> int:
     return 0 if at == 0 else offset
 
 
-def find_last_lines(file: "OpenFile", count: int, most_bytes: int = 8 << 20) -> int:
+def find_last_lines(file: "OpenFile", count: int, most_bytes: int) -> int:
     """Where the last `count` whole lines begin, within the last `most_bytes`."""
     end = find_line_start(file, file.size())
     at, left = end, count
@@ -266,15 +266,12 @@ def find_last_lines(file: "OpenFile", count: int, most_bytes: int = 8 << 20) -> 
 
 
 def read_last_events(
-    provider: "Provider", files: "Files", stream: StreamId, path: str, count: int
+    reader: "LineReader", file: "OpenFile", count: int, most_bytes: int = 8 << 20
 ) -> "Iterable[tuple[Event, int]]":
     """The last events of a file, with the offset behind the line of each. Raises DiskError."""
     found: deque[tuple[Event, int]] = deque(maxlen=count)
-    if count <= 0:
-        return found
-    with files.open_file(path) as file:
-        reader = provider.reader(stream)
-        for line in read_lines(file, find_last_lines(file, count), longest=LONGEST_BYTES):
+    if count > 0:
+        for line in read_lines(file, find_last_lines(file, count, most_bytes), longest=LONGEST_BYTES):
             events = reader.skip(line.data) if line.too_long else reader.read(line.data)
             found.extend((one, line.end) for one in events)
     return found
