@@ -41,24 +41,24 @@ def read_lines(
     while data := file.read_at(at, _READ_BYTES if to_offset is None else min(_READ_BYTES, to_offset - at)):
         at += len(data)
         if (last := data.rfind(b"\n")) < 0:
-            held_bytes += len(data)
             if held_bytes <= longest:
                 held.append(data)
-            elif held:
+            held_bytes += len(data)
+            if held_bytes > longest:
                 held = [b"".join(held)[:RAW_BYTES]]
-            else:
-                held = [data[:RAW_BYTES]]
             continue
         first = data.find(b"\n")
-        if held_bytes + first > longest:
-            yield WholeLine(b"".join((*held, data[:first]))[:RAW_BYTES], start, start + held_bytes + first + 1, True)
-        else:
+        end = start + held_bytes + first + 1
+        if held_bytes <= longest:
             held.append(data[:first])
-            yield WholeLine(b"".join(held), start, start + held_bytes + first + 1)
-        start += held_bytes + first + 1
+        if held_bytes + first > longest:
+            yield WholeLine(b"".join(held)[:RAW_BYTES], start, end, True)
+        else:
+            yield WholeLine(b"".join(held), start, end)
+        start = end
         for line in data[first + 1 : last].split(b"\n") if last > first else ():
             end = start + len(line) + 1
-            yield WholeLine(line, start, end)
+            yield WholeLine(line, start, end) if len(line) <= longest else WholeLine(line[:RAW_BYTES], start, end, True)
             start = end
         held = [data[last + 1 :]]
         held_bytes = len(held[0])

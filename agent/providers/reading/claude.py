@@ -173,7 +173,7 @@ def _user(reader: _Reader, line: _Line) -> bool | None:
     for block in blocks:
         teller = _USER_BLOCKS.get(block.type) if isinstance(block.type, str) else None
         if teller is None:
-            reader.told.add(Kind.PARSE_WARNING, f"user/{text_of(block.type)[:64]}", text=UNKNOWN)
+            reader.told.warn(UNKNOWN, f"user/{text_of(block.type)[:64]}")
         else:
             teller(reader, line, block)
     if not blocks:
@@ -296,7 +296,7 @@ def _assistant(reader: _Reader, line: _Line) -> bool | None:
         for block in blocks:
             teller = _ASSISTANT_BLOCKS.get(block.type) if isinstance(block.type, str) else None
             if teller is None:
-                reader.told.add(Kind.PARSE_WARNING, f"assistant/{text_of(block.type)[:64]}", text=UNKNOWN)
+                reader.told.warn(UNKNOWN, f"assistant/{text_of(block.type)[:64]}")
             else:
                 teller(reader, line, block)
     _used(reader, message)

@@ -32,7 +32,9 @@ name = "gemini"
 
 _MESSAGES = 8192
 _REPEAT = "repeat"
-_CONTEXT = re.compile(r"\s*(?:<session_context>|This is the Gemini CLI)")
+
+_NOT_TYPED = re.compile(r"[0-9a-f]{32}")
+"""Ids of what the program says first in the user's name; many sessions share them. Others are UUIDs."""
 
 
 class _Tokens(msgspec.Struct, gc=False):
@@ -128,7 +130,6 @@ class _Reader:
         """Call id → whether its result was told."""
         self.usage = UsageOnce()
         self.started = False
-        self.spoken = False
 
     def tell(self, line: _Line) -> bool:
         told = self.told
@@ -143,7 +144,7 @@ class _Reader:
             told.add(Kind.SESSION_STARTED, "header", command="gemini", resumed=self.started, parent_session_id=parent)
             self.started = True
             return True
-        if not _message(self, line, context=False):
+        if not _message(self, line):
             return False
         if not told.events:
             told.add(Kind.STATUS, text_of(line.type), text=_REPEAT, completeness=Completeness.PARTIAL)
@@ -151,10 +152,9 @@ class _Reader:
 
 
 def _patch(reader: _Reader, patch: _Patch) -> bool:
-    for at, message in enumerate(patch.messages or ()):
-        # What the program says first stands in the user's name.
-        if not _message(reader, message, context=at == 0 and not reader.spoken):
-            reader.told.add(Kind.PARSE_WARNING, "$set/messages", text=UNKNOWN)
+    for message in patch.messages or ():
+        if not _message(reader, message):
+            reader.told.warn(UNKNOWN, "$set/messages")
     reader.told.entry_id = ""
     if patch.lastUpdated is not None:
         reader.told.date(patch.lastUpdated)
@@ -164,7 +164,7 @@ def _patch(reader: _Reader, patch: _Patch) -> bool:
     return True
 
 
-def _message(reader: _Reader, message: _Message, *, context: bool) -> bool:
+def _message(reader: _Reader, message: _Message) -> bool:
     teller = _TYPES.get(message.type) if isinstance(message.type, str) else None
     if teller is None:
         return False
@@ -172,7 +172,7 @@ def _message(reader: _Reader, message: _Message, *, context: bool) -> bool:
     told.date(message.timestamp)
     told.entry_id = text_of(message.id)
     known = reader.known.get(told.entry_id) or _Known()
-    now = teller(reader, message, known, context)
+    now = teller(reader, message, known)
     if told.entry_id:
         reader.known.put(told.entry_id, now)
     return True
@@ -193,23 +193,22 @@ def _text(content: list[_Part] | _Part | str | None) -> tuple[str, bool]:
     return "\n".join(one.text for one in parts if isinstance(one.text, str)), whole
 
 
-def _user(reader: _Reader, message: _Message, known: _Known, context: bool) -> _Known:
+def _user(reader: _Reader, message: _Message, known: _Known) -> _Known:
     text, whole = _text(message.content)
     key = hash(text)
     if (text or not whole) and key != known.text:
-        if context or _CONTEXT.match(text):
+        if _NOT_TYPED.fullmatch(text_of(message.id)):
             reader.told.add(Kind.STATUS, "user/context", text=text)
         else:
             completeness = Completeness.FULL if whole else Completeness.PARTIAL
             reader.told.add(Kind.USER_MESSAGE, "user", text=text, completeness=completeness)
-    reader.spoken = reader.spoken or not context
     for part in _parts(message.content):
         if part.functionResponse is not None:
             _result(reader, part.functionResponse, "user/functionResponse")
     return known._replace(text=key)
 
 
-def _gemini(reader: _Reader, message: _Message, known: _Known, _context: bool) -> _Known:
+def _gemini(reader: _Reader, message: _Message, known: _Known) -> _Known:
     told, model = reader.told, text_of(message.model)
     thoughts = message.thoughts or []
     for thought in thoughts[known.thoughts :]:
@@ -265,14 +264,14 @@ def _used(reader: _Reader, tokens: _Tokens, model: str) -> None:
         reader.told.add(Kind.USAGE, "gemini/tokens", usage=new, model=model)
 
 
-def _noted(reader: _Reader, message: _Message, known: _Known, _context: bool) -> _Known:
+def _noted(reader: _Reader, message: _Message, known: _Known) -> _Known:
     text = _text(message.content)[0]
     if (key := hash(text)) != known.text:
         reader.told.add(Kind.STATUS, text_of(message.type), text=text, is_error=message.type == "error")
     return known._replace(text=key)
 
 
-_TYPES: Mapping[str, Callable[[_Reader, _Message, _Known, bool], _Known]] = {
+_TYPES: Mapping[str, Callable[[_Reader, _Message, _Known], _Known]] = {
     "user": _user,
     "gemini": _gemini,
     "info": _noted,

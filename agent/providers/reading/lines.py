@@ -102,12 +102,14 @@ class Told:
         self.entry_id = ""
         self.parent_id = ""
         self.sidechain = False
+        self._raw = b""
         self._calls: Recent[str, tuple[str, ToolKind]] = Recent()
         self._last_time: tuple[object, float | None] = (None, None)
 
-    def begin(self) -> None:
+    def begin(self, raw: bytes) -> None:
         """The next line."""
         self.line += 1
+        self._raw = raw
         self.events = []
         self.at_s = None
         self.entry_id = self.parent_id = ""
@@ -138,8 +140,8 @@ class Told:
             )
         )
 
-    def warn(self, text: str, raw: bytes, source: str = "") -> None:
-        self.add(Kind.PARSE_WARNING, source, text=text, raw=raw[:RAW_BYTES])
+    def warn(self, text: str, source: str = "") -> None:
+        self.add(Kind.PARSE_WARNING, source, text=text, raw=self._raw[:RAW_BYTES])
 
     def call(self, source: str, call_id: str, tool: str, kind: ToolKind, arguments: str, **fields: Any) -> None:
         """A tool is called; its result will know how it was called."""
@@ -215,15 +217,15 @@ class TableReader(Generic[Line]):
 
     def read(self, line: bytes, /) -> list[Event]:
         told = self._told
-        told.begin()
+        told.begin(line)
         if len(line) > LONGEST_LINE_BYTES:
-            told.warn(TOO_LONG, line)
+            told.warn(TOO_LONG)
             return told.events
         decoded = self._decoded(line)
         if isinstance(decoded, str):
-            told.warn(decoded, line)
+            told.warn(decoded)
         elif not self._tell(decoded) or not told.events:
-            told.warn(UNKNOWN, line, source_of(decoded))
+            told.warn(UNKNOWN, source_of(decoded))
         return told.events
 
     def finish(self) -> list[Event]:
@@ -231,8 +233,8 @@ class TableReader(Generic[Line]):
 
     def skip(self, raw: bytes) -> list[Event]:
         """In the place of a line that is too long to be read: `raw` is its beginning."""
-        self._told.begin()
-        self._told.warn(TOO_LONG, raw)
+        self._told.begin(raw)
+        self._told.warn(TOO_LONG)
         return self._told.events
 
     def _decoded(self, line: bytes) -> Line | str:
