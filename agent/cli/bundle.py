@@ -23,7 +23,7 @@ from agent.cli.probes import read_log_tail
 from agent.cli.scene import Scene
 from agent.core.pseudonyms import Pseudonyms, hide
 from agent.core.redaction import Redactor, parse_rules
-from agent.core.settings import Destination, Privacy, Settings, mask_settings, render_settings
+from agent.core.settings import AGENTS, Destination, Privacy, Settings, mask_settings, render_settings
 from agent.errors import AgentError, DiskError
 from agent.system.tokens import token_in
 
@@ -155,10 +155,10 @@ def _find_names(scene: Scene) -> Iterator[tuple[str, str]]:
     """What can't be told to be a path or an id by its looks, or stands alone: what settings and private list name, and
     what of the state has blanks in it."""
     settings = scene.settings_or_defaults()
-    folders = [*settings.privacy.shared_projects, *settings.watch.claude]
+    folders = [*settings.privacy.shared_projects, *(one for name in AGENTS for one in settings.watch.folders(name))]
     folders += [folder for one in settings.destinations for folder in one.projects]
     folders += [one.token_file for one in settings.destinations if one.token_file]
-    folders += [tree.path for tree in scene.trees()]
+    folders += [tree.path for tree in scene.trees() if tree.path]
     for folder in folders:
         yield folder, "folder"
         yield os.path.expanduser(folder), "folder"
@@ -271,11 +271,18 @@ def _settings(settings: Settings, pseudonyms: Pseudonyms | None) -> str:
     def masked(one: Destination) -> Destination:
         return replace(one, projects=named(one.projects), token_file=pseudonyms.path(one.token_file))
 
+    watch = settings.watch
     return render_settings(
         replace(
             settings,
             destinations=tuple(map(masked, settings.destinations)),
-            watch=replace(settings.watch, claude=named(settings.watch.claude)),
+            watch=replace(
+                watch,
+                claude=named(watch.claude),
+                codex=named(watch.codex),
+                gemini=named(watch.gemini),
+                copilot=named(watch.copilot),
+            ),
             privacy=replace(privacy, shared_projects=named(privacy.shared_projects)),
         )
     )

@@ -90,9 +90,13 @@ def check_folders(scene: Scene) -> list[Finding]:
 
 def judge_tree(tree: Tree, system: str) -> Finding:
     name = "transcripts"
+    if tree.switched_off:
+        return Finding(Level.OK, name, f"{tree.title} is switched off (watch.agents)")
+    if not tree.there and not tree.named:
+        return Finding(Level.OK, name, f"{tree.title} was not found here; {tree.path} is watched for")
     if not tree.there:
         words = f"{tree.path} is not there yet; it is watched for"
-        return Finding(Level.WARN, name, words, f"start {tree.provider} once, or set watch.{tree.provider}")
+        return Finding(Level.WARN, name, words, f"start {tree.title} once, or change watch.{tree.provider}")
     if tree.denied and system == "darwin":
         words = f"{tree.trouble}: macOS protects this folder (TCC); nothing is taken as deleted for that"
         return Finding(
@@ -100,7 +104,8 @@ def judge_tree(tree: Tree, system: str) -> Finding:
         )
     if tree.trouble:
         return Finding(Level.FAIL, name, tree.trouble, f"ls -ld {tree.path}")
-    return Finding(Level.OK, name, f"{tree.path}, {plural(tree.transcripts, 'transcript')}")
+    counted = f"{plural(tree.sessions, 'session')}, {plural(tree.transcripts, 'transcript')}"
+    return Finding(Level.OK, name, f"{tree.title}: {tree.path}, {counted}")
 
 
 def check_watches(scene: Scene) -> list[Finding]:
@@ -199,11 +204,13 @@ def check_retention(scene: Scene) -> list[Finding]:
 
     status = scene.status_or_none()
     oldest_s = status.oldest_unsent_s if status else None
-    found = []
+    followed, found = {tree.provider for tree in scene.trees() if tree.there}, []
     for name, provider in PROVIDERS.items():
-        path = provider.settings_file(scene.environment, os.path.expanduser("~"))
+        path = provider.settings_file(scene.environment, os.path.expanduser("~")) or ""
+        if name not in followed and not (path and os.path.exists(path)):
+            continue
         try:
-            days = provider.parse_retention_days(read_text(Path(path)))
+            days = provider.parse_retention_days(read_text(Path(path)) if path else None)
         except DiskError as exc:
             found.append(Finding(Level.WARN, f"retention {name}", exc.message, f"ls -ld {path}"))
             continue
@@ -222,4 +229,4 @@ def check_service(scene: Scene) -> list[Finding]:
 def _claude_settings(scene: Scene) -> Path:
     from agent.providers import PROVIDERS
 
-    return Path(PROVIDERS["claude"].settings_file(scene.environment, os.path.expanduser("~")))
+    return Path(PROVIDERS["claude"].settings_file(scene.environment, os.path.expanduser("~")) or "")

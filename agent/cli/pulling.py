@@ -179,7 +179,8 @@ def _look_around(paths: Paths, settings: "Settings", destination: str, session_i
     guard = Guard(FixedRules(rules, GitRemotes(environment(), os.path.expanduser("~"))), files)
     for name, there in found.items():
         if name.casefold() in rules.sessions:
-            guard.copies.know(name, [file.path for file in there if not is_side_file(file.stream.subpath)])
+            lines = [file.path for file in there if not is_side_file(file.stream.subpath)]
+            guard.copies.know(name, lines, there[0].provider)
     stones: dict[StreamId, dict[int, int]] = {}
     with remembered(paths) as store:
         for name, stream, ordinal, status in store.tombstones() if store else ():

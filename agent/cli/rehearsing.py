@@ -59,7 +59,7 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
     for one in found.sessions:
         if one.session_id.casefold() in rules.sessions:
             paths_of = [file.path for file in one.files if not is_side_file(file.stream.subpath)]
-            guard.copies.know(one.session_id, paths_of)
+            guard.copies.know(one.session_id, paths_of, one.files[0].provider)
     sessions = [one for one in found.sessions if not beginnings or one.session_id.startswith(tuple(beginnings))]
     if beginnings and not sessions:
         raise UsageError(f"no session here begins with {beginnings[0]!a}", hint="transcriptd push --dry-run")

@@ -11,6 +11,7 @@ from agent.errors import AgentError, NotRunning
 from agent.system.paths import Paths
 
 if TYPE_CHECKING:
+    from agent.core.session import Provider
     from agent.core.status import Status
 
 T = TypeVar("T")
@@ -42,16 +43,20 @@ class Once(Generic[T]):
 
 
 class Tree(NamedTuple):
-    """What lies below the folder of a coding agent. `trouble`: why it, or a part of it, can't be read; `denied`: the
-    system forbids it."""
+    """What lies below a folder of a coding agent. `trouble`: why it, or a part of it, can't be read; `denied`: the
+    system forbids it. `named`: the settings name the folder. `switched_off`: they say not to follow the agent."""
 
     provider: str
+    title: str
     path: str
     there: bool
     transcripts: int = 0
+    sessions: int = 0
     folders: int = 0
     trouble: str = ""
     denied: bool = False
+    named: bool = False
+    switched_off: bool = False
 
 
 class Scene:
@@ -110,24 +115,26 @@ class Scene:
         return read_status(self.paths)
 
     def _trees(self) -> list[Tree]:
-        from agent.providers import PROVIDERS
+        from agent.providers import PROVIDERS, watched_folders
 
-        settings, home = self.settings_or_defaults(), os.path.expanduser("~")
-        named = {"claude": settings.watch.claude}
-        return [
-            look_at_tree(name, os.path.realpath(os.path.expanduser(folder)))
-            for name, provider in PROVIDERS.items()
-            for folder in named.get(name) or provider.roots(self.environment, home)
-        ]
+        watch, home = self.settings_or_defaults().watch, os.path.expanduser("~")
+        found = []
+        for provider, folder in watched_folders(watch, self.environment, home):
+            tree = look_at_tree(provider, os.path.realpath(os.path.expanduser(folder)))
+            found.append(tree._replace(named=bool(watch.folders(provider.name))))
+        off = [one for name, one in PROVIDERS.items() if name not in watch.agents]
+        return found + [Tree(one.name, one.title, "", there=False, switched_off=True) for one in off]
 
 
-def look_at_tree(provider: str, root: str) -> Tree:
+def look_at_tree(provider: "Provider", root: str) -> Tree:
     """Counts what is there; a part that can't be read is told and left out."""
+    from agent.daemon.scanner import Root
+    from agent.daemon.survey import find_sessions
     from agent.errors import DiskError
     from agent.system.files import is_missing, list_folder
 
     if is_missing(root):
-        return Tree(provider, root, there=False)
+        return Tree(provider.name, provider.title, root, there=False)
     transcripts = folders = 0
     trouble, denied, waiting = "", False, [root]
     seen: set[tuple[int, int]] = set()  # a link may lead back to where it stands
@@ -144,4 +151,5 @@ def look_at_tree(provider: str, root: str) -> Tree:
         seen.update((one.device, one.inode) for one in fresh)
         waiting += [one.path for one in fresh]
         transcripts += sum(not one.is_folder and one.name.endswith(".jsonl") for one in found)
-    return Tree(provider, root, True, transcripts, folders, trouble, denied)
+    sessions = len(find_sessions([Root(provider, root)]))
+    return Tree(provider.name, provider.title, root, True, transcripts, sessions, folders, trouble, denied)

@@ -1,9 +1,12 @@
 """What a session is made of, in the words that every layer shares."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from agent.core.normalised import LineReader
 
 
 class StreamId(NamedTuple):
@@ -42,6 +45,8 @@ class Observation(NamedTuple):
     mtime_ns: int
     device: int
     inode: int
+    project: str = ""
+    """The folder that something beside the file says its session works in."""
 
 
 class Gone(NamedTuple):
@@ -96,14 +101,18 @@ class Provider(Protocol):
     """One coding agent: where its transcripts live and how their lines read. Pure; the scanner does the looking."""
 
     name: str
+    title: str
+    """What people call it."""
+    lines_name_project: bool
+    """Whether the first folder that the lines name is where the session began; else only `beside` tells that."""
     telling: tuple[bytes, ...]
     """How lines begin that tell of their session wherever they stand; they come to `read_facts` marked."""
 
     def roots(self, environment: Mapping[str, str], home: str) -> list[str]:
         """The folders whose trees hold transcripts, absolute."""
 
-    def settings_file(self, environment: Mapping[str, str], home: str) -> str:
-        """Where the agent's own settings are, for `parse_retention_days`."""
+    def settings_file(self, environment: Mapping[str, str], home: str) -> str | None:
+        """Where the agent's own settings are, for `parse_retention_days`; None where they say nothing of it."""
 
     def parse_retention_days(self, settings: str | None) -> float | None:
         """Days after its last change until the agent deletes a transcript; None for never. `settings`: the text of its
@@ -120,5 +129,22 @@ class Provider(Protocol):
         so that `classify` finds it there; None where that can't be told. `folders`: names right below the root → the
         project that their transcripts name. Nothing is checked: whoever writes there does that."""
 
+    def beside(self, parts: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The parts below the root of a small file that says where the session of the file at `parts` works; None
+        where the lines say it themselves."""
+
+    def read_beside(self, data: bytes) -> str:
+        """The folder that such a file names; empty where it names none."""
+
+    def folders_in(self, data: bytes) -> tuple[str, ...]:
+        """The folders that a piece of a transcript was written in, in their order, each once. It may begin and end
+        anywhere; what is quoted within an entry may count as well."""
+
+    def entry_ids_in(self, data: bytes) -> list[bytes]:
+        """Ids of entries in a piece of a transcript, and of what it continues: who has one of them too is a copy."""
+
     def read_facts(self, data: bytes, marked: Sequence[bytes], known: Facts) -> Facts:
         """`known`, and what the first lines of `data` and its marked lines add to it."""
+
+    def reader(self, stream: StreamId) -> "LineReader":
+        """What turns the lines of that stream into events."""

@@ -30,6 +30,9 @@ class Field(NamedTuple):
 
 REQUIRED = object()
 
+AGENTS = ("claude", "codex", "gemini", "copilot")
+"""The coding agents that can be followed, as the settings call them."""
+
 DESTINATION_FIELDS: Mapping[str, Field] = {
     "name": Field(str, "default", None, "what `status` calls it"),
     "url": Field(str, REQUIRED, None, "where the server is; everything before /v1"),
@@ -65,7 +68,11 @@ SECTION_FIELDS: Mapping[str, Mapping[str, Field]] = {
         "on_battery_below": Field(int, 0, (0, 100), "nothing is sent on battery below so many per cent; 0: always"),
     },
     "watch": {
+        "agents": Field(list, list(AGENTS), AGENTS, "whose sessions are followed"),
         "claude": Field(list, [], None, "folders with Claude Code transcripts; empty: where Claude Code keeps them"),
+        "codex": Field(list, [], None, "the same for Codex CLI (its sessions and archived_sessions)"),
+        "gemini": Field(list, [], None, "the same for Gemini CLI (its tmp)"),
+        "copilot": Field(list, [], None, "the same for Copilot CLI (its session-state)"),
         "scan_interval_s": Field(float, 300.0, (1, 86_400), "seconds between full looks at all folders"),
         "poll_interval_s": Field(float, 5.0, (0.2, 3600), "the same where the system gives no change notices"),
         "audit_interval_s": Field(float, 86_400.0, (0, 31_536_000), "seconds in which all is read again; 0: never"),
@@ -129,6 +136,15 @@ class Watch:
     scan_interval_s: float = 300.0
     poll_interval_s: float = 5.0
     audit_interval_s: float = 86_400.0
+    agents: tuple[str, ...] = AGENTS
+    codex: tuple[str, ...] = ()
+    gemini: tuple[str, ...] = ()
+    copilot: tuple[str, ...] = ()
+
+    def folders(self, agent: str) -> tuple[str, ...]:
+        """Those that the settings name; none: where the coding agent keeps its transcripts."""
+        named = {"claude": self.claude, "codex": self.codex, "gemini": self.gemini, "copilot": self.copilot}
+        return named.get(agent, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,9 +329,10 @@ def _checked_value(value: Any, field: Field, where: str, source: str) -> Any:
 def _reject_forbidden(value: Any, field: Field, where: str, source: str) -> None:
     if field.allowed is None:
         return
-    if field.kind is str:
-        if value not in field.allowed:
-            raise _wrong(source, where, value, "one of " + ", ".join(map(str, field.allowed)))
+    if field.kind in (str, list):
+        wrong = next((one for one in (value if field.kind is list else [value]) if one not in field.allowed), None)
+        if wrong is not None:
+            raise _wrong(source, where, wrong, "one of " + ", ".join(map(str, field.allowed)))
         return
     low, high = map(float, field.allowed)
     if not low <= value <= high:

@@ -10,13 +10,15 @@ at everything), `journal`.
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from sys import intern
 
 from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
 from agent.core.events import Happening
 from agent.core.identity import START, pack_cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
-from agent.core.session import Observation, StreamId, is_side_file
+from agent.core.runs import Run, RunChange
+from agent.core.session import Facts, Observation, StreamId, is_side_file
 from agent.core.status import DELETED_THERE, MAYBE_THERE
 from agent.core.wire import (
     NeedsLogin,
@@ -36,6 +38,7 @@ from agent.daemon.inputs import (
     Requeued,
     Restore,
     Retry,
+    SaidOver,
     ScanEnded,
     Seen,
     Vanished,
@@ -93,7 +96,8 @@ WAKE_SPREAD_S = 2.0
 
 class Engine:
     """`dispatch` takes tasks of destinations, `dispatch_disk` those that concern none; `found_held`: files that an
-    earlier life held; `tell` takes what happens, for whoever listens."""
+    earlier life held, `found_runs` the runs that it knew; `tell` takes what happens, for whoever listens, and
+    `tell_run` what becomes of runs."""
 
     def __init__(
         self,
@@ -109,6 +113,9 @@ class Engine:
         host: str = "",
         version: str = "",
         tell: Callable[[Happening], None] = lambda _: None,
+        tell_run: Callable[[RunChange], None] = lambda _: None,
+        new_run_id: Callable[[], str] | None = None,
+        found_runs: Iterable[Run] = (),
     ) -> None:
         self._store = store
         self._world = world
@@ -116,7 +123,7 @@ class Engine:
         self._found_held = list(found_held)
         self.tracks: dict[TrackKey, Track] = {}
         self._tombstones: dict[TrackKey, dict[int, int]] = {}
-        self._subpaths: dict[str, list[str]] = {}
+        self.subpaths: dict[str, list[str]] = {}
         """Session → those of its streams and side files beside the main transcript."""
         self._awaits_scan = False
         self._has_forgotten = self._is_unsure = False
@@ -133,7 +140,7 @@ class Engine:
         )
         self.private = Private(
             self.tracks,
-            self._subpaths,
+            self.subpaths,
             self.gates,
             self.journal,
             self,
@@ -143,13 +150,16 @@ class Engine:
         )
         self.telling = Telling(
             self.tracks,
-            self._subpaths,
+            self.subpaths,
             self.gates,
             world,
             why_private=self.private.why,
             facts=self.facts.of,
             tell=tell,
+            tell_run=tell_run,
+            new_run_id=new_run_id or map("run-{}".format, count(1)).__next__,
         )
+        self.telling.restore_runs(found_runs)
         self.journal.on_audit, self.gates.on_change = self.telling.audited, self.telling.condition_changed
         self.pausing.on_change = self.telling.paused
         self.errands = Errands(
@@ -264,7 +274,7 @@ class Engine:
         self.errands.see_new(key, track)
         track.touched = track.touched or self._is_unsure
         self.tracks[key] = track
-        if key.subpath and key.subpath not in (known := self._subpaths.setdefault(key.session_id, [])):
+        if key.subpath and key.subpath not in (known := self.subpaths.setdefault(key.session_id, [])):
             known.append(key.subpath)
 
     # --- events -----------------------------------------------------------------------------------------------
@@ -281,6 +291,8 @@ class Engine:
                 self._take_pulled(event)
             case RulesChanged():
                 self.private.look_at_rules()
+            case SaidOver():
+                self.telling.said_over(*event)
             case Held() | NotHeld() | LetGo() | Reviewed():
                 self._looked(event)
             case Probed() | MetaSent() | SessionDeleted():
@@ -296,6 +308,8 @@ class Engine:
         match event:
             case Observed():
                 for observation in event.observations:
+                    if observation.project:
+                        self.facts.learn(observation.stream, Facts(observation.project))
                     self.sightings.see(observation, event.live)
             case Vanished():
                 for gone in event.gone:
@@ -369,17 +383,17 @@ class Engine:
         is_first = track is None and not self.telling.knows(key.session_id)
         if track is None:
             track = self._begin(key, seen)
-        has_grown = seen.size != track.size
+        has_grown, from_bytes = seen.size != track.size, max(0, track.size)
         changed = self._take_look(track, seen)
         if is_first:
             self.telling.found(key, track)
         elif has_grown:
-            self.telling.grew(key, track)
+            self.telling.grew(key, track, from_bytes)
         if changed or seen.size != track.cursor.offset:
             self._follow(key, track, live=live, changed=changed)
 
     def _begin(self, key: TrackKey, seen: Observation) -> Track:
-        why = self.private.see_new(key, seen.path)
+        why = self.private.see_new(key, seen.path, seen.provider)
         state = State.PRIVATE if why else State.SYNCED
         track = Track(seen.provider, seen.path, -1, seen.mtime_ns, state, pack_cursor(START), why)
         self._add(key, track)

@@ -115,7 +115,7 @@ class Errands:
     def leave(self, key: TrackKey, track: Track) -> Leave:
         main = self._tracks.get(key._replace(subpath="")) if key.subpath else track
         judged = main.judged if main is not None and is_side_file(key.subpath) else track.judged
-        return Leave(self._facts.of(key.session_id), main.path if main is not None else "", judged)
+        return Leave(self._facts.of(key.session_id), main.path if main is not None else "", judged, track.provider)
 
     def hold_left_s(self, session_id: str) -> float:
         """Until the grace time of a new session is over."""
@@ -133,5 +133,5 @@ class Errands:
         if session_id in self._private.why or self._facts.is_told(destination.name, session_id, provider):
             return None
         meta, digest = self._facts.meta(session_id, provider)
-        leave = self.leave(main, track) if track is not None else Leave(self._facts.of(session_id))
+        leave = self.leave(main, track) if track is not None else Leave(self._facts.of(session_id), provider=provider)
         return MetaTask(destination.name, session_id, provider, meta, digest, leave)

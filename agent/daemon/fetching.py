@@ -5,6 +5,7 @@ Memory is bounded by a piece, whatever a server sends; a page of a base server i
 large. What breaks off goes on behind the last whole line.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from hashlib import blake2b, sha256
@@ -48,6 +49,8 @@ EVENT_PAGES = 100
 EVENTS = 1000
 _PAGE_BYTES = 64 << 20
 _LOGLINES_BYTES = 256 << 20
+_PEEKED = 64
+_PEEKED_BYTES = 64 << 10
 _LISTED = 1000
 _MOST_LISTED = 1_000_000
 
@@ -232,6 +235,24 @@ def fetch_stream(source: Source, session_id: str, row: StreamHead, owner: str | 
             hint="transcriptd sessions verify",
         )
     return Fetched(meter.entries, sink.size, meter.chain, marks.secrets, marks.stones)
+
+
+def peek(source: Source, session_id: str, row: StreamHead, owner: str | None) -> list[bytes]:
+    """The first whole lines of a stream, as far as they are short. Raises RemoteError."""
+    held = bytearray()
+
+    class Enough(AgentError):
+        """Of what was to be seen."""
+
+    def take(piece: bytes) -> None:
+        held.extend(piece)
+        if len(held) > _PEEKED_BYTES:
+            raise Enough("enough")
+
+    stream = StreamId(session_id, row.subpath)
+    with contextlib.suppress(Enough):
+        raise_for(source.receive(entries_request(stream, row.head.generation, 0, _PEEKED, owner), take))
+    return bytes(held[:_PEEKED_BYTES]).split(b"\n")[:-1]
 
 
 def fetch_file(source: Source, session_id: str, file: SideFile, owner: str | None, sink: Sink) -> Fetched:

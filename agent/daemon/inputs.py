@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from agent.core.runs import End
 from agent.core.session import Facts, Gone, Observation
 from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
 from agent.daemon.private import RulesChanged
@@ -37,6 +38,14 @@ class Requeued(NamedTuple):
     session_id: str
 
 
+class SaidOver(NamedTuple):
+    """A hook or a line says that the session ended then, wall time."""
+
+    session_id: str
+    why: End
+    at_s: float
+
+
 class Restore(NamedTuple):
     """Somebody wants sessions that were deleted on a server to be there again."""
 
@@ -55,6 +64,6 @@ class ScanEnded(NamedTuple):
     """All files that are there have been told of."""
 
 
-Asked = Retry | Restore | Requeued | PulledHere | RulesChanged | PauseAsked | ResumeAsked | HeldOff
+Asked = Retry | Restore | Requeued | SaidOver | PulledHere | RulesChanged | PauseAsked | ResumeAsked | HeldOff
 Seen = Observed | Vanished | ScanEnded | Woken
 Input = Seen | Asked | Outcome | DiskOutcome

@@ -6,7 +6,6 @@ entries, and what left before under other rules is looked at again.
 """
 
 import contextlib
-import json
 import math
 import re
 import threading
@@ -19,6 +18,7 @@ from urllib.parse import quote
 from agent.core.session import Facts
 from agent.daemon.world import Files
 from agent.errors import DiskError, NotShared
+from agent.providers import PROVIDERS
 
 _WINDOW_BYTES = 1 << 20
 _OVERLAP_BYTES = 16 << 10
@@ -31,8 +31,6 @@ _CLOCK_S = 86_400.0
 """Times in a transcript and those of files may be by clocks that are this far apart."""
 
 _TIME = re.compile(rb'"timestamp"\s*:\s*"([0-9T:.Z+-]{10,40})"')
-_FOLDER = re.compile(rb'"cwd"\s*:\s*("(?:[^"\\]|\\.)*")')
-_ENTRY_ID = re.compile(rb'"uuid"\s*:\s*"([^"\\]{1,128})"')
 
 
 class Verdict(NamedTuple):
@@ -92,11 +90,11 @@ class Passage(NamedTuple):
     ids: frozenset[int]
 
 
-def read_passage(data: bytes, *, folders: bool, ids: bool) -> Passage:
-    """Looks for the words, not for JSON: what is quoted within an entry counts as well, and torn lines do."""
-    found = dict.fromkeys(_FOLDER.findall(data)) if folders else {}
-    names = dict.fromkeys(map(_decode, found))
-    return Passage(tuple(names), frozenset(map(_short, _ENTRY_ID.findall(data))) if ids else frozenset())
+def read_passage(provider: str, data: bytes, *, folders: bool, ids: bool) -> Passage:
+    """What the coding agent's own way to write says of it."""
+    reads = PROVIDERS[provider]
+    found = map(_short, reads.entry_ids_in(data)) if ids else ()
+    return Passage(reads.folders_in(data) if folders else (), frozenset(found))
 
 
 def _parse_time_s(raw: bytes) -> float | None:
@@ -104,15 +102,6 @@ def _parse_time_s(raw: bytes) -> float | None:
         return datetime.fromisoformat(raw.decode()).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _decode(literal: bytes) -> str:
-    """A JSON string; one that is none, as it stands."""
-    text = literal.decode(errors="surrogateescape")
-    try:
-        return str(json.loads(text, strict=False))
-    except ValueError:
-        return text[1:-1]
 
 
 def _short(entry_id: bytes) -> int:
@@ -129,6 +118,7 @@ class Copies:
         """Session → path → how far it was read."""
         self._ids: dict[int, str] = {}
         """Id → session."""
+        self._providers: dict[str, str] = {}
         self._begun: dict[str, float] = {}
         """Session → wall time of its oldest entry."""
 
@@ -150,8 +140,9 @@ class Copies:
         with self._lock:
             return list(self._paths)
 
-    def know(self, session_id: str, paths: Iterable[str]) -> None:
+    def know(self, session_id: str, paths: Iterable[str], provider: str) -> None:
         with self._lock:
+            self._providers[session_id] = provider
             known = self._paths.setdefault(session_id, {})
             for path in paths:
                 known.setdefault(path, 0)
@@ -161,6 +152,7 @@ class Copies:
             for session_id in sessions:
                 self._paths.pop(session_id, None)
                 self._begun.pop(session_id, None)
+                self._providers.pop(session_id, None)
             self._ids = {one: session for one, session in self._ids.items() if session in self._paths}
 
     def find(self, session_id: str, ids: frozenset[int]) -> str | None:
@@ -176,16 +168,17 @@ class Copies:
         """Takes in what the private sessions have grown by. Nobody is kept waiting while a disk is read."""
         with self._lock:
             places = [(owner, path, offset) for owner, paths in self._paths.items() for path, offset in paths.items()]
+            providers = dict(self._providers)
         for owner, path, offset in places:
             with contextlib.suppress(DiskError):  # of what is gone, what was read stays known
-                self._read_file(owner, path, offset)
+                self._read_file(owner, providers[owner], path, offset)
 
-    def _read_file(self, owner: str, path: str, offset: int) -> None:
+    def _read_file(self, owner: str, provider: str, path: str, offset: int) -> None:
         with self._files.open_file(path) as file:
             size = file.size()
             start = offset if offset <= size else 0
             for window in _windows(file.read_at, start, size):
-                ids = read_passage(window, folders=False, ids=True).ids
+                ids = read_passage(provider, window, folders=False, ids=True).ids
                 times = [at_s for raw in _TIME.findall(window) if (at_s := _parse_time_s(raw)) is not None]
                 self._take(owner, ids, times)
         with self._lock:
@@ -230,8 +223,8 @@ class Guard:
             return True
         return changed_at_s >= self.copies.begun_since(copies) - _CLOCK_S
 
-    def permit(self, session_id: str, facts: Facts) -> "Permit":
-        return Permit(self, session_id, facts.project)
+    def permit(self, session_id: str, facts: Facts, provider: str) -> "Permit":
+        return Permit(self, session_id, facts.project, provider)
 
     def judge(self, session_id: str, project: str, folders: frozenset[str], ids: frozenset[int]) -> Verdict:
         owner = self.copies.find(session_id, ids)
@@ -248,8 +241,9 @@ class Guard:
 class Permit:
     """For what one task sends of one session. `used`: something was asked of a server under it."""
 
-    def __init__(self, guard: Guard, session_id: str, project: str) -> None:
+    def __init__(self, guard: Guard, session_id: str, project: str, provider: str) -> None:
         self._guard = guard
+        self._provider = provider
         self._session_id = session_id
         self._project = project
         self._folders: dict[str, None] = {project: None} if project else {}
@@ -270,8 +264,9 @@ class Permit:
         rules = self._guard.rules()
         if not rules.asks_content:
             return
-        passage = read_passage(data, folders=bool(rules.folders), ids=bool(rules.sessions))
-        self._project = self._project or next(iter(passage.folders), "")
+        passage = read_passage(self._provider, data, folders=bool(rules.folders), ids=bool(rules.sessions))
+        if PROVIDERS[self._provider].lines_name_project:
+            self._project = self._project or next(iter(passage.folders), "")
         news = [folder for folder in passage.folders if folder not in self._folders]
         self._folders.update(dict.fromkeys(news))
         self._ids |= passage.ids

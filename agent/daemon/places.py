@@ -4,8 +4,6 @@ be."""
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-import msgspec
-
 from agent.core.placing import find_twins, unfit_parts
 from agent.core.session import FILES, Facts, Provider, StreamId, is_side_file
 from agent.core.transcript import split_lines, whole_lines_bytes
@@ -28,11 +26,6 @@ def first_lines(path: str) -> list[bytes]:
     with files.open_file(path) as file:
         data = file.read_at(0, _FIRST_BYTES)
     return split_lines(data[: whole_lines_bytes(data)])
-
-
-def line_of(session_id: str) -> list[bytes]:
-    """A first line that names the session, in the place of those that are not here yet."""
-    return [msgspec.json.encode({"sessionId": session_id})]
 
 
 def choose_project(provider: Provider, wanted: str, said: str) -> str:

@@ -82,13 +82,13 @@ class Private:
         if track.state in (State.PRIVATE, State.GONE) and track.status in (OWED, KEPT, DELETED_HERE) and track.reason:
             self.why[key.session_id] = track.reason
 
-    def see_new(self, key: TrackKey, path: str) -> str:
+    def see_new(self, key: TrackKey, path: str, provider: str) -> str:
         """Why the stream, which nobody knew, is private; empty when nothing says so yet."""
         session = key.session_id
         if self._names(session):
             self.why.setdefault(session, NAMED)
             if not is_side_file(key.subpath):
-                self._guard.copies.know(session, [path])
+                self._guard.copies.know(session, [path], provider)
                 self._is_new_copy_known = True
         return self.why.get(session, "")
 
@@ -111,8 +111,9 @@ class Private:
         known = dict.fromkeys(key.session_id for key in self._tracks if rules.names(key.session_id))
         self._guard.copies.forget(one for one in self._guard.copies.sessions() if not rules.names(one))
         for session in known:
-            paths = [track.path for key, track in self._of(session) if not is_side_file(key.subpath)]
-            self._guard.copies.know(session, paths)
+            of = [track for key, track in self._of(session) if not is_side_file(key.subpath)]
+            if of:
+                self._guard.copies.know(session, [track.path for track in of], of[0].provider)
         self.epoch = self._guard.epoch(rules)
         for session in known:
             self.mark(session, NAMED)
@@ -155,9 +156,10 @@ class Private:
         self._note_reviewed()
 
     def _look_again(self, session: str) -> None:
-        paths = tuple(track.path for key, track in self._of(session) if not is_side_file(key.subpath))
-        paths, judged = tuple(dict.fromkeys(paths)), self._pending[session]
-        self._dispatch(ReviewTask(self._number, session, paths, self._facts(session), judged))
+        tracks = list(self._of(session))
+        paths = tuple(dict.fromkeys(track.path for key, track in tracks if not is_side_file(key.subpath)))
+        provider, judged = tracks[0][1].provider, self._pending[session]
+        self._dispatch(ReviewTask(self._number, session, paths, self._facts(session), judged, provider))
 
     def reviewed(self, done: Reviewed) -> None:
         is_current = done.unread or self._is_current(done.under)

@@ -15,9 +15,9 @@ from agent.core.redaction import Redactor
 from agent.core.session import FILES, Facts, Head, Observation, Provider, StreamId, is_side_file
 from agent.core.transcript import walk_entries
 from agent.core.wire import SideFile, StreamHead
-from agent.daemon.fetching import Fetched, Offer, Source, fetch_base, fetch_file, fetch_stream
+from agent.daemon.fetching import Fetched, Offer, Source, fetch_base, fetch_file, fetch_stream, peek
 from agent.daemon.permits import WHOLE, Guard
-from agent.daemon.places import choose_project, find_places, first_lines, line_of, read_folders
+from agent.daemon.places import choose_project, find_places, first_lines, read_folders
 from agent.daemon.reading import marker_at
 from agent.daemon.scanner import Root
 from agent.daemon.verifier import Outcome, Subject, Verdict, verify_base, verify_bulk, verify_file
@@ -159,7 +159,7 @@ class _Pull:
 
     def _refuse_private(self, ready: Sequence[_Ready], facts: Facts) -> None:
         """A session that is private here would be deleted on the server as soon as it is found."""
-        permit = self._here.guard.permit(self._offer.session_id, facts)
+        permit = self._here.guard.permit(self._offer.session_id, facts, self._provider.name)
         for one in ready:
             if not is_side_file(one.part.stream.subpath):
                 permit.look(one.arrival.path, 0, WHOLE)
@@ -227,10 +227,9 @@ class _Pull:
         return [] if is_side_file(one.part.stream.subpath) else first_lines(one.arrival.path)
 
     def _rehearse(self, missing: list[_Part]) -> str:
-        """Where it would go, without asking for a byte of it: its lines are not known then, only what the server was
-        told."""
+        """Where it would go; no more of it is asked for than the first lines."""
         project = choose_project(self._provider, self._wish.project, self._offer.meta.project)
-        first = {part.stream: line_of(part.stream.session_id) for part in missing}
+        first = {part.stream: self._peek(part) for part in missing}
         places = find_places(self._provider, project, self._folders(project), first)
         for part, parts in zip(missing, places, strict=True):
             head = part.row.head if isinstance(part.row, StreamHead) else Head()
@@ -238,6 +237,11 @@ class _Pull:
             path = os.path.join(self._root.path, *parts)
             self._done.append(Pulled(part.stream, path, "would be placed", head.entry_count, size, head.generation))
         return project
+
+    def _peek(self, part: _Part) -> list[bytes]:
+        if not isinstance(part.row, StreamHead):
+            return []
+        return peek(self._source, self._offer.session_id, part.row, self._offer.owner)
 
     def _row(self, one: _Ready, parts: tuple[str, ...]) -> TrackRow:
         """What the agent's state has to know so that nothing of it is sent again."""

@@ -181,7 +181,7 @@ class Pusher:
     def _permit(self, task: StreamTask, end: int) -> Leave:
         """A permit that has seen what left of the session before, and of the file up to `end`."""
         leave = task.leave
-        permit = self._guard.permit(task.key.session_id, leave.facts)
+        permit = self._guard.permit(task.key.session_id, leave.facts, leave.provider)
         if leave.main_path and leave.main_path != task.path:
             with contextlib.suppress(FileVanished):  # what is known of the session has to do
                 permit.review(leave.main_path, WHOLE, leave.judged)
@@ -196,7 +196,7 @@ class Pusher:
 
     def _tell(self, task: MetaTask) -> Reply:
         try:
-            permit = self._guard.permit(task.session_id, task.leave.facts)
+            permit = self._guard.permit(task.session_id, task.leave.facts, task.leave.provider)
             if task.leave.main_path:
                 permit.review(task.leave.main_path, WHOLE, task.leave.judged)
             clean = self._redactor.redact_text

@@ -10,7 +10,7 @@ from agent.errors import DiskError, FileVanished, NotShared
 
 
 def review(guard: Guard, files: Files, task: ReviewTask) -> Reviewed:
-    permit = guard.permit(task.session_id, task.facts)
+    permit = guard.permit(task.session_id, task.facts, task.provider)
     under = guard.under(guard.rules())
     try:
         for path in task.paths:

@@ -1,9 +1,11 @@
 """Looks what is there. Everything it says comes from the disk at that moment; hints only tell where to look."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from agent.core.packed import is_packed
 from agent.core.session import Gone, Observation, Provider, StreamId
 from agent.core.transcript import split_lines, whole_lines_bytes
 from agent.daemon.world import Files
@@ -14,6 +16,9 @@ from agent.system.files import Entry
 _FIRST_BYTES = 64 << 10
 _CHUNK = 512
 """Observations handed over at once: small enough that the first sessions are under way while others are found."""
+
+_BESIDE_BYTES = 16 << 10
+"""What says where a session works is small, or no such thing."""
 
 _RECENT = 256
 """How many of the files that changed last are looked at again in each pass."""
@@ -52,6 +57,7 @@ class Scanner:
         self._observed = observed
         self._vanished = vanished
         self._known: dict[str, int] = {}
+        self._beside = ("", "")
         self._expected: dict[str, StreamId] = {}
         self._filed: dict[str, StreamId] = {}
         self._recent: dict[str, None] = {}
@@ -67,6 +73,7 @@ class Scanner:
         self._still_unreadable = set[str]()
         self.unnamed = 0
         seen: set[str] = set()
+        self._beside = ("", "")
         for root in self._roots:
             self._report(self._walk(root, root.path, seen), live=False)
         for path in self.unreadable.keys() - self._still_unreadable:
@@ -91,6 +98,7 @@ class Scanner:
         if root is None:
             return
         entry = self._files.look_at(path)
+        self._beside = ("", "")
         if entry is None:
             self._forget([path] if path in self._known and self._is_gone(path) else [])
         elif entry.is_folder:
@@ -146,12 +154,35 @@ class Scanner:
         if self._known.get(entry.path) == signature:
             return None
         stream = self._filed.get(entry.path) or self._classify(root, entry)
-        if stream is None:
+        size = entry.size if stream is None or not is_packed(entry.path) else self._unpacked_size(entry.path)
+        if stream is None or size is None:
             return None
         self._remember(entry.path, signature)
-        return Observation(
-            stream, root.provider.name, entry.path, entry.size, entry.mtime_ns, entry.device, entry.inode
-        )
+        where = entry.path, size, entry.mtime_ns, entry.device, entry.inode
+        return Observation(stream, root.provider.name, *where, self._read_beside(root, entry.path))
+
+    def _unpacked_size(self, path: str) -> int | None:
+        try:
+            with self._files.open_file(path) as file:
+                return file.size()
+        except DiskError as exc:
+            self._note_unreadable(path, exc.message)
+            return None
+
+    def _read_beside(self, root: Root, path: str) -> str:
+        """The folder that something beside the file names; empty where nothing does, or it can't be read."""
+        parts = root.provider.beside(root.parts(path))
+        if parts is None:
+            return ""
+        place = os.path.join(root.path, *parts)
+        if place != self._beside[0]:
+            folder = ""
+            seen = self._files.look_at(place)
+            if seen is not None and not seen.is_folder:  # whoever opens a pipe waits for its other end
+                with contextlib.suppress(DiskError), self._files.open_file(place) as file:
+                    folder = root.provider.read_beside(file.read_at(0, _BESIDE_BYTES))
+            self._beside = place, folder  # a folder's files are looked at one after the other
+        return self._beside[1]
 
     def _remember(self, path: str, signature: int) -> None:
         self._expected.pop(path, None)

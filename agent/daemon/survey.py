@@ -11,6 +11,7 @@ from agent.daemon.reading import first_facts
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.subjects import subject_of
 from agent.errors import DiskError
+from agent.providers import PROVIDERS
 from agent.system import files as real_files
 from agent.system.git import GitRemotes
 
@@ -46,7 +47,8 @@ def survey_sessions(roots: Sequence[Root], known: Mapping[str, Facts], rules: Pr
     copies = Copies(real_files)
     for session, files in found.items():
         if session.casefold() in rules.sessions:
-            copies.know(session, [one.path for one in files if not is_side_file(one.stream.subpath)])
+            paths = [one.path for one in files if not is_side_file(one.stream.subpath)]
+            copies.know(session, paths, files[0].provider)
     looking = _Looking(rules, git, copies, {root.provider.name: root.provider for root in roots}, unreadable)
     sessions = [looking.look_at(session, files, known.get(session, Facts())) for session, files in found.items()]
     return Survey(sessions, unreadable)
@@ -79,6 +81,7 @@ class _Looking(NamedTuple):
 
     def look_at(self, session_id: str, files: list[Observation], known: Facts) -> SessionHere:
         files.sort(key=lambda one: one.stream.subpath)
+        known = known.merged(Facts(next((one.project for one in files if one.project), "")))
         folders: dict[str, None] = {known.project: None} if known.project else {}
         owners: set[str] = set()
         is_whole = True
@@ -89,7 +92,8 @@ class _Looking(NamedTuple):
                 except DiskError as exc:
                     self.unreadable[one.path] = exc.message
                     is_whole = False
-        project = known.project or next(iter(folders), "")
+        named = folders if PROVIDERS[files[0].provider].lines_name_project else {}
+        project = known.project or next(iter(named), "")
         verdict = self.rules.decide(
             subject_of(self.rules, self.git, session_id, project, folders=folders, aliases=owners)
         )
@@ -111,7 +115,7 @@ class _Looking(NamedTuple):
             known = first_facts(self.providers[one.provider], file, known)
             rest = b""
             for piece in file.pieces(0, file.size()) if self._reads_all else ():
-                passage = read_passage(rest + piece, folders=True, ids=bool(self.copies.sessions()))
+                passage = read_passage(one.provider, rest + piece, folders=True, ids=bool(self.copies.sessions()))
                 folders.update(dict.fromkeys(passage.folders))
                 owner = self.copies.find(one.stream.session_id, passage.ids)
                 owners.update([owner] if owner else [])

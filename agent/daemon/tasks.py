@@ -31,6 +31,7 @@ class Leave(NamedTuple):
     facts: Facts = Facts()
     main_path: str = ""
     judged: str = ""
+    provider: str = "claude"
     permit: Permit | None = None
 
     @property
@@ -239,6 +240,7 @@ class ReviewTask(NamedTuple):
     paths: tuple[str, ...]
     facts: Facts
     judged: str
+    provider: str
 
 
 class Reviewed(NamedTuple):

@@ -1,8 +1,23 @@
 """The coding agents that are known: a module and a row each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from agent.core.session import Provider
-from agent.providers import claude
+from agent.core.settings import Watch
+from agent.providers import claude, codex, copilot, gemini
 
-PROVIDERS: Mapping[str, Provider] = {claude.name: claude}
+PROVIDERS: Mapping[str, Provider] = {
+    claude.name: claude,
+    codex.name: codex,
+    gemini.name: gemini,
+    copilot.name: copilot,
+}
+
+
+def watched_folders(watch: Watch, environment: Mapping[str, str], home: str) -> Iterator[tuple[Provider, str]]:
+    """The folders to follow, as they are written: those of the settings, else where each coding agent keeps its
+    transcripts; none of an agent that is switched off."""
+    for name, provider in PROVIDERS.items():
+        if name in watch.agents:
+            for folder in watch.folders(name) or provider.roots(environment, home):
+                yield provider, folder

@@ -11,14 +11,21 @@ A project folder's name can't be decoded (`a-b`, `a_b` and `a.b` share one); the
 """
 
 import posixpath
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agent.core.session import FILES, Facts, StreamId
+from agent.providers.lines import FolderWords
+
+if TYPE_CHECKING:
+    from agent.core.normalised import LineReader
 
 name = "claude"
+lines_name_project = True
+title = "Claude Code"
 
 _ENDING = ".jsonl"
 _FLAT_SUBAGENT = "agent-"
@@ -39,6 +46,10 @@ _LONGEST_TELLING_BYTES = 1 << 16
 
 RETENTION_DAYS = 30.0
 """`cleanupPeriodDays`, unless Claude Code's settings say otherwise; counted from a file's last change."""
+
+
+_FOLDERS = FolderWords(("cwd",))
+_ENTRY_ID = re.compile(rb'"uuid"\s*:\s*"([^"\\]{1,128})"')
 
 
 class _Settings(msgspec.Struct):
@@ -67,6 +78,13 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 
 def roots(environment: Mapping[str, str], home: str) -> list[str]:
     return [posixpath.join(_base(environment, home), "projects")]
+
+
+def reader(stream: StreamId) -> "LineReader":
+    # Who only delivers transcripts needs no reader, and has little memory.
+    from agent.providers.reading.claude import reader as make_reader
+
+    return make_reader(stream)
 
 
 def _base(environment: Mapping[str, str], home: str) -> str:
@@ -116,7 +134,7 @@ def _is_side_file(below: tuple[str, ...]) -> bool:
 def place(
     stream: StreamId,
     project: str,
-    first_lines: Sequence[bytes],  # noqa: ARG001 - its names tell all
+    first_lines: Sequence[bytes],
     folders: Mapping[str, str],
 ) -> tuple[str, ...] | None:
     folder = _project_folder(project, folders)
@@ -145,6 +163,23 @@ def _project_folder(project: str, folders: Mapping[str, str]) -> str | None:
 def _is_name(value: object) -> bool:
     """Whether a session may be called so: `.` and `..` in an address lead elsewhere."""
     return isinstance(value, str) and value not in ("", ".", "..")
+
+
+def beside(parts: tuple[str, ...]) -> None:
+    """Its lines say where a session works."""
+    return
+
+
+def read_beside(data: bytes) -> str:
+    return ""
+
+
+def folders_in(data: bytes) -> tuple[str, ...]:
+    return _FOLDERS.find(data)
+
+
+def entry_ids_in(data: bytes) -> list[bytes]:
+    return _ENTRY_ID.findall(data)
 
 
 def read_facts(data: bytes, marked: Sequence[bytes], known: Facts) -> Facts:

@@ -178,7 +178,7 @@ def _is_copy(story: "Story", stream: StreamId) -> bool:
     def ids(sessions: Iterable[str]) -> frozenset[int]:
         versions = story.transcripts.versions
         contents = [one.content for key, made in versions.items() if key.session_id in sessions for one in made]
-        return frozenset().union(*(read_passage(bytes(one), folders=False, ids=True).ids for one in contents))
+        return frozenset().union(*(read_passage("claude", bytes(one), folders=False, ids=True).ids for one in contents))
 
     return bool(ids([stream.session_id]) & ids(story.rules.sessions))
 
