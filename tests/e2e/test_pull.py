@@ -332,3 +332,36 @@ def test_a_colleagues_session_comes_where_the_token_allows_it(
         file.write(lines(1))
     assert other.run("push").status == 0
     assert [row.head.entry_count for row in fetch_streams(other, ONE)] == [5]
+
+
+@pytest.mark.parametrize("at", [1, 2, 37, 100])
+def test_verify_says_which_line_differs_first(
+    at: int, machines: tuple[Machine, Machine], requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, _ = machines
+    path = write_session(mine, lines(100))
+    assert mine.run("push").status == 0
+    changed = lines(100).splitlines(keepends=True)
+    changed[at - 1] = changed[at - 1].replace(b"hello", b"HELLO")
+    path.write_bytes(b"".join(changed))
+    monkeypatch.setattr("agent.core.identity.Survey.MOST_PLACES", 16)
+    requests.clear()
+    done = mine.run("sessions", "verify", "--json")
+    (row,) = done.json()["streams"]
+    assert (done.status, row["outcome"], row["differs_at"]) == (1, "different", at)
+    assert len(requests) < 20
+    assert not any("/entries" in one.path for one in requests), "nothing of it is asked for"
+    assert f"different from line {at} on" in mine.run("sessions", "verify", ONE[:5]).out
+
+
+def test_verify_all_tells_what_only_the_server_has(machines: tuple[Machine, Machine]) -> None:
+    mine, other = machines
+    write_session(mine, lines(3))
+    assert mine.run("push").status == 0
+    write_session(other, lines(2, "two"), "two")
+    assert other.run("push").status == 0
+    done = other.run("sessions", "verify", "--all", "--json")
+    assert (done.status, done.json()["equal"]) == (0, True)
+    assert [row["session"] for row in done.json()["only_there"]] == [ONE]
+    assert f"only on default: {ONE}" in other.run("sessions", "verify", "--all").out
+    assert other.run("sessions", "verify", "--all", "two").status == 2
