@@ -9,6 +9,7 @@ import msgspec
 from agent import __version__
 from agent.core.durations import LONGEST_S
 from agent.core.events import to_json
+from agent.daemon.changing_methods import changing_methods
 from agent.daemon.events import Ring
 from agent.daemon.following import following_methods
 from agent.daemon.pulled import pulled_methods
@@ -71,6 +72,7 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         "agent.progress": progress,
         **_session_methods(daemon),
         **pulled_methods(daemon),
+        **changing_methods(daemon),
         **_event_methods(daemon.events),
         **following_methods(daemon),
     }

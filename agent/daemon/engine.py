@@ -32,6 +32,7 @@ from agent.daemon.errands import NO_FILES, NO_SUBAGENTS, WITHOUT_SESSION, Errand
 from agent.daemon.facts import SessionFacts
 from agent.daemon.gates import Gates
 from agent.daemon.inputs import (
+    DeletedThere,
     Input,
     Observed,
     PulledHere,
@@ -285,7 +286,7 @@ class Engine:
                 self._see(event)
             case PauseAsked() | ResumeAsked() | HeldOff():
                 self.pausing.handle(event)
-            case Retry() | Restore() | Requeued():
+            case Retry() | Restore() | Requeued() | DeletedThere():
                 self.by_hand.handle(event)
             case PulledHere():
                 self._take_pulled(event)

@@ -60,10 +60,18 @@ class PulledHere(NamedTuple):
     facts: Facts
 
 
+class DeletedThere(NamedTuple):
+    """Somebody here had a session deleted on servers, which took it."""
+
+    session_id: str
+    destinations: frozenset[str]
+
+
 class ScanEnded(NamedTuple):
     """All files that are there have been told of."""
 
 
-Asked = Retry | Restore | Requeued | SaidOver | PulledHere | RulesChanged | PauseAsked | ResumeAsked | HeldOff
+ByHand = Retry | Restore | Requeued | SaidOver | PulledHere | DeletedThere
+Asked = ByHand | RulesChanged | PauseAsked | ResumeAsked | HeldOff
 Seen = Observed | Vanished | ScanEnded | Woken
 Input = Seen | Asked | Outcome | DiskOutcome

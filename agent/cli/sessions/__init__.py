@@ -9,6 +9,10 @@ from click.shell_completion import CompletionItem
 
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "list": ("agent.cli.sessions.listing", "list_", "Sessions, the one that changed last first."),
+    "delete": ("agent.cli.sessions.changing", "delete", "Delete one on its servers."),
+    "compaction": ("agent.cli.sessions.changing", "compaction", "Branch from a compaction, or go back before it."),
+    "compact": ("agent.cli.sessions.changing", "compact", "Keep the last lines of one."),
+    "reset": ("agent.cli.sessions.changing", "reset", "Empty the conversation of one."),
     "verify": ("agent.cli.sessions.verifying", "verify", "Compare every transcript with the server's copy."),
 }
 """Command → module, name and summary, in the order of the help page."""
