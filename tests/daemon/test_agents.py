@@ -13,7 +13,7 @@ import zstandard
 
 from agent.core.lifecycle import State
 from agent.core.session import Facts, StreamId
-from agent.core.settings import Watch
+from agent.core.settings import AGENTS, Watch
 from agent.core.transcript import split_lines
 from agent.core.wire import Request
 from agent.daemon.private import RulesChanged
@@ -512,6 +512,7 @@ def test_a_new_agent_is_one_module_and_one_row(
     toy: SimpleNamespace, make_agent: Make, receiver: AsgiServer, tmp_path: Path
 ) -> None:
     watched = list(watched_folders(Watch(agents=("claude", "toy")), {}, str(tmp_path)))
+    assert [folder for provider, folder in watched_folders(Watch(), {}, "/h") if provider is toy] == ["/h/.toy"]
     (roots,) = ([folder] for provider, folder in watched if provider.name == "toy")
     agent = make_agent(receiver, roots=[Root(toy, roots[0])], rulebook=FakeRules(folders=[SECRET]))
     folder = Path(roots[0])
@@ -531,6 +532,7 @@ def test_an_agent_that_is_switched_off_has_no_folders() -> None:
         return [f"{provider.name} {folder}" for provider, folder in watched_folders(watch, {}, "/h")]
 
     assert names(Watch(agents=())) == []
+    assert set(PROVIDERS) == set(AGENTS)
     assert names(Watch(agents=("gemini",))) == ["gemini /h/.gemini/tmp"]
     assert names(Watch(agents=("codex",), codex=("/c",), gemini=("/g",))) == ["codex /c"]
     assert [one.partition(" ")[0] for one in names(Watch())] == ["claude", "codex", "codex", "gemini", "copilot"]
