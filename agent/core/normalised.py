@@ -69,7 +69,7 @@ LONGEST_LINE_BYTES = 32 << 20
 """A longer line is not taken apart: a PARSE_WARNING `too_long` stands for it."""
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Tokens; `cost_usd` None where nobody says."""
 
     input: int = 0
@@ -79,7 +79,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     cost_usd: float | None = None
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """`seq`: from 1 in its stream. `line`: ordinal of the line it stands in, from 1. `at_s`: wall seconds, None where
     the line says none that can be. `session_id`, `subpath`: the stream. `source`: the line's own type in the agent's
     words (`assistant/tool_use`). `entry_id`, `parent_id`: as the agent links entries. `arguments`: JSON text. Texts are
@@ -109,6 +109,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     is_error: bool = False
     usage: Usage | None = None
     raw: bytes = b""
+    sidechain: bool = False
+    """Said by or to a subagent, also where that stands among the lines of the main transcript."""
 
 
 class LineReader(Protocol):
@@ -117,6 +119,10 @@ class LineReader(Protocol):
     def read(self, line: bytes, /) -> Sequence[Event]:
         """What the next line says, at least one event; `line` without its newline. Never raises for what stands
         there."""
+
+    def skip(self, raw: bytes, /) -> Sequence[Event]:
+        """In the place of the next line, where it is too long to be read: a PARSE_WARNING `too_long`. `raw`: how it
+        begins."""
 
     def finish(self) -> Sequence[Event]:
         """What can only be told at the end of the stream; mostly nothing."""

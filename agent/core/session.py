@@ -1,9 +1,12 @@
 """What a session is made of, in the words that every layer shares."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from agent.core.normalised import LineReader
 
 
 class StreamId(NamedTuple):
@@ -131,3 +134,6 @@ class Provider(Protocol):
 
     def read_facts(self, data: bytes, marked: Sequence[bytes], known: Facts) -> Facts:
         """`known`, and what the first lines of `data` and its marked lines add to it."""
+
+    def reader(self, stream: StreamId) -> "LineReader":
+        """What turns the lines of that stream into events."""

@@ -10,12 +10,14 @@ at everything), `journal`.
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from sys import intern
 
 from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
 from agent.core.events import Happening
 from agent.core.identity import START, pack_cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
+from agent.core.runs import Run, RunChange
 from agent.core.session import Facts, Observation, StreamId, is_side_file
 from agent.core.status import DELETED_THERE, MAYBE_THERE
 from agent.core.wire import (
@@ -35,6 +37,7 @@ from agent.daemon.inputs import (
     Requeued,
     Restore,
     Retry,
+    SaidOver,
     ScanEnded,
     Seen,
     Vanished,
@@ -92,7 +95,8 @@ WAKE_SPREAD_S = 2.0
 
 class Engine:
     """`dispatch` takes tasks of destinations, `dispatch_disk` those that concern none; `found_held`: files that an
-    earlier life held; `tell` takes what happens, for whoever listens."""
+    earlier life held, `found_runs` the runs that it knew; `tell` takes what happens, for whoever listens, and
+    `tell_run` what becomes of runs."""
 
     def __init__(
         self,
@@ -108,6 +112,9 @@ class Engine:
         host: str = "",
         version: str = "",
         tell: Callable[[Happening], None] = lambda _: None,
+        tell_run: Callable[[RunChange], None] = lambda _: None,
+        new_run_id: Callable[[], str] | None = None,
+        found_runs: Iterable[Run] = (),
     ) -> None:
         self._store = store
         self._world = world
@@ -115,7 +122,7 @@ class Engine:
         self._found_held = list(found_held)
         self.tracks: dict[TrackKey, Track] = {}
         self._tombstones: dict[TrackKey, dict[int, int]] = {}
-        self._subpaths: dict[str, list[str]] = {}
+        self.subpaths: dict[str, list[str]] = {}
         """Session → those of its streams and side files beside the main transcript."""
         self._awaits_scan = False
         self._has_forgotten = self._is_unsure = False
@@ -132,7 +139,7 @@ class Engine:
         )
         self.private = Private(
             self.tracks,
-            self._subpaths,
+            self.subpaths,
             self.gates,
             self.journal,
             self,
@@ -142,13 +149,16 @@ class Engine:
         )
         self.telling = Telling(
             self.tracks,
-            self._subpaths,
+            self.subpaths,
             self.gates,
             world,
             why_private=self.private.why,
             facts=self.facts.of,
             tell=tell,
+            tell_run=tell_run,
+            new_run_id=new_run_id or map("run-{}".format, count(1)).__next__,
         )
+        self.telling.restore_runs(found_runs)
         self.journal.on_audit, self.gates.on_change = self.telling.audited, self.telling.condition_changed
         self.pausing.on_change = self.telling.paused
         self.errands = Errands(
@@ -249,7 +259,7 @@ class Engine:
         self.errands.see_new(key, track)
         track.touched = track.touched or self._is_unsure
         self.tracks[key] = track
-        if key.subpath and key.subpath not in (known := self._subpaths.setdefault(key.session_id, [])):
+        if key.subpath and key.subpath not in (known := self.subpaths.setdefault(key.session_id, [])):
             known.append(key.subpath)
 
     # --- events -----------------------------------------------------------------------------------------------
@@ -264,6 +274,8 @@ class Engine:
                 self.by_hand.handle(event)
             case RulesChanged():
                 self.private.look_at_rules()
+            case SaidOver():
+                self.telling.said_over(*event)
             case Held() | NotHeld() | LetGo() | Reviewed():
                 self._looked(event)
             case Probed() | MetaSent() | SessionDeleted():
@@ -354,12 +366,12 @@ class Engine:
         is_first = track is None and not self.telling.knows(key.session_id)
         if track is None:
             track = self._begin(key, seen)
-        has_grown = seen.size != track.size
+        has_grown, from_bytes = seen.size != track.size, max(0, track.size)
         changed = self._take_look(track, seen)
         if is_first:
             self.telling.found(key, track)
         elif has_grown:
-            self.telling.grew(key, track)
+            self.telling.grew(key, track, from_bytes)
         if changed or seen.size != track.cursor.offset:
             self._follow(key, track, live=live, changed=changed)
 

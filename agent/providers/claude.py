@@ -13,12 +13,15 @@ A project folder's name can't be decoded (`a-b`, `a_b` and `a.b` share one); the
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agent.core.session import FILES, Facts, StreamId
 from agent.providers.lines import FolderWords
+
+if TYPE_CHECKING:
+    from agent.core.normalised import LineReader
 
 name = "claude"
 lines_name_project = True
@@ -72,6 +75,13 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 
 def roots(environment: Mapping[str, str], home: str) -> list[str]:
     return [posixpath.join(_base(environment, home), "projects")]
+
+
+def reader(stream: StreamId) -> "LineReader":
+    # Who only delivers transcripts needs no reader, and has little memory.
+    from agent.providers.reading.claude import reader as make_reader
+
+    return make_reader(stream)
 
 
 def _base(environment: Mapping[str, str], home: str) -> str:

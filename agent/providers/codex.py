@@ -12,10 +12,13 @@ come, instead of copying it. The whole-document `rollout-*.json` of the first ve
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.core.session import Facts, StreamId
 from agent.providers.lines import UUID, FolderWords, first_objects, part, shorten_prompt, text_of
+
+if TYPE_CHECKING:
+    from agent.core.normalised import LineReader
 
 name = "codex"
 lines_name_project = True
@@ -39,6 +42,13 @@ the fork is its copy."""
 def roots(environment: Mapping[str, str], home: str) -> list[str]:
     base = environment.get("CODEX_HOME") or posixpath.join(home, ".codex")
     return [posixpath.join(base, "sessions"), posixpath.join(base, "archived_sessions")]
+
+
+def reader(stream: StreamId) -> "LineReader":
+    # Who only delivers transcripts needs no reader, and has little memory.
+    from agent.providers.reading.codex import reader as make_reader
+
+    return make_reader(stream)
 
 
 def settings_file(environment: Mapping[str, str], home: str) -> str | None:

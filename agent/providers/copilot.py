@@ -15,12 +15,15 @@ After a torn tail it writes the file anew, and lays the old one beside it. That,
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agent.core.session import FILES, Facts, StreamId
 from agent.providers.lines import UUID, FolderWords, first_objects, part, shorten_prompt, text_of, usable_id
+
+if TYPE_CHECKING:
+    from agent.core.normalised import LineReader
 
 name = "copilot"
 lines_name_project = True
@@ -38,6 +41,13 @@ _CWD = re.compile(rb"^cwd:[ \t]+(.+?)[ \t]*\r?$", re.MULTILINE)
 
 def roots(environment: Mapping[str, str], home: str) -> list[str]:
     return [posixpath.join(environment.get("COPILOT_HOME") or posixpath.join(home, ".copilot"), "session-state")]
+
+
+def reader(stream: StreamId) -> "LineReader":
+    # Who only delivers transcripts needs no reader, and has little memory.
+    from agent.providers.reading.copilot import reader as make_reader
+
+    return make_reader(stream)
 
 
 def settings_file(environment: Mapping[str, str], home: str) -> str | None:

@@ -16,7 +16,7 @@ import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -31,6 +31,9 @@ from agent.providers.lines import (
     text_of,
     usable_id,
 )
+
+if TYPE_CHECKING:
+    from agent.core.normalised import LineReader
 
 name = "gemini"
 lines_name_project = False
@@ -54,6 +57,13 @@ _IDS = re.compile(rb'"id"\s*+:\s*+"(' + UUID.encode() + rb')"')
 
 def roots(environment: Mapping[str, str], home: str) -> list[str]:
     return [posixpath.join(_base(environment, home), "tmp")]
+
+
+def reader(stream: StreamId) -> "LineReader":
+    # Who only delivers transcripts needs no reader, and has little memory.
+    from agent.providers.reading.gemini import reader as make_reader
+
+    return make_reader(stream)
 
 
 def _base(environment: Mapping[str, str], home: str) -> str:

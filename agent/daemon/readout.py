@@ -1,0 +1,81 @@
+"""Transcript files as normalised events, in bounded memory: what is held at once is one line, and no longer one than
+`LONGEST_LINE_BYTES`."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from agent.core.normalised import LONGEST_LINE_BYTES, RAW_BYTES
+
+if TYPE_CHECKING:
+    from agent.core.normalised import Event, LineReader
+    from agent.core.session import Provider, StreamId
+
+_READ_BYTES = 1 << 18
+
+
+class Readable(Protocol):
+    """A file, as far as this module needs one: `system.files.open_file` gives it."""
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`; fewer only at the end of the file."""
+
+
+class WholeLine(NamedTuple):
+    """A line that its newline ends. `start` and `end` are offsets, `end` behind the newline. `too_long`: `data` is
+    only how it begins."""
+
+    data: bytes
+    start: int
+    end: int
+    too_long: bool = False
+
+
+def read_lines(
+    file: Readable, from_offset: int = 0, to_offset: int | None = None, *, longest: int = LONGEST_LINE_BYTES
+) -> Iterator[WholeLine]:
+    """The whole lines from an offset where one begins, up to the end of the file or to another such offset. What
+    follows the last newline is not a line yet. Raises DiskError."""
+    at = start = from_offset
+    held: list[bytes] = []
+    held_bytes = 0
+    while data := file.read_at(at, _READ_BYTES if to_offset is None else min(_READ_BYTES, to_offset - at)):
+        at += len(data)
+        if (last := data.rfind(b"\n")) < 0:
+            if held_bytes <= longest:
+                held.append(data)
+            held_bytes += len(data)
+            if held_bytes > longest:
+                held = [b"".join(held)[:RAW_BYTES]]
+            continue
+        first = data.find(b"\n")
+        end = start + held_bytes + first + 1
+        if held_bytes <= longest:
+            held.append(data[:first])
+        if held_bytes + first > longest:
+            yield WholeLine(b"".join(held)[:RAW_BYTES], start, end, True)
+        else:
+            yield WholeLine(b"".join(held), start, end)
+        start = end
+        for line in data[first + 1 : last].split(b"\n") if last > first else ():
+            end = start + len(line) + 1
+            yield WholeLine(line, start, end) if len(line) <= longest else WholeLine(line[:RAW_BYTES], start, end, True)
+            start = end
+        held = [data[last + 1 :]]
+        held_bytes = len(held[0])
+
+
+def read_events(
+    provider: "Provider",
+    file: Readable,
+    stream: "StreamId",
+    *,
+    from_offset: int = 0,
+    to_offset: int | None = None,
+    reader: "LineReader | None" = None,
+) -> "Iterator[Event]":
+    """What the whole lines of a transcript say. `reader`: one that has read what stands before `from_offset`; without
+    one, numbering begins there. Raises DiskError."""
+    reader = reader or provider.reader(stream)
+    for line in read_lines(file, from_offset, to_offset):
+        yield from reader.skip(line.data) if line.too_long else reader.read(line.data)
+    yield from reader.finish()
