@@ -104,16 +104,19 @@ class Rendering:
         parts += [f"{used.cache_read:,} from cache"] if used.cache_read else []
         parts += [f"{used.cache_creation:,} to cache"] if used.cache_creation else []
         parts += [f"${self._cost_usd:.2f}"] if self._cost_usd else []
-        yield [Span("tokens".ljust(_TIME_CELLS), "dim"), Span(", ".join(parts))]
-        if self._tools:
-            tools = sorted(self._tools.items(), key=lambda row: -row[1])
-            yield [Span("tools".ljust(_TIME_CELLS), "dim"), Span(", ".join(f"{n:,} {kind}" for kind, n in tools))]
-        if self._models:
-            names = ", ".join(safe_line(name, 40) for name in self._models)
-            yield [Span("models".ljust(_TIME_CELLS), "dim"), Span(names)]
-        if self._warnings:
-            words = f"{self._warnings:,} lines could not be read as events; --raw shows them"
-            yield [Span("unread".ljust(_TIME_CELLS), "dim"), Span(words, "yellow")]
+        yield from self._summed("tokens", ", ".join(parts))
+        tools = sorted(self._tools.items(), key=lambda row: -row[1])
+        yield from self._summed("tools", ", ".join(f"{number:,} {kind}" for kind, number in tools))
+        yield from self._summed("models", ", ".join(safe_line(name, 40) for name in self._models))
+        if self._warnings == 1:
+            yield from self._summed("unread", "1 line could not be read as an event; --raw shows it")
+        elif self._warnings:
+            yield from self._summed("unread", f"{self._warnings:,} lines could not be read as events; --raw shows them")
+
+    def _summed(self, label: str, words: str) -> Iterator[Line]:
+        width = self._options.width and max(_NARROWEST_BODY, self._options.width - _TIME_CELLS)
+        for at, line in enumerate(_wrapped(words, width) if words else ()):
+            yield [Span(("" if at else label).ljust(_TIME_CELLS), "dim"), *line]
 
     def _count(self, event: Event) -> None:
         if event.usage is not None:
@@ -211,7 +214,7 @@ def _spoken(name: str, style: str, text_style: str = "") -> Callable[[Event, Opt
         text = event.text if options.full else event.text[:_MESSAGE_CHARACTERS]
         body = _wrapped(text, _body_width(options), text_style)
         if left := len(event.text) - len(text):
-            body.append([Span(f"… {left:,} more characters; --full shows them", "dim")])
+            body += _wrapped(f"… {left:,} more characters; --full shows them", _body_width(options), "dim")
         if event.completeness is Completeness.METADATA_ONLY and not event.text:
             body = [[Span("(left out by the agent)", "dim")]]
         return _beside(_who(event, options, name, style), body)
@@ -222,14 +225,16 @@ def _spoken(name: str, style: str, text_style: str = "") -> Callable[[Event, Opt
 def _called(event: Event, options: Options) -> list[Line]:
     kind = event.tool_kind or ToolKind.OTHER
     width = _body_width(options)
-    name = safe_line(event.tool, 40)
+    name = safe_line(event.tool, min(40, width - _LEAST_GIST) if width else 40)
     if options.full:
         body = _wrapped(event.arguments, width)
         return _beside(_who(event, options, kind, "cyan"), [[Span(name, "bold")], *body])
     words = gist(event.arguments)
-    room = max(8, width - cells(name) - 2) if width else 0
+    room = width - cells(name) - 2 if width else 0
     return _beside(_who(event, options, kind, "cyan"), [[Span(name, "bold"), Span("  " + safe_line(words, room))]])
 
+
+_LEAST_GIST = 10
 
 _GIST_KEYS = (
     ("command", "cmd", "script"),
@@ -277,7 +282,7 @@ def _resulted(event: Event, options: Options) -> list[Line]:
         if left > 0 and event.text:
             body.append([Span(f"… {left:,} more line{'s' if left > 1 else ''}", "dim")])
     if event.completeness is not Completeness.FULL:
-        body.append([Span("… not all of it stands in the transcript", "dim")])
+        body += _wrapped("… not all of it stands in the transcript", width, "dim")
     name = "failed" if event.is_error else ""
     return _beside(_who(event, options, name, "red"), body) if event.text.strip() or event.is_error else []
 
@@ -321,13 +326,13 @@ def _used(event: Event, options: Options) -> list[Line]:
     used = event.usage
     words = f"{used.input:,} in, {used.output:,} out, {used.cache_read:,} from cache, {used.cache_creation:,} to cache"
     words += "" if used.cost_usd is None else f", ${used.cost_usd:.4f}"
-    return _beside(_who(event, options, "used", "dim"), [[Span(words, "dim")]])
+    return _beside(_who(event, options, "used", "dim"), _wrapped(words, _body_width(options), "dim"))
 
 
 def _warned(event: Event, options: Options) -> list[Line]:
     raw = event.raw[:200].decode(errors="replace")
     width = _body_width(options)
-    body: list[Line] = [[Span(f"line {event.line:,} can't be read: {event.text}", "yellow")]]
+    body = _wrapped(f"line {event.line:,} can't be read: {event.text}", width, "yellow")
     if options.notes or options.full:
         body.append([Span(safe_line(raw, width or 200), "dim")])
     return _beside(_who(event, options, "unread", "yellow"), body)
