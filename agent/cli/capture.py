@@ -29,13 +29,13 @@ def capture(arguments: Sequence[str]) -> None:
 def _capture(path: str) -> None:
     from agent.system.spool import Spool, spool_path
 
-    session_id, transcripts = _read_hook(_read_stdin())
+    session_id, transcripts, is_over = _read_hook(_read_stdin())
     session_id = session_id or os.environ.get("CLAUDE_CODE_SESSION_ID", "")
     path = path or spool_path(os.environ)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     spool = Spool(path)
     for transcript in transcripts or [""]:
-        spool.append(session_id, transcript)
+        spool.append(session_id, transcript, time.time() if is_over else None)
 
 
 def _spool_option(arguments: Sequence[str]) -> str:
@@ -45,19 +45,21 @@ def _spool_option(arguments: Sequence[str]) -> str:
     return ""
 
 
-def _read_hook(data: bytes) -> tuple[str, list[str]]:
-    """Session id and transcripts of a hook's JSON; empty where it does not tell."""
+def _read_hook(data: bytes) -> tuple[str, list[str], bool]:
+    """Session id and transcripts of a hook's JSON, empty where it does not tell; and whether the session ended."""
     import json
 
     try:
         said = json.loads(data)
     except (ValueError, RecursionError):
-        return "", []
+        return "", [], False
     if not isinstance(said, dict):
-        return "", []
+        return "", [], False
     session_id = said.get("session_id")
     paths = [said.get("transcript_path"), said.get("agent_transcript_path")]  # the second one at SubagentStop
-    return session_id if isinstance(session_id, str) else "", [one for one in paths if isinstance(one, str) and one]
+    is_over = said.get("hook_event_name") == "SessionEnd"
+    named = [one for one in paths if isinstance(one, str) and one]
+    return session_id if isinstance(session_id, str) else "", named, is_over
 
 
 def _read_stdin() -> bytes:

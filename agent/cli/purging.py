@@ -11,7 +11,17 @@ from agent.core.settings import Settings, TokenIn
 from agent.errors import DiskError
 from agent.system.paths import Paths
 
-_STATE = ("state.db*", "state.*-*.db*", "daemon.*", "lives.json*", "control.sock*", "spool*", "redaction.key", "kept")
+_STATE = (
+    "state.db*",
+    "state.*-*.db*",
+    "daemon.*",
+    "lives.json*",
+    "runs.json*",
+    "control.sock*",
+    "spool*",
+    "redaction.key",
+    "kept",
+)
 _LOGS = ("*.log", "*.log.*")
 """On macOS and Windows the state's folder holds the settings, and a receiver's data too: so names, not folders."""
 

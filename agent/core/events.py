@@ -20,7 +20,7 @@ class EventKind(StrEnum):
     SESSION_PRIVATE = "session.private"
     """It stays here from now on."""
     SESSION_ENDED = "session.ended"
-    """Nobody has written to it for five minutes. One that is gone on with ends again."""
+    """A hook or a line said so, or nobody has written to it for five minutes. One that is gone on with ends again."""
     AGENT_CONDITION = "agent.condition"
     """How the agent stands with a destination is another; or, without a destination, it was paused or resumed."""
     REFRESH = "refresh"

@@ -4,20 +4,22 @@ Events come in by `handle` (what the scanner saw, what a pusher brought back, wh
 tasks go out through `dispatch`. Nothing in here waits, reads a file or speaks to a server, so a simulation can drive
 it in virtual time. Its rooms: `errands` (what is handed out), `answers` (what came of it), `private` (what stays here),
 `sightings` (which file stands for a stream), `keeper` (files held against deletion), `gates` (how destinations stand),
-`outbox` (who is sent next), `pausing` (whether anybody is), `audits` (the slow look at everything), `journal`.
+`outbox` (who is sent next), `byhand` (what somebody asks for), `pausing` (whether anybody is), `audits` (the slow look
+at everything), `journal`.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from sys import intern
 
-from agent.core.audit import AuditKind
 from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
 from agent.core.events import Happening
 from agent.core.identity import START, pack_cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
+from agent.core.runs import Run, RunChange
 from agent.core.session import Facts, Observation, StreamId, is_side_file
-from agent.core.status import DELETED_HERE, DELETED_THERE, MAYBE_THERE
+from agent.core.status import DELETED_THERE, MAYBE_THERE
 from agent.core.wire import (
     NeedsLogin,
     Unavailable,
@@ -25,6 +27,7 @@ from agent.core.wire import (
 from agent.daemon.answers import OUTSIDE, TAKEN_BACK, Answers
 from agent.daemon.audits import Audits
 from agent.daemon.beginning import Beginning
+from agent.daemon.byhand import UNFIT, ByHand
 from agent.daemon.errands import NO_FILES, NO_SUBAGENTS, WITHOUT_SESSION, Errands
 from agent.daemon.facts import SessionFacts
 from agent.daemon.gates import Gates
@@ -34,6 +37,7 @@ from agent.daemon.inputs import (
     Requeued,
     Restore,
     Retry,
+    SaidOver,
     ScanEnded,
     Seen,
     Vanished,
@@ -88,13 +92,11 @@ LIVE_BYTES = 256 << 10
 WAKE_SPREAD_S = 2.0
 """What waited tries again within this time after a wake-up, not all at once."""
 
-_UNFIT = frozenset({NO_SUBAGENTS, NO_FILES, WITHOUT_SESSION})
-"""What only changes with something else: the server's offer, or the session's transcript."""
-
 
 class Engine:
     """`dispatch` takes tasks of destinations, `dispatch_disk` those that concern none; `found_held`: files that an
-    earlier life held; `tell` takes what happens, for whoever listens."""
+    earlier life held, `found_runs` the runs that it knew; `tell` takes what happens, for whoever listens, and
+    `tell_run` what becomes of runs."""
 
     def __init__(
         self,
@@ -110,6 +112,9 @@ class Engine:
         host: str = "",
         version: str = "",
         tell: Callable[[Happening], None] = lambda _: None,
+        tell_run: Callable[[RunChange], None] = lambda _: None,
+        new_run_id: Callable[[], str] | None = None,
+        found_runs: Iterable[Run] = (),
     ) -> None:
         self._store = store
         self._world = world
@@ -117,7 +122,7 @@ class Engine:
         self._found_held = list(found_held)
         self.tracks: dict[TrackKey, Track] = {}
         self._tombstones: dict[TrackKey, dict[int, int]] = {}
-        self._subpaths: dict[str, list[str]] = {}
+        self.subpaths: dict[str, list[str]] = {}
         """Session → those of its streams and side files beside the main transcript."""
         self._awaits_scan = False
         self._has_forgotten = self._is_unsure = False
@@ -134,7 +139,7 @@ class Engine:
         )
         self.private = Private(
             self.tracks,
-            self._subpaths,
+            self.subpaths,
             self.gates,
             self.journal,
             self,
@@ -144,13 +149,16 @@ class Engine:
         )
         self.telling = Telling(
             self.tracks,
-            self._subpaths,
+            self.subpaths,
             self.gates,
             world,
             why_private=self.private.why,
             facts=self.facts.of,
             tell=tell,
+            tell_run=tell_run,
+            new_run_id=new_run_id or map("run-{}".format, count(1)).__next__,
         )
+        self.telling.restore_runs(found_runs)
         self.journal.on_audit, self.gates.on_change = self.telling.audited, self.telling.condition_changed
         self.pausing.on_change = self.telling.paused
         self.errands = Errands(
@@ -170,6 +178,7 @@ class Engine:
             self.tracks, self.gates, self.keeper, self.journal, self, is_history=self._beginning.is_history
         )
         self.milestones = Milestones(self.gates, self.journal, world.now_s)
+        self.by_hand = ByHand(self.tracks, self.gates, self.journal, self)
         self.audits = Audits(self.tracks, world, limits.audit_interval_s)
         self.answers = Answers(
             self.tracks,
@@ -250,7 +259,7 @@ class Engine:
         self.errands.see_new(key, track)
         track.touched = track.touched or self._is_unsure
         self.tracks[key] = track
-        if key.subpath and key.subpath not in (known := self._subpaths.setdefault(key.session_id, [])):
+        if key.subpath and key.subpath not in (known := self.subpaths.setdefault(key.session_id, [])):
             known.append(key.subpath)
 
     # --- events -----------------------------------------------------------------------------------------------
@@ -261,8 +270,12 @@ class Engine:
                 self._see(event)
             case PauseAsked() | ResumeAsked() | HeldOff():
                 self.pausing.handle(event)
-            case Retry() | Restore() | Requeued() | RulesChanged():
-                self._do_as_asked(event)
+            case Retry() | Restore() | Requeued():
+                self.by_hand.handle(event)
+            case RulesChanged():
+                self.private.look_at_rules()
+            case SaidOver():
+                self.telling.said_over(*event)
             case Held() | NotHeld() | LetGo() | Reviewed():
                 self._looked(event)
             case Probed() | MetaSent() | SessionDeleted():
@@ -289,17 +302,6 @@ class Engine:
                 self._is_unsure = self._has_forgotten
             case Woken():
                 self._wake()
-
-    def _do_as_asked(self, event: Retry | Restore | Requeued | RulesChanged) -> None:
-        match event:
-            case Retry():
-                self._retry(event.sessions)
-            case Restore():
-                self._restore(event.sessions)
-            case Requeued():
-                self._note_requeued(event.session_id)
-            case RulesChanged():
-                self.private.look_at_rules()
 
     def _looked(self, event: DiskOutcome) -> None:
         if isinstance(event, Reviewed):
@@ -364,12 +366,12 @@ class Engine:
         is_first = track is None and not self.telling.knows(key.session_id)
         if track is None:
             track = self._begin(key, seen)
-        has_grown = seen.size != track.size
+        has_grown, from_bytes = seen.size != track.size, max(0, track.size)
         changed = self._take_look(track, seen)
         if is_first:
             self.telling.found(key, track)
         elif has_grown:
-            self.telling.grew(key, track)
+            self.telling.grew(key, track, from_bytes)
         if changed or seen.size != track.cursor.offset:
             self._follow(key, track, live=live, changed=changed)
 
@@ -405,7 +407,7 @@ class Engine:
             self.private.settle(key, track)
             return
         is_whole = is_side_file(key.subpath) or self.gates[key.destination].takes_files_only
-        if changed and is_whole and track.state is State.REFUSED and track.reason not in _UNFIT:
+        if changed and is_whole and track.state is State.REFUSED and track.reason not in UNFIT:
             self.apply(key, track, Event.OUTGREW)
         elif track.state is State.PRIVATE and self._may_be_told_now(key, track):
             self.apply(key, track, Event.MARKED_SHARED)
@@ -429,12 +431,6 @@ class Engine:
         """What follows the last newline is looked at again when it has been quiet."""
         if track.size > track.cursor.offset and not is_side_file(key.subpath):
             self._set_timer(key, track.timer, QUIET_S)
-
-    def _note_requeued(self, session_id: str) -> None:
-        for destination in self.gates:
-            key = TrackKey(destination.name, session_id, "")
-            if key in self.tracks:
-                self.journal.note_audit(key, AuditKind.REQUEUED, "a hook named it, its file is not there")
 
     # --- what a pusher brought back ---------------------------------------------------------------------------
 
@@ -549,45 +545,7 @@ class Engine:
             case _:
                 self.facts.note_told(done.destination, done.session_id, done.digest)
 
-    # --- asked for --------------------------------------------------------------------------------------------
-
-    def given_up(self, beginnings: Sequence[str]) -> set[str]:
-        """Sessions that wait for a person or for another try, among those whose ids begin so; of all without any."""
-        return {
-            key.session_id
-            for key, track in self.tracks.items()
-            if track.state in (State.REFUSED, State.WAITING)
-            and track.reason not in _UNFIT
-            and (not beginnings or key.session_id.startswith(tuple(beginnings)))
-        }
-
-    def deleted_there(self, beginnings: Sequence[str]) -> set[str]:
-        """Sessions that somebody deleted on a server, among those whose ids begin so."""
-        return {
-            key.session_id
-            for key, track in self.tracks.items()
-            if track.state is State.DELETED_ON_SERVER and key.session_id.startswith(tuple(beginnings))
-        }
-
-    def _retry(self, sessions: frozenset[str]) -> None:
-        self.gates.ask_again()
-        for key, track in self.tracks.items():
-            if track.reason in _UNFIT or (sessions and key.session_id not in sessions):
-                continue
-            if track.state is State.REFUSED:
-                self.journal.note_audit(key, AuditKind.REQUEUED, track.reason)
-            self.apply(key, track, Event.RETRY)
-
-    def _restore(self, sessions: frozenset[str]) -> None:
-        deleted = {key[:2] for key, track in self.tracks.items() if track.state is State.DELETED_ON_SERVER}
-        for key, track in self.tracks.items():
-            if key.session_id not in sessions or key[:2] not in deleted:
-                continue
-            if track.state in (State.DELETED_ON_SERVER, State.SYNCED):  # the server forgot the session as a whole
-                self.forget_sent(key, track)
-                track.status = DELETED_HERE
-                self.journal.note_audit(key, AuditKind.REQUEUED, "to be restored on the server")
-                self.apply(key, track, Event.GREW if track.state is State.SYNCED else Event.RESTORED)
+    # --- what several rooms ask for ---------------------------------------------------------------------------
 
     def forget_sent(self, key: TrackKey, track: Track) -> None:
         """The server has nothing of it."""

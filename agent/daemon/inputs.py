@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from agent.core.runs import End
 from agent.core.session import Gone, Observation
 from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
 from agent.daemon.private import RulesChanged
@@ -36,6 +37,14 @@ class Requeued(NamedTuple):
     session_id: str
 
 
+class SaidOver(NamedTuple):
+    """A hook or a line says that the session ended then, wall time."""
+
+    session_id: str
+    why: End
+    at_s: float
+
+
 class Restore(NamedTuple):
     """Somebody wants sessions that were deleted on a server to be there again."""
 
@@ -46,6 +55,6 @@ class ScanEnded(NamedTuple):
     """All files that are there have been told of."""
 
 
-Asked = Retry | Restore | Requeued | RulesChanged | PauseAsked | ResumeAsked | HeldOff
+Asked = Retry | Restore | Requeued | SaidOver | RulesChanged | PauseAsked | ResumeAsked | HeldOff
 Seen = Observed | Vanished | ScanEnded | Woken
 Input = Seen | Asked | Outcome | DiskOutcome

@@ -38,7 +38,8 @@ class _Missing(NamedTuple):
 
 class Spooling:
     """For the scanner's thread. `scan()`: a hook named a session and no file, so a full look has to find it.
-    `requeued(session_id)`: a transcript was put back, to be looked for again. Times are monotonic."""
+    `requeued(session_id)`: a transcript was put back, to be looked for again. `over(session_id, at_s)`: a hook says
+    that the session ended at that wall time. All other times are monotonic."""
 
     def __init__(
         self,
@@ -49,12 +50,14 @@ class Spooling:
         scan: Callable[[], None],
         requeued: Callable[[str], None],
         monotonic_s: Callable[[], float],
+        over: Callable[[str, float], None] = lambda _session_id, _at_s: None,
     ) -> None:
         self._spool = spool
         self._roots = roots
         self._scanner = scanner
         self._scan = scan
         self._requeued = requeued
+        self._over = over
         self._monotonic_s = monotonic_s
         self._left: tuple[int, int, int] | None = None
         """The spool as we left it: only our own lines, to be tried again when they are due."""
@@ -97,6 +100,8 @@ class Spooling:
             back = self._handle(self._spool.read(snapshot), still_missing, now_s)
             if back:
                 self._spool.requeue(back)
+            for session_id, at_s in self._spool.read_ends(snapshot).items():
+                self._over(session_id, at_s)  # behind its last lines
             self._spool.drop(snapshot)
         self._missing = still_missing
         self._left = self._spool.signature()

@@ -24,7 +24,9 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from agent import __version__
+from agent.core.events import Happening
 from agent.core.notices import Concern
+from agent.core.runs import End
 from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, TokenIn, is_loopback
 from agent.daemon.beating_files import BeatingFiles
@@ -32,7 +34,7 @@ from agent.daemon.engine import Engine
 from agent.daemon.events import Ring, open_ring
 from agent.daemon.heartbeats import Heartbeats, Stuck
 from agent.daemon.holding import find_held, hold
-from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, ScanEnded, Vanished, Woken
+from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, SaidOver, ScanEnded, Vanished, Woken
 from agent.daemon.looks import Looks
 from agent.daemon.notifying import LOOK_S, MEMORY, Notifying, find_concerns
 from agent.daemon.pausing import PauseAsked, ResumeAsked
@@ -43,6 +45,7 @@ from agent.daemon.redacting import REDACTION_S, Budget, open_redactor
 from agent.daemon.report import News, Surroundings, describe_line
 from agent.daemon.reviewing import review
 from agent.daemon.rulebook import HAS_LIST, ListedRules
+from agent.daemon.runs import LiveRuns
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.spooling import Spooling
 from agent.daemon.tasks import DiskOutcome, DiskTask, Outcome, ReviewTask, Task, destination_of
@@ -64,6 +67,7 @@ from agent.system.notify import show
 from agent.system.paths import Paths, make_private_folder
 from agent.system.process import give_back_memory
 from agent.system.remote import Remote
+from agent.system.runs_file import RunsFile
 from agent.system.spool import Spool
 from agent.system.state_db import open_state
 from agent.system.tokens import TokenSource
@@ -145,6 +149,15 @@ class Daemon:
         self._looks = Looks(self._beats)
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
         self.events = events or open_ring(self._store, uuid.uuid4().hex, clock.now_s)
+        self.live = LiveRuns(
+            RunsFile(paths.runs),
+            PROVIDERS,
+            files,
+            self._beats,
+            now_s=clock.now_s,
+            monotonic_s=clock.monotonic_s,
+            say_over=partial(self._say_over, End.LINE),
+        )
         self._remotes = {one.name: _remote(one, tokens, self._beats.beat) for one in settings.destinations}
         budget = Budget(time.thread_time, REDACTION_S)
         had_list = self._store.settled(HAS_LIST) != ""
@@ -180,7 +193,10 @@ class Daemon:
             found_held=find_held(self._kept),
             host=platform.node(),
             version=__version__,
-            tell=self.events.tell,
+            tell=self._tell,
+            tell_run=self.live.changed,
+            new_run_id=lambda: uuid.uuid4().hex,
+            found_runs=self.live.found,
         )
         if rulebook.has_list:
             self._engine.journal.note_settled(HAS_LIST, "yes")
@@ -195,6 +211,7 @@ class Daemon:
             scan=self._scan,
             requeued=lambda session_id: self._inbox.put(Requeued(session_id)),
             monotonic_s=clock.monotonic_s,
+            over=partial(self._say_over, End.HOOK),
         )
         self._watcher = Watcher(self._looks.put)
         self._thrift = Thrift(settings.push, readers or Readers(), self._inbox.put)
@@ -204,6 +221,7 @@ class Daemon:
             clock, self._store.settled(MEMORY), concerns=self._concerns, remember=self._remember_notices, show=show
         )
         self._engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
+        self._live_thread = threading.Thread(target=self.live.run, name="runs", daemon=True)
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -223,6 +241,7 @@ class Daemon:
         self._engine_thread.start()
         start, do, done = self._threads.start, self._do, self._inbox.put
         start("scanner", self._run_scanner)
+        self._live_thread.start()
         start(
             "keeper", partial(run_keeper, self._disk_tasks, self._look_after, done, self._beats, self._stopping.is_set)
         )
@@ -249,6 +268,9 @@ class Daemon:
         self._inbox.put(_Stop())
         if self._engine_thread.ident is not None:
             self._engine_thread.join(STOP_S)
+        self.live.close()  # behind the last that the engine told
+        if self._live_thread.ident is not None:
+            self._live_thread.join(STOP_S)
         for remote in self._remotes.values():
             remote.close()
         if not self._engine_thread.is_alive():
@@ -295,14 +317,14 @@ class Daemon:
 
     def request_restore(self, beginnings: Sequence[str]) -> int:
         """Sessions that were deleted on a server, whose ids begin so, are sent there again. How many they are."""
-        sessions = self.ask(lambda engine: engine.deleted_there(beginnings))
+        sessions = self.ask(lambda engine: engine.by_hand.deleted_there(beginnings))
         if sessions:
             self._inbox.put(Restore(frozenset(sessions)))
         return len(sessions)
 
     def request_retry(self, beginnings: Sequence[str]) -> int:
         """Another try for what was given up: of the sessions whose ids begin so, or of all. How many they are."""
-        sessions = self.ask(lambda engine: engine.given_up(beginnings))
+        sessions = self.ask(lambda engine: engine.by_hand.given_up(beginnings))
         if sessions:
             self._inbox.put(Retry(frozenset(sessions)))
         return len(sessions)
@@ -489,6 +511,16 @@ class Daemon:
 
     def _observed(self, observations: list[Observation], live: bool) -> None:
         self._inbox.put(Observed(observations, live))
+        self.live.seen(observations)
+
+    def _say_over(self, why: End, session_id: str, at_s: float) -> None:
+        self._inbox.put(SaidOver(session_id, why, at_s))
+
+    def _tell(self, happening: Happening) -> None:
+        """By the engine's thread."""
+        self.events.tell(happening)
+        if happening.session_id and self.live.wants_list:
+            self.live.happened(happening, self._engine.facts.of(happening.session_id).shown_title())
 
     def _vanished(self, gone: list[Gone]) -> None:
         self._inbox.put(Vanished(gone))

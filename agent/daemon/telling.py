@@ -6,11 +6,12 @@ remembered: after a restart clients ask for everything again, and only what is n
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from agent.core.audit import AuditKind
 from agent.core.events import EventKind, Happening
 from agent.core.lifecycle import UNSENT, Condition, State
+from agent.core.runs import QUIET_S, ChangeKind, End, Moment, Run, RunBook, RunChange, Wrote
 from agent.core.session import Facts
 from agent.daemon.answers import OUTSIDE
 from agent.daemon.gates import Gates
@@ -24,9 +25,6 @@ REST_S = 1.0
 LIVE_S = 60.0
 """Somebody writes there if it changed this lately."""
 
-QUIET_S = 300.0
-"""Without a change for so long a session has ended."""
-
 _OPEN = UNSENT | {State.REFUSED, State.DELETED_ON_SERVER}
 
 _DELIVERED = frozenset({AuditKind.UPLOADED, AuditKind.ADOPTED, AuditKind.REALIGNED, AuditKind.NEW_GENERATION})
@@ -35,7 +33,8 @@ _CHANGED, _SYNCED = EventKind.SESSION_CHANGED, EventKind.SESSION_SYNCED
 
 
 class Telling:
-    """`why_private`: session → what says that it stays here. `tell` takes what is to be told and waits for nobody."""
+    """`why_private`: session → what says that it stays here. `tell` takes what is to be told and waits for nobody, and
+    so does `tell_run`; a session ends with its run. `new_run_id`: an id that no run of any life has."""
 
     def __init__(
         self,
@@ -47,6 +46,8 @@ class Telling:
         why_private: Mapping[str, str],
         facts: Callable[[str], Facts],
         tell: Callable[[Happening], None],
+        tell_run: Callable[[RunChange], None],
+        new_run_id: Callable[[], str],
     ) -> None:
         self._tracks = tracks
         self._subpaths = subpaths
@@ -65,10 +66,14 @@ class Telling:
         self._rests: list[tuple[float, str, EventKind]] = []
         self._changed: dict[str, None] = {}
         """Of these something may have to be told at the next tick."""
-        self._quiet_at_s: dict[str, float] = {}
-        self._endings: list[tuple[float, str]] = []
+        self._runs = RunBook(new_run_id, self._run_changed)
+        self._tell_run = tell_run
 
     # --- what the engine says ---------------------------------------------------------------------------------
+
+    def restore_runs(self, runs: Iterable[Run]) -> None:
+        """Those of an earlier life, before its streams are taken up."""
+        self._runs.restore(runs, self._now())
 
     def take_up(self, key: TrackKey, track: Track) -> None:
         """A stream as the store remembers it: of what it was before nothing is told."""
@@ -77,23 +82,30 @@ class Telling:
         if track.state is State.PRIVATE and key.session_id in self._why_private:
             self._private.add(key.session_id)
         if track.state is not State.GONE:
-            self._expect_end(key.session_id, track, QUIET_S)
+            self._expect_end(key, track, QUIET_S, max(0, track.size))
 
     def knows(self, session: str) -> bool:
         return next(self._of(session), None) is not None
 
     def found(self, key: TrackKey, track: Track) -> None:
         """The first stream of a session that nobody knew."""
-        is_live = self._expect_end(key.session_id, track, LIVE_S)
+        before = self._runs.session_of(track.inode)
+        if before and before != key.session_id and self._is_same_file(before, key, track):
+            self._runs.rename(before, key.session_id, self._now())
+        is_live = self._expect_end(key, track, LIVE_S, 0)
         if track.state is State.PRIVATE:
             self._changed[key.session_id] = None
         self._say(EventKind.SESSION_STARTED, key.session_id, history=not is_live)
 
-    def grew(self, key: TrackKey, track: Track) -> None:
+    def grew(self, key: TrackKey, track: Track, from_bytes: int) -> None:
         if key.destination == self._first_name():  # the same file stands for it at each of them
-            self._expect_end(key.session_id, track, LIVE_S)
+            self._expect_end(key, track, LIVE_S, from_bytes)
             self._grown.add(key.session_id)
             self._changed[key.session_id] = None
+
+    def said_over(self, session: str, why: End, at_s: float) -> None:
+        """A hook or a line says that the session ended then."""
+        self._runs.said_over(session, why, at_s, self._now())
 
     def moved(self, key: TrackKey, before: State, state: State) -> None:
         """As the table says, also where nothing moved."""
@@ -144,13 +156,12 @@ class Telling:
             changed, self._changed = self._changed, {}
             for session in changed:
                 self._tell_of(session, now_s)
-        while self._endings and self._endings[0][0] <= now_s:
-            self._end(heapq.heappop(self._endings)[1], now_s)
+        self._runs.tick(self._now())
 
     def next_s(self) -> float | None:
         """Monotonic time at which `tick` has something to do."""
-        times = [heap[0][0] for heap in (self._rests, self._endings) if heap]
-        return min(times, default=None)
+        times = (self._rests[0][0] if self._rests else None, self._runs.next_s())
+        return min((at_s for at_s in times if at_s is not None), default=None)
 
     def _tell_of(self, session: str, now_s: float) -> None:
         if session in self._why_private and session not in self._private and self._is_private(session):
@@ -181,24 +192,29 @@ class Telling:
             self._rest_until_s[session, kind] = now_s + REST_S
             heapq.heappush(self._rests, (now_s + REST_S, session, kind))
 
-    def _expect_end(self, session: str, track: Track, within_s: float) -> bool:
-        """Whether it changed within that time, so that it will end."""
-        age_s = self._world.now_s() - track.mtime_ns / 1e9
-        if age_s >= within_s:
+    def _expect_end(self, key: TrackKey, track: Track, within_s: float, from_bytes: int) -> bool:
+        """Whether it changed within that time, so that a run of it is on and will end."""
+        now_s, wrote_at_s = self._world.now_s(), track.mtime_ns / 1e9
+        if now_s - wrote_at_s >= within_s:
             return False
-        at_s = self._world.monotonic_s() + QUIET_S - max(0.0, age_s)
-        if session not in self._quiet_at_s:
-            heapq.heappush(self._endings, (at_s, session))
-        self._quiet_at_s[session] = max(at_s, self._quiet_at_s.get(session, 0.0))
+        start_bytes = 0 if key.subpath else from_bytes
+        wrote = Wrote(key.session_id, track.provider, wrote_at_s, start_bytes, 0 if key.subpath else track.inode)
+        self._runs.wrote(wrote, self._now())
         return True
 
-    def _end(self, session: str, now_s: float) -> None:
-        at_s = self._quiet_at_s[session]
-        if at_s > now_s:
-            heapq.heappush(self._endings, (at_s, session))  # it went on
-            return
-        del self._quiet_at_s[session]
-        self._say(EventKind.SESSION_ENDED, session)
+    def _now(self) -> Moment:
+        return Moment(self._world.now_s(), self._world.monotonic_s())
+
+    def _run_changed(self, change: RunChange) -> None:
+        self._tell_run(change)
+        if change.kind is ChangeKind.COMPLETE and change.run.why != End.JOINED:
+            self._say(EventKind.SESSION_ENDED, change.run.session_id)
+
+    def _is_same_file(self, before: str, key: TrackKey, track: Track) -> bool:
+        """Whether the main transcript of `before` lies now where that of another session is. Inodes are given again, so
+        the old name has to be gone or be this one."""
+        old = self._tracks.get(TrackKey(key.destination, before, ""))
+        return old is None or old.state is State.GONE or old.path == track.path
 
     # --- what is known of a session ---------------------------------------------------------------------------
 

@@ -180,9 +180,10 @@ class KeptFiles:
         """Where to make what becomes `target`; nothing is there, and the folders stay until something is."""
         part = _part_of(target)
         with self._folders:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for folder in reversed(target.relative_to(self._root).parents):
-                (self._root / folder).mkdir(mode=0o700, exist_ok=True)
+            if not target.parent.is_dir():
+                self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for folder in reversed(target.relative_to(self._root).parents):
+                    (self._root / folder).mkdir(mode=0o700, exist_ok=True)
             part.unlink(missing_ok=True)
             yield part
 

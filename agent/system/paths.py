@@ -55,6 +55,11 @@ class Paths:
         return self.state / "lives.json"
 
     @property
+    def runs(self) -> Path:
+        """Which runs of sessions are on, and which ended lately."""
+        return self.state / "runs.json"
+
+    @property
     def kept(self) -> Path:
         """Transcripts that are held until they are sent."""
         return self.state / "kept"

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from agent.core.spool import parse_lines, render_line, render_lines
+from agent.core.spool import parse_ends, parse_lines, render_end, render_ends, render_line, render_lines
 from agent.errors import DiskError, FileVanished
 
 MOST_BYTES = 4 << 20
@@ -47,9 +47,11 @@ class Spool:
         self.path = path
         self._lock_path = f"{path}.lock"
 
-    def append(self, session_id: str, path: str) -> None:
-        """One line. Refused when it can't be one, and when the spool is full even without its duplicates."""
-        self._append(render_line(session_id, path))
+    def append(self, session_id: str, path: str, ended_at_s: float | None = None) -> None:
+        """One line, and one more when the session ended then. Refused when it can't be one, and when the spool is full
+        even without its duplicates."""
+        ended = b"" if ended_at_s is None else render_end(session_id, ended_at_s)
+        self._append(render_line(session_id, path) + ended)
 
     def requeue(self, hints: Mapping[str, str]) -> None:
         """Puts lines back, to be taken again. `hints`: path → session id."""
@@ -74,9 +76,16 @@ class Spool:
 
     def read(self, snapshot: str) -> dict[str, str]:
         """Path → session id of a snapshot's lines."""
+        return parse_lines(self._read(snapshot))
+
+    def read_ends(self, snapshot: str) -> dict[str, float]:
+        """Session id → when it ended, wall time."""
+        return parse_ends(self._read(snapshot))
+
+    def _read(self, snapshot: str) -> bytes:
         try:
             with open(snapshot, "rb") as file:
-                return parse_lines(file.read())
+                return file.read()
         except OSError as exc:
             raise _failed(snapshot, exc) from exc
 
@@ -140,7 +149,8 @@ class Spool:
         except FileNotFoundError:
             return True
         with open(self.path, "rb") as file:
-            collapsed = render_lines(parse_lines(file.read()))
+            data = file.read()
+        collapsed = render_lines(parse_lines(data)) + render_ends(parse_ends(data))
         if len(collapsed) + count > MOST_BYTES:
             return False
         fresh = f"{self.path}.new"  # one name is enough under the lock, and a crash leaves no second one

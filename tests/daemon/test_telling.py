@@ -11,10 +11,11 @@ import pytest
 
 from agent.core.events import EventKind, Happening
 from agent.core.lifecycle import UNSENT, State
+from agent.core.runs import QUIET_S
 from agent.daemon.inputs import Retry
 from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
 from agent.daemon.private import RulesChanged
-from agent.daemon.telling import QUIET_S, REST_S
+from agent.daemon.telling import REST_S
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.simulation.world import SimulatedAgent, any_lines
 
@@ -262,4 +263,4 @@ def test_whatever_happens_each_is_told_once_and_the_last_word_is_true(
         if SYNCED in of_it:
             after = of_it[len(of_it) - of_it[::-1].index(SYNCED) :]
             assert set(after) <= {ENDED}, "the last word is how it stands"
-    assert not agent.engine.telling._quiet_at_s
+    assert not agent.engine.telling._runs.running()

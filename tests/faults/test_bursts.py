@@ -29,6 +29,8 @@ from tests.reliability import MakeTally, Tally
 FILES = 300_000
 FOLDERS = 300
 FOUND_WITHIN_S = 60.0
+TIMES_MAKING = 4.0
+"""Where the disk is slow, it is found in so many times what it took to make it on that disk."""
 MOST_KIB = 700 << 10
 """300,000 transcripts that all wait for a server, with everything that is known of each."""
 
@@ -68,14 +70,16 @@ def test_three_hundred_thousand_files_at_once(tmp_path: Path, tally: MakeTally) 
             patience_s=400.0,
         )
         wait_until_there(told)
+        began_s = time.monotonic()
         subprocess.run([sys.executable, "-c", MAKER, projects, str(FOLDERS), str(files)], check=True)
         made_s = time.monotonic()
-        status = forks.wait(child, within_s=2 * FOUND_WITHIN_S)
+        within_s = max(FOUND_WITHIN_S, TIMES_MAKING * (made_s - began_s))
+        status = forks.wait(child, within_s=2 * within_s)
     assert status == 0, child.said()
     known, found_s, peak_kib = (float(word) for word in told.read_text(encoding="ascii").split())
     notes.note(files, lost=files - int(known))
     assert known == files
-    assert found_s - made_s < FOUND_WITHIN_S
+    assert found_s - made_s < within_s
     assert peak_kib < MOST_KIB, f"{peak_kib:.0f} KiB"
 
 

@@ -1,0 +1,87 @@
+"""What somebody asks of the engine by hand: another try, what was deleted on a server sent again, a session that a hook
+named looked for. A room of the engine, in its thread.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from agent.core.audit import AuditKind
+from agent.core.lifecycle import Event, State
+from agent.core.status import DELETED_HERE
+from agent.daemon.errands import NO_FILES, NO_SUBAGENTS, WITHOUT_SESSION
+from agent.daemon.gates import Gates
+from agent.daemon.inputs import Requeued, Restore, Retry
+from agent.daemon.journal import Journal
+from agent.daemon.tasks import TrackKey
+from agent.daemon.tracks import Track
+
+UNFIT = frozenset({NO_SUBAGENTS, NO_FILES, WITHOUT_SESSION})
+"""What only changes with something else: the server's offer, or the session's transcript."""
+
+
+class Mover(Protocol):
+    """The engine, as far as a wish concerns it."""
+
+    def apply(self, key: TrackKey, track: Track, event: Event) -> None: ...
+    def forget_sent(self, key: TrackKey, track: Track) -> None: ...
+
+
+class ByHand:
+    def __init__(self, tracks: Mapping[TrackKey, Track], gates: Gates, journal: Journal, mover: Mover) -> None:
+        self._tracks = tracks
+        self._gates = gates
+        self._journal = journal
+        self._mover = mover
+
+    def given_up(self, beginnings: Sequence[str]) -> set[str]:
+        """Sessions that wait for a person or for another try, among those whose ids begin so; of all without any."""
+        return {
+            key.session_id
+            for key, track in self._tracks.items()
+            if track.state in (State.REFUSED, State.WAITING)
+            and track.reason not in UNFIT
+            and (not beginnings or key.session_id.startswith(tuple(beginnings)))
+        }
+
+    def deleted_there(self, beginnings: Sequence[str]) -> set[str]:
+        """Sessions that somebody deleted on a server, among those whose ids begin so."""
+        return {
+            key.session_id
+            for key, track in self._tracks.items()
+            if track.state is State.DELETED_ON_SERVER and key.session_id.startswith(tuple(beginnings))
+        }
+
+    def handle(self, wish: Retry | Restore | Requeued) -> None:
+        match wish:
+            case Retry():
+                self._retry(wish.sessions)
+            case Restore():
+                self._restore(wish.sessions)
+            case Requeued():
+                self._note_requeued(wish.session_id)
+
+    def _retry(self, sessions: frozenset[str]) -> None:
+        self._gates.ask_again()
+        for key, track in self._tracks.items():
+            if track.reason in UNFIT or (sessions and key.session_id not in sessions):
+                continue
+            if track.state is State.REFUSED:
+                self._journal.note_audit(key, AuditKind.REQUEUED, track.reason)
+            self._mover.apply(key, track, Event.RETRY)
+
+    def _restore(self, sessions: frozenset[str]) -> None:
+        deleted = {key[:2] for key, track in self._tracks.items() if track.state is State.DELETED_ON_SERVER}
+        for key, track in self._tracks.items():
+            if key.session_id not in sessions or key[:2] not in deleted:
+                continue
+            if track.state in (State.DELETED_ON_SERVER, State.SYNCED):  # the server forgot the session as a whole
+                self._mover.forget_sent(key, track)
+                track.status = DELETED_HERE
+                self._journal.note_audit(key, AuditKind.REQUEUED, "to be restored on the server")
+                self._mover.apply(key, track, Event.GREW if track.state is State.SYNCED else Event.RESTORED)
+
+    def _note_requeued(self, session_id: str) -> None:
+        for destination in self._gates:
+            key = TrackKey(destination.name, session_id, "")
+            if key in self._tracks:
+                self._journal.note_audit(key, AuditKind.REQUEUED, "a hook named it, its file is not there")
