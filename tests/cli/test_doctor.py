@@ -140,7 +140,9 @@ def test_folders_are_counted_and_a_mac_that_denies_them_is_explained(home: Path)
     for name in ("a.jsonl", "b.jsonl", "c.txt"):
         (folder / name).write_text("{}\n")
     assert "2 transcripts" in words_of(run("doctor", "--json"), "transcripts claude")
-    denied = Tree("claude", "Claude Code", "/p", there=True, trouble="/p can't be read: Operation not permitted", denied=True)
+    denied = Tree(
+        "claude", "Claude Code", "/p", there=True, trouble="/p can't be read: Operation not permitted", denied=True
+    )
     mac = probes.judge_tree(denied, "darwin")
     assert (mac.level, "TCC" in mac.words, "Full Disk Access" in mac.fix) == (Level.FAIL, True, True)
     assert "TCC" not in probes.judge_tree(denied, "linux").words
