@@ -174,7 +174,7 @@ def test_what_is_kept_has_a_bound_in_number_and_in_size(path: Path) -> None:
 
 
 @given(st.lists(st.integers(1, 60), max_size=12), st.integers(0, 6))
-@hypothesis_settings(max_examples=60)
+@hypothesis_settings(max_examples=60, deadline=None)
 def test_however_the_bytes_come_each_line_comes_once(tmp_path_factory: Any, sizes: list[int], extra: int) -> None:
     path = tmp_path_factory.mktemp("any") / "s.jsonl"
     data = b"".join(line(f"{number}") for number in range(8)) + line("torn")[:extra]

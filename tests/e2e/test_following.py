@@ -44,6 +44,10 @@ class Following:
         self.answer, self._events = self.client.follow("messages.subscribe", session=SESSION[:8], **params)
         self.seen: list[dict[str, Any]] = []
 
+    def close(self) -> Any:
+        self.client.close()
+        return self.answer
+
     def until(self, kind: str, text: str = "") -> dict[str, Any]:
         for one in self._events:
             self.seen.append(one)
@@ -64,6 +68,9 @@ def test_lines_come_in_order_and_a_run_is_complete_once_over_a_crash(tmp_path: P
     write_config(home, server.url, projects)
     with agent(home) as first:
         read_until(first, "transcriptd is running")
+        assert command(home, "push").returncode == 0
+        assert Following(home).close()["run"] is None, "somebody wrote, and nobody was seen to"
+        write(projects, 0)
         assert command(home, "push").returncode == 0
         following = Following(home, after_seq=0)
         run = following.answer["run"]

@@ -1,6 +1,8 @@
 """The client's end of the control socket."""
 
+import contextlib
 import json
+import socket
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,11 @@ class ControlClient:
         self._lines = self._socket.makefile("rb")
         self._early: deque[dict[str, Any]] = deque()
         """Events that came while an answer was waited for."""
+
+    def shut(self) -> None:
+        """Ends what another thread waits for; it gets NotRunning."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._lines.close()
