@@ -109,6 +109,17 @@ TEST_SERVICE_SPEC = "tests/services/test_spec.py::test_"
 TEST_SYSTEMD = "tests/services/test_systemd.py::test_"
 TEST_LAUNCHD = "tests/services/test_launchd.py::test_"
 TEST_SERVICE_COMMAND = "tests/cli/test_service.py::test_"
+FETCHING = "agent/daemon/fetching.py"
+LANDING = "agent/system/landing.py"
+PLACES = "agent/daemon/places.py"
+PULLING = "agent/daemon/pulling.py"
+REWRITING = "agent/core/rewriting.py"
+CHANGING = "agent/daemon/changing.py"
+REPLACING = "agent/system/replacing.py"
+RECEIVER_API = "agent/receiver/api.py"
+TEST_AUTH = "tests/receiver/test_auth.py::test_"
+TEST_PULL = "tests/daemon/test_pull.py::test_"
+TEST_CHANGING = "tests/daemon/test_changing.py::test_"
 
 CURSOR = (
     Mutant(
@@ -1320,6 +1331,117 @@ TOLD = (
     ),
 )
 
+WAY_BACK = (
+    Mutant(
+        "place over a file that is there",
+        LANDING,
+        """        os.link(source, target)
+    except FileExistsError:""",
+        """        os.replace(source, target)
+        return
+    except FileExistsError:""",
+        (f"{TEST_PULL}what_appears_meanwhile_is_not_written_over",),
+    ),
+    Mutant(
+        "take a file that differs for the same",
+        PULLING,
+        "if verdict.outcome is not Outcome.EQUAL:",
+        "if False:",
+        (f"{TEST_PULL}a_file_that_differs_is_not_written_over",),
+    ),
+    Mutant(
+        "place what came without a proof",
+        FETCHING,
+        "if (meter.entries, meter.chain.hex()) != (head.entry_count, head.chain_hash) or meter.whole != sink.size:",
+        "if meter.entries != head.entry_count:",
+        (f"{TEST_PULL}what_is_not_what_the_server_says_is_not_placed[content]",),
+    ),
+    Mutant(
+        "place a side file without looking at its digest",
+        FETCHING,
+        "if digest.digest() != wanted or sink.size != file.size:",
+        "if sink.size != file.size:",
+        (f"{TEST_PULL}a_side_file_is_what_its_digest_says[content]",),
+    ),
+    Mutant(
+        "take any name for a place",
+        PLACES,
+        "if why := unfit_parts([stream.session_id, *below]):",
+        "if why := '':",
+        (f"{TEST_PULL}no_name_leads_out_of_the_session[file-above, later]",),
+    ),
+    Mutant(
+        "follow links on the way",
+        LANDING,
+        "if not stat.S_ISDIR(seen.st_mode) or _leads_elsewhere(seen):",
+        "if False:",
+        (f"{TEST_PULL}links_in_the_way_are_not_followed[session]",),
+    ),
+    Mutant(
+        "place two names that are one elsewhere",
+        PLACES,
+        "if (twin := find_twins(places)) is not None:",
+        "if (twin := None) is not None:",
+        (f"{TEST_PULL}names_that_are_one_elsewhere_are_refused",),
+    ),
+    Mutant(
+        "tell nobody that the server has it",
+        PULLING,
+        "self._here.tell(rows, facts.recalled())",
+        "_ = rows",
+        (f"{TEST_PULL}the_cursor_is_that_of_a_push_that_is_done",),
+    ),
+    Mutant(
+        "leave half a session when a file fails",
+        PULLING,
+        "            landing.take_back()\n",
+        "",
+        (f"{TEST_PULL}a_failure_at_any_file_leaves_none",),
+    ),
+    Mutant(
+        "let any token read what belongs to others",
+        RECEIVER_API,
+        "if not caller.may_read(asked):",
+        "if False:",
+        (f"{TEST_AUTH}what_belongs_to_others_is_not_there_for_a_token_without_the_right",),
+    ),
+    Mutant(
+        "let a token write what belongs to others",
+        RECEIVER_API,
+        """        raise HTTPException(403, "what belongs to others may only be read")""",
+        "        return asked",
+        (f"{TEST_AUTH}nobody_writes_what_belongs_to_others",),
+    ),
+    Mutant(
+        "change a session that is at work",
+        CHANGING,
+        "if age_s < QUIET_S:",
+        "if False:",
+        (f"{TEST_CHANGING}what_is_at_work_is_left_alone",),
+    ),
+    Mutant(
+        "lose a line that comes while a transcript is replaced",
+        REPLACING,
+        "if _state(_look(path)) != _state(before):",
+        "if False:",
+        (f"{TEST_CHANGING}a_line_that_comes_meanwhile_is_not_lost[between]",),
+    ),
+    Mutant(
+        "part a call from its result",
+        REWRITING,
+        "and not any(call < at <= end for call, end in parted)",
+        "",
+        (f"{TEST_CHANGING}the_last_lines_of_every_transcript",),
+    ),
+    Mutant(
+        "leave a parent that is cut off",
+        REWRITING,
+        "if not isinstance(parent, str) or parent in known:",
+        "if True:",
+        (f"{TEST_CHANGING}the_last_lines_of_every_transcript",),
+    ),
+)
+
 MUTANTS = (
     *CURSOR,
     *LINES,
@@ -1338,4 +1460,5 @@ MUTANTS = (
     *BACKGROUND,
     *LOOKING,
     *TOLD,
+    *WAY_BACK,
 )
