@@ -334,3 +334,78 @@ def test_a_cut_does_not_part_a_call_from_its_result() -> None:
     assert find_cut(lines, 2) == (2, 3, 4)
     assert find_cut(lines, 4) is None
     assert find_cut(lines, 99) is None
+
+
+# ---- the same on a made-up conversation, where there is no corpus ----
+
+
+def said(uuid: str, parent: str | None, content: object, kind: str = "user") -> bytes:
+    fields = {"parentUuid": parent, "type": kind, "uuid": uuid, "sessionId": NEW, "message": {"content": content}}
+    return json.dumps(fields).encode() + b"\n"
+
+
+CALL = [{"type": "tool_use", "id": "t1"}]
+RESULT = [{"type": "tool_result", "tool_use_id": "t1"}]
+TALK = (
+    said("a", None, "one"),
+    said("b", "a", CALL, "assistant"),
+    said("c", "b", "while it runs"),
+    said("d", "c", RESULT),
+    said("e", "d", "two"),
+    said("f", "e", [{"type": "text", "text": "done"}], "assistant"),
+)
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    path = tmp_path / f"{NEW}.jsonl"
+    path.write_bytes(b"".join(TALK))
+    os.utime(path, (STAMP_S - 10_000, STAMP_S - 10_000))
+    return path
+
+
+def test_what_a_cut_leaves_has_a_beginning(talk: Path) -> None:
+    done = changing.compact(subject_of(talk), 1, STAMP_S)
+    assert [line["uuid"] for line in objects(talk.read_bytes())] == ["e", "f"]
+    assert [line["parentUuid"] for line in objects(talk.read_bytes())] == [None, "e"]
+    assert Path(done.archive).read_bytes() == b"".join(TALK)
+
+
+def test_a_result_that_comes_late_stays_with_its_call() -> None:
+    lines = [line[:-1] for line in TALK]
+    assert find_cut(lines, 2) == (5, 2, 6)
+    assert find_cut(lines, 3) is None, "the user wrote while the tool ran"
+
+
+def test_a_conversation_that_is_at_work_is_not_touched(talk: Path) -> None:
+    for now_s in (STAMP_S - 10_000, STAMP_S - 10_000 + QUIET_S - 1, STAMP_S - 20_000):
+        with pytest.raises(UsageError, match="may be at work"):
+            changing.compact(subject_of(talk), 1, now_s)
+    assert talk.read_bytes() == b"".join(TALK)
+
+
+def test_a_line_that_comes_while_the_new_one_is_written_stays(talk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = replacing._write_beside
+
+    def late(*arguments: Any) -> str:
+        made = beside(*arguments)
+        with talk.open("ab") as file:
+            file.write(b"late\n")
+        return made
+
+    monkeypatch.setattr(replacing, "_write_beside", late)
+    monkeypatch.setattr(replacing, "_look", by_path(replacing._look))
+    with pytest.raises(UsageError, match="is being written"):
+        changing.compact(subject_of(talk), 1, STAMP_S)
+    assert talk.read_bytes() == b"".join(TALK) + b"late\n"
+    assert [one.name for one in talk.parent.iterdir() if one.name.startswith(".")] == []
+
+
+def by_path(look: Callable[[str], os.stat_result]) -> Callable[[str], os.stat_result]:
+    """The archive seems never to grow, as where it is a copy."""
+    first: dict[str, os.stat_result] = {}
+
+    def looked(path: str) -> os.stat_result:
+        return first.setdefault(path, look(path)) if path.endswith("-old") else look(path)
+
+    return looked

@@ -112,6 +112,7 @@ TEST_SERVICE_COMMAND = "tests/cli/test_service.py::test_"
 FETCHING = "agent/daemon/fetching.py"
 LANDING = "agent/system/landing.py"
 PLACES = "agent/daemon/places.py"
+PLACING = "agent/core/placing.py"
 PULLING = "agent/daemon/pulling.py"
 REWRITING = "agent/core/rewriting.py"
 CHANGING = "agent/daemon/changing.py"
@@ -1364,11 +1365,11 @@ WAY_BACK = (
         (f"{TEST_PULL}a_side_file_is_what_its_digest_says[content]",),
     ),
     Mutant(
-        "take any name for a place",
-        PLACES,
-        "if why := unfit_parts([stream.session_id, *below]):",
-        "if why := '':",
-        (f"{TEST_PULL}no_name_leads_out_of_the_session[file-above, later]",),
+        "take a name that leads upwards for a place",
+        PLACING,
+        """return next((why for part in parts if (why := _unfit(part))), "")""",
+        """return \"\"""",
+        (f"{TEST_PULL}no_name_leads_out_of_the_session[stream-above, later]",),
     ),
     Mutant(
         "follow links on the way",
@@ -1417,28 +1418,28 @@ WAY_BACK = (
         CHANGING,
         "if age_s < QUIET_S:",
         "if False:",
-        (f"{TEST_CHANGING}what_is_at_work_is_left_alone",),
+        (f"{TEST_CHANGING}a_conversation_that_is_at_work_is_not_touched",),
     ),
     Mutant(
         "lose a line that comes while a transcript is replaced",
         REPLACING,
         "if _state(_look(path)) != _state(before):",
         "if False:",
-        (f"{TEST_CHANGING}a_line_that_comes_meanwhile_is_not_lost[between]",),
+        (f"{TEST_CHANGING}a_line_that_comes_while_the_new_one_is_written_stays",),
     ),
     Mutant(
         "part a call from its result",
         REWRITING,
         "and not any(call < at <= end for call, end in parted)",
         "",
-        (f"{TEST_CHANGING}the_last_lines_of_every_transcript",),
+        (f"{TEST_CHANGING}a_result_that_comes_late_stays_with_its_call",),
     ),
     Mutant(
         "leave a parent that is cut off",
         REWRITING,
         "if not isinstance(parent, str) or parent in known:",
         "if True:",
-        (f"{TEST_CHANGING}the_last_lines_of_every_transcript",),
+        (f"{TEST_CHANGING}what_a_cut_leaves_has_a_beginning",),
     ),
 )
 
