@@ -1365,11 +1365,11 @@ WAY_BACK = (
         (f"{TEST_PULL}a_side_file_is_what_its_digest_says[content]",),
     ),
     Mutant(
-        "take a name that leads upwards for a place",
+        "take any name that a server gives for a place",
         PLACING,
         """return next((why for part in parts if (why := _unfit(part))), "")""",
-        """return \"\"""",
-        (f"{TEST_PULL}no_name_leads_out_of_the_session[stream-above, later]",),
+        """return \"\" """,
+        (f"{TEST_PULL}no_name_leads_out_of_the_session[stream-backslash]",),
     ),
     Mutant(
         "follow links on the way",
