@@ -238,6 +238,8 @@ def test_a_session_that_was_packed_before_anybody_saw_it_is_sent(
     data = codex_lines(OPEN, "ü" * 3000) * 800
     path = machine.codex(UUID.format(1), data)
     pack(path, machine.home / ".codex/archived_sessions" / (path.name + ".zst"))
+    agent.look()
+    assert agent.track(UUID.format(1)).size == len(data)
     agent.settle()
     assert stored(receiver, UUID.format(1)) == data
     assert is_equal(agent, receiver) == {Outcome.EQUAL: 1}
