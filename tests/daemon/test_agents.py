@@ -12,18 +12,22 @@ import pytest
 import zstandard
 
 from agent.core.lifecycle import State
+from agent.core.privacy import parse_rules
 from agent.core.session import Facts, StreamId
-from agent.core.settings import AGENTS, Watch
+from agent.core.settings import AGENTS, Privacy, Watch
 from agent.core.status import count_streams
 from agent.core.transcript import split_lines
 from agent.core.wire import Request
 from agent.daemon.private import RulesChanged
 from agent.daemon.report import list_streams
+from agent.daemon.rulebook import FixedRules
 from agent.daemon.scanner import Root
+from agent.daemon.survey import survey_sessions
 from agent.daemon.tasks import TrackKey
 from agent.daemon.verifier import Outcome, Subject, verify_streams
 from agent.daemon.world import Limits
 from agent.providers import PROVIDERS, codex, copilot, gemini, watched_folders
+from agent.system.git import GitRemotes
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer
 from tests.redactors import REDACTOR
 from tests.simulation.world import DESTINATION, SimulatedAgent
@@ -385,6 +389,39 @@ def test_a_private_folder_is_private_for_every_agent(make_agent: Make, receiver:
     assert [stored(receiver, session) is not None for session in (*hidden, *shown)] == [False] * 3 + [True] * 3
     assert {agent.state(session) for session in hidden} == {State.PRIVATE}
     assert {agent.state(session) for session in shown} == {State.SYNCED}
+
+
+RULES = {
+    "a folder": parse_rules(f"project {SECRET}\n"),
+    "a folder by a pattern": parse_rules("project /srv/sec*\n"),
+    "one of several": parse_rules("project /elsewhere\nproject /srv/secret\n"),
+    "only what is listed": parse_rules("", privacy=Privacy(share="listed", shared_projects=(OPEN,))),
+}
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_the_real_rules_hold_for_every_agent(
+    rules: str, make_agent: Make, receiver: AsgiServer, machine: Machine
+) -> None:
+    server = ScriptedServer(receiver, lambda _: None)
+    rulebook = FixedRules(RULES[rules], GitRemotes({}, str(machine.home)))
+    agent = make_agent(server, roots=machine.roots, rulebook=rulebook)
+    hidden, shown = write_all(machine, SECRET, "secret", 1), write_all(machine, OPEN, "open", 2)
+    below = write_all(machine, f"{SECRET}/below", "below", 3)
+    machine.gemini("nowhere", "g-nowhere", gemini_lines("g-nowhere"))
+    agent.settle()
+    left = [*hidden, *below, "g-nowhere"]
+    assert not any(session in one.path for one in server.requests for session in left)
+    assert [stored(receiver, session) is not None for session in shown] == [True] * 3
+    assert {agent.state(session) for session in shown} == {State.SYNCED}
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_commands_that_look_ahead_say_the_same(rules: str, machine: Machine) -> None:
+    hidden, shown = write_all(machine, SECRET, "secret", 1), write_all(machine, OPEN, "open", 2)
+    found = survey_sessions(machine.roots, {}, RULES[rules], GitRemotes({}, str(machine.home)))
+    verdicts = {one.session_id: (one.project, one.verdict.private) for one in found.sessions}
+    assert verdicts == dict.fromkeys(hidden, (SECRET, True)) | dict.fromkeys(shown, (OPEN, False))
 
 
 def test_a_folder_made_private_takes_back_what_left_and_gives_it_again(
