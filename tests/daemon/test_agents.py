@@ -2,6 +2,7 @@
 what is private stays here."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from agent.core.settings import AGENTS, Privacy, Watch
 from agent.core.status import count_streams
 from agent.core.transcript import split_lines
 from agent.core.wire import Request
+from agent.daemon.keeper import SWEEP_S
 from agent.daemon.private import RulesChanged
 from agent.daemon.report import list_streams
 from agent.daemon.rulebook import FixedRules
@@ -28,9 +30,10 @@ from agent.daemon.verifier import Outcome, Subject, verify_streams
 from agent.daemon.world import Limits
 from agent.providers import PROVIDERS, codex, copilot, gemini, watched_folders
 from agent.system.git import GitRemotes
-from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer
+from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer
 from tests.redactors import REDACTOR
 from tests.simulation.world import DESTINATION, SimulatedAgent
+from tests.system.privileges import needs_posix
 
 Make = Callable[..., SimulatedAgent]
 UUID = "01a1fb4c-6b9f-7401-9c9b-e6751cf647c{}"
@@ -506,6 +509,53 @@ def test_the_corpus_has_no_copies_but_its_fork(corpus: Path) -> None:
                 seen.setdefault(one, set()).add(str(path))
     shared = {frozenset(Path(one).stem[-12:] for one in paths) for paths in seen.values() if len(paths) > 1}
     assert shared == {frozenset({"9b3e8c4f8d1a", "7a240a41ecfd"})}
+
+
+HOSTILE = ("/a\0b", "/srv/\x1b[31mred\x1b[0m", "/" + "x" * 15_000, "/srv/\u2028", "/..", "//")
+
+
+@needs_posix
+def test_a_hostile_folder_stops_nobody_else(make_agent: Make, receiver: AsgiServer, machine: Machine) -> None:
+    rulebook = FixedRules(RULES["a folder"], GitRemotes({}, str(machine.home)))
+    agent = make_agent(receiver, roots=machine.roots, rulebook=rulebook)
+    for number, folder in enumerate(HOSTILE):
+        write_all(machine, folder, f"hostile{number}", number)
+    machine.write(".gemini/tmp/bytes/.project_root", b"/srv/\xff")
+    machine.gemini("bytes", "g-bytes", gemini_lines("g-bytes"))
+    os.mkfifo(machine.write(".gemini/tmp/pipe/x", b"").with_name(".project_root"))
+    machine.gemini("pipe", "g-pipe", gemini_lines("g-pipe"))
+    machine.write(".gemini/tmp/folder/.project_root/x", b"")
+    machine.gemini("folder", "g-folder", gemini_lines("g-folder"))
+    shown = write_all(machine, OPEN, "open", 9)
+    agent.settle()
+    agent.crash()
+    agent.settle()
+    assert all(stored(receiver, session) for session in shown)
+    assert not any(stored(receiver, session) for session in ("g-bytes", "g-pipe", "g-folder"))
+
+
+def test_what_gemini_swept_away_before_it_was_sent_is_judged_by_what_was_known(
+    make_agent: Make, receiver: AsgiServer, machine: Machine
+) -> None:
+    rules = FakeRules(folders=[SECRET])
+    is_away = [True]
+    server = ScriptedServer(receiver, lambda _: no_answer() if is_away[0] else None)
+    agent = make_agent(server, roots=machine.roots, rulebook=rules)
+    hidden, shown = write_all(machine, SECRET, "secret", 1), write_all(machine, OPEN, "open", 2)
+    agent.look()
+    agent.live_for(SWEEP_S + 1)
+    for folder in (".gemini", ".copilot", ".codex"):
+        for path in sorted((machine.home / folder).rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        (machine.home / folder).mkdir(exist_ok=True)
+    for root in machine.roots:
+        Path(root.path).mkdir(parents=True, exist_ok=True)
+    agent.look()
+    agent.crash()
+    is_away[0] = False
+    agent.live_for(4 * SWEEP_S)
+    assert all(stored(receiver, session) for session in shown)
+    assert not any(stored(receiver, session) for session in hidden)
 
 
 SECRET_TOKEN = "ghp_0a1B2c3D4e5F6g7H8i9J0kLmNoPqRsTuVwXy"
