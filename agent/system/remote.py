@@ -377,7 +377,7 @@ class Remote:
         return f"{today}, but this machine's clock is {abs(apart_s) / 86_400:.1f} days {way} the server's"
 
     def _pass_on(self, response: urllib3.BaseHTTPResponse, take: "Take") -> bytes:
-        for piece in response.stream(_PIECE_BYTES, decode_content=True):
+        while piece := response.read1(_PIECE_BYTES, decode_content=True):  # what came, though more does not
             self._moved()
             take(piece)
         return b""

@@ -11,7 +11,7 @@ from agent.core.session import Head, StreamId
 from agent.core.transcript import EMPTY_CHAIN, LONG_LINE_BYTES, extend_chain, split_lines, walk_entries
 from agent.core.wire import Meta
 from agent.errors import UsageError
-from agent.receiver.store import EMPTY_HEAD, Guard, LongEntry, Moved, Reading, Run, Store, Stored
+from agent.receiver.store import EMPTY_HEAD, EVERYBODY, Guard, LongEntry, Moved, Reading, Run, Store, Stored
 
 MAIN = StreamId("s", "")
 BOUNDARY = b'{"type":"system","subtype":"compact_boundary","uuid":"c"}\n'
@@ -219,6 +219,25 @@ class StoreSuite:
         assert [row.session_id for row in seen] == ["s2", "s6", "s5", "s4", "s3", "s1", "s0"]
         assert (seen[0].entries, seen[0].streams, seen[0].size_bytes) == (4, 2, 8)
 
+    def test_sessions_of_several_owners_and_of_all(self, store: Store) -> None:
+        for owner in ("ada", "ben", "eve"):
+            for number in range(3):
+                append(store, b"x\n", stream=StreamId(f"{owner}{number}", ""), owner=owner)
+
+        def listed(*owners: str) -> list[tuple[str, str]]:
+            seen, cursor = list[tuple[str, str]](), None
+            while True:
+                page = store.sessions(owners, cursor, 2)
+                seen += [(row.owner, row.session_id) for row in page.sessions]
+                cursor = page.next_cursor
+                if cursor is None:
+                    return seen
+
+        assert listed("ada", "eve") == [(one, f"{one}{at}") for one in ("eve", "ada") for at in (2, 1, 0)]
+        assert listed(EVERYBODY) == [(one, f"{one}{at}") for one in ("eve", "ben", "ada") for at in (2, 1, 0)]
+        assert listed("ada", EVERYBODY) == listed(EVERYBODY)
+        assert listed() == []
+
     def test_a_made_up_cursor_is_refused(self, store: Store) -> None:
         with pytest.raises(UsageError, match="cursor"):
             store.sessions(("o",), "nonsense", 3)
@@ -260,7 +279,8 @@ class StoreSuite:
         assert store.revoke_token("laptop")
         assert not store.revoke_token("laptop")
         assert store.find_token(b"1" * 32) is None
-        store.create_token("laptop", "me", "read", b"2" * 32)
+        store.create_token("laptop", "me", "read", b"2" * 32, ("ada", "*"))
+        assert [row.reads for row in store.list_tokens()] == [(), ("ada", "*")]
         assert [row.revoked_at_s is None for row in store.list_tokens()] == [False, True]
 
     def test_the_probe_writes(self, store: Store) -> None:

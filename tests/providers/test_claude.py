@@ -356,3 +356,50 @@ def test_every_real_session_says_where_it_began(corpus: Path, version: str) -> N
             assert facts.project.startswith("/"), one.stream
         fits = len(facts.prompt) <= 120 and facts.prompt == " ".join(facts.prompt.split())
         assert fits, one.stream  # without its text: that is somebody's
+
+
+# ---- where a session from elsewhere belongs ----
+
+
+@pytest.mark.parametrize(
+    ("project", "folder"),
+    [
+        ("/home/dev/work/a_b", "-home-dev-work-a-b"),
+        ("/home/dev/work/with space & dots v1.2_under", "-home-dev-work-with-space---dots-v1-2-under"),
+        ("/p/\u00e9", "-p--"),
+        ("/p/\U0001f600x", "-p---x"),
+        ("C:\\work\\x", "C--work-x"),
+    ],
+)
+def test_a_project_has_the_folder_that_claude_code_makes(project: str, folder: str) -> None:
+    assert claude.place(StreamId("s", ""), project, [], {}) == (folder, "s.jsonl")
+
+
+def test_every_folder_of_the_corpus_is_found_again(corpus: Path) -> None:
+    found = 0
+    for path in sorted((corpus / "claude").glob("*/projects/*/*.jsonl")):
+        project = claude.read_facts(path.read_bytes()[: 1 << 16], (), Facts()).project
+        if project and len(path.parent.name) < 200 and not path.name.startswith("agent-"):
+            placed = claude.place(StreamId(path.stem, ""), project, [], {})
+            found += placed == (path.parent.name, path.name)
+    assert found > 60
+
+
+def test_a_folder_whose_transcripts_name_the_project_goes_before_a_made_up_one() -> None:
+    long = "/" + "x" * 250
+    there = {"-other": "/work", "-work": "/elsewhere", "cut-av9383": long}
+    assert claude.place(StreamId("s", ""), "/work", [], there) == ("-other", "s.jsonl")
+    assert claude.place(StreamId("s", ""), "/work", [], {**there, "-work": "/work"}) == ("-work", "s.jsonl")
+    assert claude.place(StreamId("s", ""), long, [], there) == ("cut-av9383", "s.jsonl")
+    assert claude.place(StreamId("s", ""), long, [], {}) is None
+    assert claude.place(StreamId("s", ""), "", [], {}) is None
+
+
+@pytest.mark.parametrize(
+    "subpath", ["", "subagents/agent-x", "agent-1f", "files/tool-results/a.txt", "files/custom-title.json"]
+)
+def test_what_is_placed_is_found_there_as_what_it_is(subpath: str) -> None:
+    lines = [b'{"sessionId":"s"}']
+    parts = claude.place(StreamId("s", subpath), "/work", lines, {})
+    assert parts is not None
+    assert claude.classify(parts, lambda: lines) == StreamId("s", subpath)

@@ -588,3 +588,39 @@ def test_plain_http_behind_an_https_address_is_no_answer() -> None:
     with serving(sends(plain())) as server:
         failure(server.url.replace("http:", "https:"))
     assert TOKEN not in str(server.seen)
+
+
+# --- long answers -------------------------------------------------------------------------------------------------
+
+
+def test_a_long_answer_comes_in_pieces() -> None:
+    body = os.urandom(3 << 20)
+    pieces: list[bytes] = []
+    with serving(sends(plain(body=body))) as server, remote_to(server.url) as remote:
+        reply = remote.receive(GET, pieces.append)
+    assert (reply.status, reply.body) == (200, b"")
+    assert b"".join(pieces) == body
+    assert max(map(len, pieces)) <= 1 << 18
+
+
+def test_an_answer_that_is_no_success_is_read_as_any_other() -> None:
+    pieces: list[bytes] = []
+    with serving(sends(plain("404 Not Found", b"{}"))) as server, remote_to(server.url) as remote:
+        reply = remote.receive(GET, pieces.append)
+    assert (reply.status, reply.body, pieces) == (404, b"{}", [])
+
+
+def test_what_came_of_an_answer_that_breaks_off_was_given() -> None:
+    pieces: list[bytes] = []
+    broken = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 40
+    with serving(sends(broken, keep=False)) as server, remote_to(server.url) as remote, pytest.raises(Unreachable):
+        remote.receive(GET, pieces.append)
+    assert b"".join(pieces) == b"x" * 40
+
+
+def test_whoever_takes_may_end_it() -> None:
+    def enough(_: bytes) -> None:
+        raise DiskError("full")
+
+    with serving(sends(plain(body=b"x" * 100))) as server, remote_to(server.url) as remote, pytest.raises(DiskError):
+        remote.receive(GET, enough)
