@@ -143,7 +143,7 @@ def test_verify_needs_a_destination_and_a_session_that_exists(home: Path) -> Non
     write_settings(home)
     done = run("sessions", "verify", "nothing")
     assert (done.status, done.out) == (2, "")
-    assert "no session here begins with 'nothing'" in done.err
+    assert "no session here is called 'nothing'" in done.err
 
 
 def test_verify_against_nobody_says_what_it_could_not_read(home: Path) -> None:
