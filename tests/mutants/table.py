@@ -1326,7 +1326,7 @@ RENDERING = "agent/cli/sessions/rendering.py"
 TEST_READERS = "tests/providers/reading/test_readers.py::test_"
 TEST_RENDERING = "tests/cli/test_rendering.py::test_"
 
-EVENTS = (
+READ = (
     Mutant(
         "usage is counted on each line of a message",
         READING_LINES,
@@ -1385,5 +1385,5 @@ MUTANTS = (
     *BACKGROUND,
     *LOOKING,
     *TOLD,
-    *EVENTS,
+    *READ,
 )

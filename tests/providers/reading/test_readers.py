@@ -121,6 +121,17 @@ def test_a_time_that_can_be_none_is_none(name: str, time: object) -> None:
 
 
 @AGENTS
+def test_times_of_one_minute_are_told_apart_and_zones_are_kept(name: str) -> None:
+    reader = PROVIDERS[name].reader(STREAM)
+    said = ["24:51.223Z", "24:51+0200", "24:51.223Z", "24:59.999Z", "24:60.000Z", "24:5١.223Z", "25:00.000Z"]
+    times = [reader.read(_user_line(name, "x", f"2026-11-20T23:{one}"))[0].at_s for one in said]
+    first = 1795217091.223
+    assert times[:4] == [first, 1795209891.0, first, 1795217099.999]
+    assert times[4] is None
+    assert times[6] == 1795217100.0
+
+
+@AGENTS
 def test_the_half_of_a_sign_that_was_cut_in_two_is_no_reason_to_lose_the_line(name: str) -> None:
     (event,) = PROVIDERS[name].reader(STREAM).read(_user_line(name, r'"cut \ud83d here \ud83c\udf89 \\ud83d"'))
     assert (event.kind, event.text) == (Kind.USER_MESSAGE, "cut \ufffd here \U0001f389 \\ud83d")
