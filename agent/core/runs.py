@@ -135,13 +135,15 @@ class RunChange(NamedTuple):
 
 class Wrote(NamedTuple):
     """Lines were seen. `wrote_at_s`: when they were written, by the file. `file`: what it is known by under another
-    name, 0 for nothing."""
+    name, 0 for nothing. `is_new`: somebody was seen to write; else it is only known that somebody did, which begins no
+    run."""
 
     session_id: str
     provider: str
     wrote_at_s: float
     start_bytes: int = 0
     file: int = 0
+    is_new: bool = True
 
 
 class _Entry:
@@ -187,8 +189,9 @@ class RunBook:
     def wrote(self, wrote: Wrote, now: Moment) -> None:
         session = wrote.session_id
         entry = self._entries.get(session)
-        if (entry is None or entry.run is None) and wrote.wrote_at_s <= self._ended_at_s.get(session, float("-inf")):
-            return  # seen again, and not new
+        is_known = not wrote.is_new or wrote.wrote_at_s <= self._ended_at_s.get(session, float("-inf"))
+        if is_known and (entry is None or entry.run is None):
+            return
         entry = entry or _Entry()
         entry.wrote_at_s = max(entry.wrote_at_s, wrote.wrote_at_s)
         if wrote.file:

@@ -299,6 +299,7 @@ class Engine:
                     self.sightings.lose(gone)
             case ScanEnded():
                 self._awaits_scan = False
+                self.telling.scan_ended()
                 self._is_unsure = self._has_forgotten
             case Woken():
                 self._wake()

@@ -116,6 +116,10 @@ class LiveRuns:
         self._runs: dict[str, Run] = {run.id: run for run in store.read() if not self._is_old(run)}
         self.found = tuple(self._runs.values())
         """Those of the life before, for the engine."""
+        self._last: dict[str, Run] = {}
+        """Session → the run that is on, else its last one."""
+        self._index()
+        self._looked_s = 0.0
         self._tails: dict[tuple[str, bool], Tail] = {}
         self._feeds: set[MessageFeed] = set()
         self._watched: frozenset[str] = frozenset()
@@ -167,8 +171,8 @@ class LiveRuns:
 
     def run_of(self, session_id: str) -> Run | None:
         """The one that is on, else the last one that is still known."""
-        found = [run for run in self.list_runs() if run.session_id == session_id]
-        return max(found, key=lambda run: (not run.is_complete, run.started_at_s), default=None)
+        run = self._last.get(session_id)
+        return None if run is None or self._is_old(run) else run
 
     def follow_list(self, after_seq: int | None, epoch: str) -> tuple[dict[str, Any], Following]:
         with self._guard:
@@ -282,22 +286,33 @@ class LiveRuns:
 
     def do(self, news: Iterable[RunChange | ListChange], dirty: Mapping[tuple[str, str], str]) -> None:
         """One turn: first what was added, so that a run's last lines stand before its end."""
+        now_s = self._monotonic_s()
+        is_time = now_s - self._looked_s >= LOOK_S
         with self._guard:
-            while self._gone:
-                self._feeds.discard(self._gone.popleft())
+            gone = {self._gone.popleft() for _ in range(len(self._gone))}
+            self._feeds -= gone
         looked = dict(dirty)
-        if not looked:
-            looked = {(tail.session_id, subpath): "" for tail in self._followed() for subpath in tail.paths()}
+        if is_time:
+            self._looked_s = now_s
+            for tail in self._followed():
+                for subpath in tail.paths():
+                    looked.setdefault((tail.session_id, subpath), "")
         for (session, subpath), path in looked.items():
             self._look(session, subpath, path)
         self._take(list(news))
+        if is_time or gone:
+            with self._guard:
+                self._drop_unused()
+        if is_time:
+            self._beat(now_s)
+
+    def _beat(self, now_s: float) -> None:
         with self._guard:
-            self._drop_unused()
             feeds = list(self._feeds)
         for feed in feeds:
             run = self.run_of(feed.tail.session_id)
             if run is not None and not run.is_complete:
-                feed.beat(run.id, self._monotonic_s())
+                feed.beat(run.id, now_s)
 
     def _wait_s(self) -> float | None:
         if self._feeds:
@@ -310,6 +325,7 @@ class LiveRuns:
             with self._guard:
                 self._runs = {name: run for name, run in self._runs.items() if not self._is_old(run)}
                 self._runs |= {one.run.id: one.run for one in changes}
+                self._index()
                 runs = list(self._runs.values())
             self._remember(runs)
         for one in news:
@@ -319,6 +335,10 @@ class LiveRuns:
                 self._list.tell(one)
         if changes:
             self._note_watched()
+
+    def _index(self) -> None:
+        order = sorted(self._runs.values(), key=lambda run: (not run.is_complete, run.started_at_s))
+        self._last = {run.session_id: run for run in order}
 
     def _remember(self, runs: list[Run]) -> None:
         try:

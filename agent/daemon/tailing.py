@@ -66,7 +66,18 @@ class _Kept(NamedTuple):
 class Tail:
     """`epoch` names its numbers. `look` and `note` are for one thread; `read` and the listeners for any."""
 
-    def __init__(self, session_id: str, provider: "Provider", files: "Files", epoch: str) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        provider: "Provider",
+        files: "Files",
+        epoch: str,
+        *,
+        most_events: int = MOST_EVENTS,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        self._most_events = most_events
+        self._most_bytes = most_bytes
         self.session_id = session_id
         self.epoch = epoch
         self.run_id = ""
@@ -171,7 +182,7 @@ class Tail:
             self._next_seq += 1
             self._kept.append(_Kept(seq, {"seq": seq, **value}, size))
             self._kept_bytes += size
-            while len(self._kept) > MOST_EVENTS or (self._kept_bytes > MOST_BYTES and len(self._kept) > 1):
+            while len(self._kept) > self._most_events or (self._kept_bytes > self._most_bytes and len(self._kept) > 1):
                 self._kept_bytes -= self._kept.popleft().size
             wakes = tuple(self._wakes.values())
         for wake in wakes:
@@ -197,6 +208,14 @@ class Tail:
                 return None
             first = from_seq - oldest
             return [self._kept[at].value for at in range(first, min(len(self._kept), first + most))]
+
+    def take_all(self) -> list[dict[str, Any]]:
+        """All that is kept, which is then no longer kept: for one reader who keeps pace."""
+        with self._lock:
+            found = [one.value for one in self._kept]
+            self._kept.clear()
+            self._kept_bytes = 0
+        return found
 
     def find_complete(self, run_id: str) -> int:
         """Number of the event that completes the run; 0 when it is not kept."""

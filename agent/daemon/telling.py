@@ -68,6 +68,8 @@ class Telling:
         """Of these something may have to be told at the next tick."""
         self._runs = RunBook(new_run_id, self._run_changed)
         self._tell_run = tell_run
+        self._is_settled = False
+        """What was there at the start has been looked at: what is found from now on is new."""
 
     # --- what the engine says ---------------------------------------------------------------------------------
 
@@ -82,7 +84,10 @@ class Telling:
         if track.state is State.PRIVATE and key.session_id in self._why_private:
             self._private.add(key.session_id)
         if track.state is not State.GONE:
-            self._expect_end(key, track, QUIET_S, max(0, track.size))
+            self._expect_end(key, track, QUIET_S, max(0, track.size), is_new=False)
+
+    def scan_ended(self) -> None:
+        self._is_settled = True
 
     def knows(self, session: str) -> bool:
         return next(self._of(session), None) is not None
@@ -92,7 +97,7 @@ class Telling:
         before = self._runs.session_of(track.inode)
         if before and before != key.session_id and self._is_same_file(before, key, track):
             self._runs.rename(before, key.session_id, self._now())
-        is_live = self._expect_end(key, track, LIVE_S, 0)
+        is_live = self._expect_end(key, track, LIVE_S, 0, is_new=self._is_settled)
         if track.state is State.PRIVATE:
             self._changed[key.session_id] = None
         self._say(EventKind.SESSION_STARTED, key.session_id, history=not is_live)
@@ -192,13 +197,16 @@ class Telling:
             self._rest_until_s[session, kind] = now_s + REST_S
             heapq.heappush(self._rests, (now_s + REST_S, session, kind))
 
-    def _expect_end(self, key: TrackKey, track: Track, within_s: float, from_bytes: int) -> bool:
-        """Whether it changed within that time, so that a run of it is on and will end."""
+    def _expect_end(
+        self, key: TrackKey, track: Track, within_s: float, from_bytes: int, *, is_new: bool = True
+    ) -> bool:
+        """Whether it changed within that time; if that is new, a run of it is on and will end."""
         now_s, wrote_at_s = self._world.now_s(), track.mtime_ns / 1e9
         if now_s - wrote_at_s >= within_s:
             return False
         start_bytes = 0 if key.subpath else from_bytes
-        wrote = Wrote(key.session_id, track.provider, wrote_at_s, start_bytes, 0 if key.subpath else track.inode)
+        file = 0 if key.subpath else track.inode
+        wrote = Wrote(key.session_id, track.provider, wrote_at_s, start_bytes, file, is_new)
         self._runs.wrote(wrote, self._now())
         return True
 

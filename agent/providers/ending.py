@@ -4,10 +4,9 @@ decoded."""
 from collections.abc import Mapping
 
 ENDING: Mapping[str, tuple[bytes, ...]] = {
-    "claude": (b'{"type":"result"',),
     "copilot": (b'{"type":"session.shutdown"',),
 }
-"""Codex and Gemini CLI write nothing when they end."""
+"""Claude Code has a hook for it; Codex and Gemini CLI write nothing when they end."""
 
 
 def says_over(provider: str, last_line: bytes) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import backlog, commands, fairness, idle, intake, latency, memory, redaction
+from tests.bench import backlog, commands, fairness, idle, intake, latency, memory, redaction, tail
 from tests.bench.children import ChildFailed
 from tests.bench.figures import Figure, print_table
 from tests.bench.machine import machine_words
@@ -19,6 +19,7 @@ MEASUREMENTS: Mapping[str, Callable[[Workshop], list[Figure]]] = {
     "backlog": backlog.measure_bulk,
     "base": backlog.measure_base,
     "latency": latency.measure,
+    "tail": tail.measure,
     "fairness": fairness.measure,
     "idle": idle.measure,
     "memory": memory.measure,

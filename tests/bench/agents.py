@@ -152,7 +152,7 @@ class RunningAgent:
     def __init__(self, shop: Workshop, home: Path, url: str, root: Path) -> None:
         paths = paths_below(home)
         paths.config.write_text(render_settings(_settings(url, root, "auto")), encoding="utf-8")
-        self._socket = paths.socket
+        self.socket = paths.socket
         self._child = Child([PYTHON, "-m", "agent", "run"], shop.environment(home), err=home / "run.log")
         try:
             self._wait()
@@ -166,7 +166,7 @@ class RunningAgent:
 
     def scan(self) -> None:
         """A full look at everything, to its end."""
-        with ControlClient(self._socket) as client:
+        with ControlClient(self.socket) as client:
             before = client.call("agent.push")["full_scans"]
             while not self._is_done(client, before):
                 time.sleep(_LOOK_S)
@@ -177,7 +177,7 @@ class RunningAgent:
     def _wait(self) -> None:
         deadline_s = time.monotonic() + _START_S
         while time.monotonic() < deadline_s:
-            with contextlib.suppress(NotRunning), ControlClient(self._socket, timeout_s=60) as client:
+            with contextlib.suppress(NotRunning), ControlClient(self.socket, timeout_s=60) as client:
                 if self._is_done(client, 0):
                     return
             time.sleep(0.1)

@@ -131,7 +131,7 @@ def _acknowledged(agent: WatchedAgent) -> Callable[[Sequence[Append]], list[floa
                 reached.setdefault(stamp.session_id, []).append((stamp.offset, stamp.at_ns))
             return [find(one) for one in appends]
 
-        return _wait(appends, look)
+        return wait_for_all(appends, look)
 
     return arrived
 
@@ -146,10 +146,10 @@ def _at_server(server: Server) -> Callable[[Sequence[Append]], list[float]]:
 
         return look
 
-    return lambda appends: _wait(appends, look_for(appends))
+    return lambda appends: wait_for_all(appends, look_for(appends))
 
 
-def _wait(appends: Sequence[Append], look: Callable[[], list[int | None]]) -> list[float]:
+def wait_for_all(appends: Sequence[Append], look: Callable[[], list[int | None]]) -> list[float]:
     """Milliseconds for each, once all are there. Looks only after the appending has ended, so it disturbs nothing."""
     deadline = time.monotonic() + _PATIENCE_S
     time.sleep(0.5)

@@ -12,6 +12,7 @@ from typing import Any
 from agent.core.events import Happening
 from agent.core.lifecycle import UNSENT, State
 from agent.core.redaction import Redactor
+from agent.core.runs import Run, RunChange
 from agent.daemon.engine import Engine
 from agent.daemon.holding import find_held, hold
 from agent.daemon.inputs import Observed, ScanEnded, Vanished
@@ -72,6 +73,8 @@ class SimulatedAgent:
         self.in_flight: list[Task] = []
         self.told: list[Happening] = []
         """Over all lives."""
+        self.runs: dict[str, Run] = {}
+        """As the file of runs has them, which is written before anybody hears of one."""
         self.boot()
 
     def boot(self) -> None:
@@ -95,6 +98,8 @@ class SimulatedAgent:
             dispatch_disk=self.disk_tasks.append,
             found_held=find_held(self.kept),
             tell=self.told.append,
+            tell_run=self._note_run,
+            found_runs=list(self.runs.values()),
         )
         self._pusher = Pusher(
             self._servers,
@@ -120,6 +125,9 @@ class SimulatedAgent:
 
     def close(self) -> None:
         self.store.close()
+
+    def _note_run(self, change: RunChange) -> None:
+        self.runs[change.run.id] = change.run
 
     def _new_uuid(self) -> str:
         return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))

@@ -12,6 +12,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "show": ("agent.cli.sessions.showing", "show", "A session as a conversation."),
     "get": ("agent.cli.sessions.showing", "get", "The last messages of a session."),
     "preview": ("agent.cli.sessions.showing", "preview", "A glance at sessions, many at once."),
+    "tail": ("agent.cli.sessions.tailing", "tail", "The end of a session, and what is added to it."),
     "verify": ("agent.cli.sessions.verifying", "verify", "Compare every transcript with the server's copy."),
 }
 """Command → module, name and summary, in the order of the help page."""

@@ -1,6 +1,8 @@
 """The client's end of the control socket."""
 
+import contextlib
 import json
+import socket
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,11 @@ class ControlClient:
         self._lines = self._socket.makefile("rb")
         self._early: deque[dict[str, Any]] = deque()
         """Events that came while an answer was waited for."""
+
+    def shut(self) -> None:
+        """Ends what another thread waits for; it gets NotRunning."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._lines.close()
@@ -69,10 +76,14 @@ class ControlClient:
     def subscribe(self, *, after_seq: int | None = None, epoch: str = "") -> Iterator[dict[str, Any]]:
         """What happens from now on, as it happens; with `after_seq` first what did since. Ends only by NotRunning,
         when the daemon goes away."""
-        params = {"after_seq": after_seq, "epoch": epoch or None}
-        self.call("events.subscribe", **{name: value for name, value in params.items() if value is not None})
+        return self.follow("events.subscribe", after_seq=after_seq, epoch=epoch or None)[1]
+
+    def follow(self, method: str, **params: Any) -> tuple[Any, Iterator[dict[str, Any]]]:
+        """A subscription's answer, and its events without end; params that are None are left out. Raises NotRunning
+        when the daemon goes away."""
+        answer = self.call(method, **{name: value for name, value in params.items() if value is not None})
         self._socket.settimeout(QUIET_S)
-        return self._events()
+        return answer, self._events()
 
     def _events(self) -> Iterator[dict[str, Any]]:
         while True:

@@ -36,21 +36,21 @@ _OBJECTS = st.dictionaries(_KEYS, _VALUES, max_size=8).map(lambda one: json.dump
 _LINES = st.lists(st.binary(max_size=60).map(lambda one: one.replace(b"\n", b"")) | _OBJECTS, max_size=8)
 
 
-@AGENTS
 @settings(max_examples=60)
 @given(lines=_LINES)
-def test_any_line_says_something_and_nothing_is_raised(name: str, lines: list[bytes]) -> None:
-    reader = PROVIDERS[name].reader(STREAM)
-    seq = 0
-    for ordinal, line in enumerate(lines, 1):
-        events = reader.read(line)
-        assert events
-        for event in events:
-            seq += 1
-            assert (event.seq, event.line) == (seq, ordinal)
-            assert event.at_s is None or event.at_s >= 0
-            assert len(event.raw) <= RAW_BYTES
-            msgspec.json.encode(event)  # what it says can be shown
+def test_any_line_says_something_and_nothing_is_raised(lines: list[bytes]) -> None:
+    for provider in PROVIDERS.values():
+        reader = provider.reader(STREAM)
+        seq = 0
+        for ordinal, line in enumerate(lines, 1):
+            events = reader.read(line)
+            assert events
+            for event in events:
+                seq += 1
+                assert (event.seq, event.line) == (seq, ordinal)
+                assert event.at_s is None or event.at_s >= 0
+                assert len(event.raw) <= RAW_BYTES
+                msgspec.json.encode(event)  # what it says can be shown
 
 
 _HOSTILE = {
