@@ -20,26 +20,26 @@ name = "copilot"
 _LIMIT_ERRORS = ("rate_limit", "quota", "user_weekly_rate_limited", "user_global_rate_limited")
 
 
-class _Context(msgspec.Struct):
+class _Context(msgspec.Struct, gc=False):
     cwd: Any = None
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     toolCallId: Any = None  # noqa: N815 - the keys of the format, to the end of these classes
     name: Any = None
     arguments: msgspec.Raw = msgspec.Raw()
 
 
-class _Result(msgspec.Struct):
+class _Result(msgspec.Struct, gc=False):
     content: Any = None
 
 
-class _Error(msgspec.Struct):
+class _Error(msgspec.Struct, gc=False):
     message: Any = None
     code: Any = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     model: Any = None
     apiCallId: Any = None  # noqa: N815
     inputTokens: Any = 0  # noqa: N815
@@ -80,7 +80,7 @@ class _Data(_Usage):
     forkedFromSessionId: Any = None  # noqa: N815
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     type: Any = None
     data: _Data | None = None
     id: Any = None
