@@ -29,6 +29,8 @@ def _default(field: Field) -> str:
     if field.default is REQUIRED:
         return "required"
     shown = {True: "true", False: "false"}.get(field.default) if isinstance(field.default, bool) else None
+    if field.kind is list and field.default:
+        return ", ".join(f"`{word}`" for word in field.default)
     number = f"{field.default:g}" if isinstance(field.default, float) else field.default
     return f"`{shown or number}`"
 
@@ -36,7 +38,7 @@ def _default(field: Field) -> str:
 def _allowed(field: Field) -> str:
     if field.allowed is None:
         return {str: "text", bool: "true, false", list: "list of text"}[field.kind]
-    if field.kind is str:
+    if field.kind in (str, list):
         return ", ".join(f"`{word}`" for word in field.allowed)
     low, high = field.allowed
     return f"{low} to {high}"

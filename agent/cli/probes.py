@@ -89,7 +89,7 @@ def check_folders(scene: Scene) -> list[Finding]:
 
 
 def judge_tree(tree: Tree, system: str) -> Finding:
-    name = f"transcripts {tree.provider}"
+    name = "transcripts"
     if tree.switched_off:
         return Finding(Level.OK, name, f"{tree.title} is switched off (watch.agents)")
     if not tree.there and not tree.named:
@@ -207,7 +207,7 @@ def check_retention(scene: Scene) -> list[Finding]:
     followed, found = {tree.provider for tree in scene.trees() if tree.there}, []
     for name, provider in PROVIDERS.items():
         path = provider.settings_file(scene.environment, os.path.expanduser("~")) or ""
-        if name not in followed:
+        if name not in followed and not (path and os.path.exists(path)):
             continue
         try:
             days = provider.parse_retention_days(read_text(Path(path)) if path else None)

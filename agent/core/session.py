@@ -21,10 +21,6 @@ FILES = "files/"
 """How the subpath of a side file begins (`files/tool-results/x.txt`): where it has its place on the wire, too."""
 
 
-PACKED = ".zst"
-"""How the name of a transcript ends whose lines are packed; the stream is that of the name without it."""
-
-
 def is_side_file(subpath: str) -> bool:
     """Whether this is a file beside a session's transcripts, which travels as a whole, and not a stream."""
     return subpath.startswith(FILES)

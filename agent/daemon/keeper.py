@@ -5,6 +5,7 @@ from urllib.parse import quote, unquote
 
 from agent.core.audit import AuditKind
 from agent.core.lifecycle import UNSENT, State
+from agent.core.packed import is_packed
 from agent.core.session import Observation, StreamId
 from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal
@@ -97,6 +98,8 @@ class Keeper:
     def _hold(self, stream: StreamId, track: Track) -> None:
         held = self.held.get(stream)
         is_stale = held is not None and 0 < held.copied_bytes < track.size
+        if is_packed(track.path):
+            return  # packed to be kept
         if stream in self._asked or (held is not None and (track.path == held.path or not is_stale)):
             return
         self._asked.add(stream)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from agent.core.packed import is_packed
 from agent.core.session import Gone, Observation, Provider, StreamId
 from agent.core.transcript import split_lines, whole_lines_bytes
 from agent.daemon.world import Files
@@ -153,11 +154,20 @@ class Scanner:
         if self._known.get(entry.path) == signature:
             return None
         stream = self._filed.get(entry.path) or self._classify(root, entry)
-        if stream is None:
+        size = entry.size if stream is None or not is_packed(entry.path) else self._unpacked_size(entry.path)
+        if stream is None or size is None:
             return None
         self._remember(entry.path, signature)
-        where = entry.path, entry.size, entry.mtime_ns, entry.device, entry.inode
+        where = entry.path, size, entry.mtime_ns, entry.device, entry.inode
         return Observation(stream, root.provider.name, *where, self._read_beside(root, entry.path))
+
+    def _unpacked_size(self, path: str) -> int | None:
+        try:
+            with self._files.open_file(path) as file:
+                return file.size()
+        except DiskError as exc:
+            self._note_unreadable(path, exc.message)
+            return None
 
     def _read_beside(self, root: Root, path: str) -> str:
         """The folder that something beside the file names; empty where nothing does, or it can't be read."""
@@ -167,8 +177,10 @@ class Scanner:
         place = os.path.join(root.path, *parts)
         if place != self._beside[0]:
             folder = ""
-            with contextlib.suppress(DiskError), self._files.open_file(place) as file:
-                folder = root.provider.read_beside(file.read_at(0, _BESIDE_BYTES))
+            seen = self._files.look_at(place)
+            if seen is not None and not seen.is_folder:  # whoever opens a pipe waits for its other end
+                with contextlib.suppress(DiskError), self._files.open_file(place) as file:
+                    folder = root.provider.read_beside(file.read_at(0, _BESIDE_BYTES))
             self._beside = place, folder  # a folder's files are looked at one after the other
         return self._beside[1]
 

@@ -22,7 +22,7 @@ from agent.daemon.asking import Sender
 from agent.daemon.filesender import measure_file
 from agent.daemon.realigner import LOGLINES_LIMIT_BYTES
 from agent.errors import DiskError, RemoteProtocolError, Unauthorized, Unreachable
-from agent.system.files import LineSource, TranscriptFile
+from agent.system.files import open_file, open_lines
 
 
 class Outcome(StrEnum):
@@ -105,7 +105,7 @@ def verify_bulk(
     ours = next((one.head for one in rows if one.head.generation == subject.generation), None)
     head = ours or next((one.head for one in rows if one.current), Head())
     entries, end, chain_there = 0, 0, EMPTY_CHAIN if head.entry_count == 0 else None
-    with LineSource(subject.path) as source:
+    with open_lines(subject.path) as source:
         walk = walk_entries(
             source, *stream, tombstones=tombstones, with_tail=True, cleaner=redactor, known=subject.known
         )
@@ -124,7 +124,7 @@ def verify_bulk(
 
 def verify_file(sender: Sender, subject: Subject, redactor: Redactor) -> Verdict:
     """Raises DiskError when the file can't be read."""
-    with TranscriptFile(subject.path) as file:
+    with open_file(subject.path) as file:
         whole = file.size()
         size, digest, _, _ = measure_file(lambda: file.pieces(0, whole), redactor)
     session_id, path = subject.stream.session_id, subject.stream.subpath.removeprefix(FILES)
@@ -151,7 +151,7 @@ def verify_base(sender: Sender, path: str, stream: StreamId) -> Verdict:
         raise RemoteProtocolError(NOT_OURS)
     there = [one for one in stored if one is not None]
     here, entries, end = [], 0, 0
-    with LineSource(path) as source:
+    with open_lines(path) as source:
         for mark in walk_entries(source, *stream):
             entries, end = mark.ordinal, mark.end
             if mark.has_uuid:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent.core.session import PACKED, Facts, StreamId
+from agent.core.session import Facts, StreamId
 from agent.providers.lines import UUID, FolderWords, first_objects, part, shorten_prompt, text_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ lines_name_project = True
 title = "Codex CLI"
 telling: tuple[bytes, ...] = ()
 
-_FILE = re.compile(rf"rollout-\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\d-({UUID})\.jsonl(?:{re.escape(PACKED)})?")
+_FILE = re.compile(rf"rollout-\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\d-({UUID})\.jsonl(?:\.zst)?")
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)")
 
 _FOLDERS = FolderWords(("cwd", "workdir"), ("runtime_workspace_roots", "workspace_roots", "writable_roots"))

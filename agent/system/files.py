@@ -4,10 +4,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
+from agent.core.packed import PackedDamage, check_whole, is_packed, unpack
 from agent.errors import DiskError, FileVanished
 
 _READ_BYTES = 1 << 20
@@ -116,12 +119,94 @@ class LineSource(_OpenFile):
             raise _failed(self._path, exc) from exc
 
 
+class PackedFile(TranscriptFile):
+    """One packed transcript, as if it were not: sizes and offsets are those of its lines. Reading on costs nothing
+    extra, reading further back begins anew."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._pieces: Iterator[bytes] = iter(())
+        self._piece = b""
+        self._at = -1
+        """Offset of the piece; -1 before the first."""
+
+    def size(self) -> int:
+        try:
+            seen = os.fstat(self._file.fileno())
+        except OSError as exc:
+            raise _failed(self._path, exc) from exc
+        return _unpacked_bytes(self._path, (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns))
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        parts = []
+        while count:
+            piece = self._piece_at(offset)[:count]
+            if not piece:
+                break
+            parts.append(piece)
+            offset, count = offset + len(piece), count - len(piece)
+        return b"".join(parts)
+
+    def _piece_at(self, offset: int) -> bytes:
+        """What stands from `offset` on, as far as one piece goes; nothing behind the end."""
+        with _unpacking(self._path):
+            if self._at < 0 or offset < self._at:
+                self._pieces, self._piece, self._at = unpack(self._file), b"", 0
+            while offset >= self._at + len(self._piece):
+                found = next(self._pieces, None)
+                if found is None:
+                    return b""
+                self._at, self._piece = self._at + len(self._piece), found
+        return self._piece[offset - self._at :]
+
+
+class PackedLines(_OpenFile):
+    """A packed transcript from its first byte."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, buffering=_READ_BYTES)
+        self._pieces: Iterator[bytes] | None = None
+        self._rest = b""
+
+    def readline(self, limit: int, /) -> bytes:
+        with _unpacking(self._path):
+            if self._pieces is None:
+                check_whole(self._file)
+                self._pieces = unpack(self._file)
+            while (end := self._rest.find(b"\n", 0, limit)) < 0 and len(self._rest) < limit:
+                piece = next(self._pieces, b"")
+                if not piece:
+                    break
+                self._rest += piece
+        cut = end + 1 if end >= 0 else limit
+        line, self._rest = self._rest[:cut], self._rest[cut:]
+        return line
+
+
+@lru_cache(maxsize=64)
+def _unpacked_bytes(path: str, _identity: tuple[int, ...]) -> int:
+    """Each is asked for its size again and again, and only unpacking all of it tells."""
+    with TranscriptFile(path) as file, _unpacking(path):
+        check_whole(file._file)
+        return sum(map(len, unpack(file._file)))
+
+
+@contextmanager
+def _unpacking(path: str) -> Iterator[None]:
+    try:
+        yield
+    except PackedDamage as exc:
+        raise DiskError(f"{path} {exc}") from exc
+    except OSError as exc:
+        raise _failed(path, exc) from exc
+
+
 def open_file(path: str) -> TranscriptFile:
-    return TranscriptFile(path)
+    return PackedFile(path) if is_packed(path) else TranscriptFile(path)
 
 
-def open_lines(path: str) -> LineSource:
-    return LineSource(path)
+def open_lines(path: str) -> LineSource | PackedLines:
+    return PackedLines(path) if is_packed(path) else LineSource(path)
 
 
 def list_folder(path: str) -> list[Entry]:

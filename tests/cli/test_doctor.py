@@ -139,7 +139,7 @@ def test_folders_are_counted_and_a_mac_that_denies_them_is_explained(home: Path)
     folder.mkdir(parents=True)
     for name in ("a.jsonl", "b.jsonl", "c.txt"):
         (folder / name).write_text("{}\n")
-    assert "2 transcripts" in words_of(run("doctor", "--json"), "transcripts claude")
+    assert "2 transcripts" in words_of(run("doctor", "--json"), "transcripts")
     denied = Tree(
         "claude", "Claude Code", "/p", there=True, trouble="/p can't be read: Operation not permitted", denied=True
     )

@@ -83,6 +83,9 @@ def test_every_default_is_one_that_the_table_itself_allows(section: str, key: st
     assert isinstance(field.default, field.kind)
     if field.kind is str and field.allowed is not None:
         assert field.default in field.allowed
+    elif field.kind is list and field.allowed is not None:
+        assert isinstance(field.default, list)
+        assert set(field.default) <= set(field.allowed)
     elif field.allowed is not None:
         low, high = map(float, field.allowed)
         assert low <= float(str(field.default)) <= high
@@ -112,7 +115,8 @@ def value_of(section: str, key: str, field: Field) -> st.SearchStrategy[Any]:
     if field.kind is bool:
         return st.booleans()
     if field.kind is list:
-        return st.lists(TEXT, max_size=4).map(tuple)
+        words = TEXT if field.allowed is None else st.sampled_from(field.allowed)
+        return st.lists(words, max_size=4).map(tuple)
     if field.kind is str:
         return TEXT if field.allowed is None else st.sampled_from(field.allowed)
     assert field.allowed is not None
@@ -169,6 +173,8 @@ def test_a_key_alone_changes_itself_alone(section: str, key: str, field: Field) 
     if key in ("protocol", "share", "token", "keyring", "file"):
         value = str(field.allowed[1]) if field.allowed else ""
         words = f'"{value}"'
+    if key == "agents":
+        value, words = ("codex",), '["codex"]'
     if key == "url":
         value, words = f"{URL}/x", f'"{URL}/x"'
     settings = parse_settings(toml_of(section, key, words))
@@ -211,6 +217,8 @@ def test_a_value_outside_its_range_is_refused_with_the_range(section: str, key: 
     assert field.allowed is not None
     if field.kind is str:
         outside, words = ['""', '"INFO"', '"upload "'], [str(one) for one in field.allowed]
+    elif field.kind is list:
+        outside, words = ['[""]', '["claude", "Codex"]'], [str(one) for one in field.allowed]
     else:
         low, high = map(float, field.allowed)
         whole = field.kind is int

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.conftest import REPOSITORY
 from tests.e2e.processes import agent, command, end, last_json, read_until, receiver, write_config
 
-SOON_S = 5.0
+SOON_S = 20.0
 """A running agent takes a line up within a second; the rest is for machines with much else to do."""
 
 

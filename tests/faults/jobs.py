@@ -29,7 +29,7 @@ from tests.faults.crash_points import Point, install
 from tests.faults.scribe import Scribe
 
 TOKEN = "tsd_" + "faults" * 6
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 _LOOK_S = 0.002
 
 log = logging.getLogger(__name__)

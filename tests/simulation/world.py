@@ -50,9 +50,11 @@ class SimulatedAgent:
         beside: Mapping[str, Server] | None = None,
         rulebook: Rulebook | None = None,
         redactor: Redactor = REDACTOR,
+        roots: Sequence[Root] = (),
     ) -> None:
         """`beside`: further destinations by name. `rulebook`: what is private. `redactor`: from the next `boot` on
-        another one may stand there."""
+        another one may stand there. `roots`: folders of coding agents beside that of Claude Code."""
+        self._roots = roots
         self.redactor = redactor
         self.rulebook = rulebook or NoRules()
         self.rng = random.Random(seed)
@@ -108,7 +110,7 @@ class SimulatedAgent:
             redactor=self.redactor,
         )
         self.scanner = Scanner(
-            [Root(PROVIDERS["claude"], str(self.root))],
+            [Root(PROVIDERS["claude"], str(self.root)), *self._roots],
             lambda seen, live: self.engine.handle(Observed(seen, live)),
             lambda paths: self.engine.handle(Vanished(paths)),
         )
