@@ -1,16 +1,23 @@
 """Transcript files as normalised events, in bounded memory: what is held at once is one line, and no longer one than
 `LONGEST_LINE_BYTES`."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from agent.core.normalised import LONGEST_LINE_BYTES, RAW_BYTES
+from agent.core.normalised import LONGEST_LINE_BYTES, RAW_BYTES, Kind
 
 if TYPE_CHECKING:
     from agent.core.normalised import Event, LineReader
     from agent.core.session import Provider, StreamId
 
 _READ_BYTES = 1 << 18
+
+_TAIL_BYTES = 1 << 18
+_MOST_TAIL_BYTES = 1 << 26
+"""How far from its end a file is read for the last messages: two of the longest lines have room in it."""
+
+MESSAGES = (Kind.USER_MESSAGE, Kind.ASSISTANT_MESSAGE)
 
 
 class Readable(Protocol):
@@ -79,3 +86,34 @@ def read_events(
     for line in read_lines(file, from_offset, to_offset):
         yield from reader.skip(line.data) if line.too_long else reader.read(line.data)
     yield from reader.finish()
+
+
+def read_last_messages(
+    provider: "Provider", file: Readable, size: int, stream: "StreamId", count: int
+) -> "list[Event]":
+    """The last `count` messages of user and assistant, the oldest first, from the end of a file of `size` bytes: four
+    times as much of it is read as before until they are there. Where that does not begin with the first line, `seq`
+    and `line` count from where it does. Raises DiskError."""
+    tail = _TAIL_BYTES
+    while True:
+        begin = max(0, size - tail)
+        start = _line_behind(file, begin, size)
+        found: deque[Event] = deque(maxlen=count)
+        if start is not None:
+            events = read_events(provider, file, stream, from_offset=start, to_offset=size)
+            found.extend(event for event in events if event.kind in MESSAGES)
+        if len(found) == count or begin == 0 or tail >= _MOST_TAIL_BYTES:
+            return list(found)
+        tail *= 4
+
+
+def _line_behind(file: Readable, offset: int, size: int) -> int | None:
+    """Where the first line begins at or behind an offset; None where none does before `size`."""
+    at = offset
+    if at == 0:
+        return 0
+    while at < size and (data := file.read_at(at, min(_READ_BYTES, size - at))):
+        if (newline := data.find(b"\n")) >= 0:
+            return at + newline + 1
+        at += len(data)
+    return None

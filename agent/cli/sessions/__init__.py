@@ -9,6 +9,9 @@ from click.shell_completion import CompletionItem
 
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "list": ("agent.cli.sessions.listing", "list_", "Sessions, the one that changed last first."),
+    "show": ("agent.cli.sessions.showing", "show", "A session as a conversation."),
+    "get": ("agent.cli.sessions.showing", "get", "The last messages of a session."),
+    "preview": ("agent.cli.sessions.showing", "preview", "A glance at sessions, many at once."),
     "tail": ("agent.cli.sessions.tailing", "tail", "The end of a session, and what is added to it."),
     "verify": ("agent.cli.sessions.verifying", "verify", "Compare every transcript with the server's copy."),
 }

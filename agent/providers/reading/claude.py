@@ -7,12 +7,26 @@ and so does each line from which on another version writes (it was resumed).
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 
 from agent.core.normalised import Completeness, Kind, LineReader, ToolKind, Usage
 from agent.core.session import StreamId
+from agent.providers.reading.claude_shape import (
+    Block as _Block,
+)
+from agent.providers.reading.claude_shape import (
+    Error as _Error,
+)
+from agent.providers.reading.claude_shape import (
+    Line as _Line,
+)
+from agent.providers.reading.claude_shape import (
+    Message as _Message,
+)
+from agent.providers.reading.claude_shape import (
+    decode,
+)
 from agent.providers.reading.lines import (
     UNKNOWN,
     TableReader,
@@ -30,98 +44,16 @@ name = "claude"
 _SHELL_BY_HAND = "!"
 """How a user's own command is begun, and the name of the tool that it is told as."""
 
-_MARKUP = re.compile(r"\s*<([a-z][a-z-]{2,40})>")
-_MOST_MARKUP = 1 << 16
+_HUMAN = "human"
+"""Whose words they are, where newer versions say; else a program's in the user's name."""
 
+_MARKUP = re.compile(r"\s*<([a-z][a-z-]{2,40})>")
 _LIMIT_WORDS = ("usage limit reached", "hit your limit", "-hour limit reached", "weekly limit reached", "rate limit")
 _LIMIT_STATUS = 429
 
 
-class _Usage(msgspec.Struct, gc=False):
-    input_tokens: Any = 0
-    output_tokens: Any = 0
-    cache_read_input_tokens: Any = 0
-    cache_creation_input_tokens: Any = 0
-
-
-class _Block(msgspec.Struct):
-    type: Any = None
-    text: Any = None
-    thinking: Any = None
-    id: Any = None
-    name: Any = None
-    input: msgspec.Raw = msgspec.Raw()
-    tool_use_id: Any = None
-    content: Any = None
-    is_error: Any = None
-
-
-class _Message(msgspec.Struct):
-    id: Any = None
-    model: Any = None
-    content: list[_Block] | str | None = None
-    usage: _Usage | None = None
-
-
-class _Attachment(msgspec.Struct):
-    type: Any = None
-    prompt: Any = None
-    commandMode: Any = None  # noqa: N815 - the key of the format
-    filename: Any = None
-
-
-class _Error(msgspec.Struct):
-    formatted: Any = None
-    status: Any = None
-
-
-class _Forked(msgspec.Struct):
-    sessionId: Any = None  # noqa: N815 - the key of the format
-
-
-class _Command(msgspec.Struct):
-    command: Any = None
-    args: Any = None
-
-
-class _Line(msgspec.Struct):
-    type: Any = None
-    subtype: Any = None
-    uuid: Any = None
-    parentUuid: Any = None  # noqa: N815 - the keys of the format, to the end of this class
-    timestamp: Any = None
-    sessionId: Any = None  # noqa: N815
-    isSidechain: Any = None  # noqa: N815
-    isMeta: Any = None  # noqa: N815
-    isCompactSummary: Any = None  # noqa: N815
-    isApiErrorMessage: Any = None  # noqa: N815
-    apiErrorStatus: Any = None  # noqa: N815
-    cwd: Any = None
-    version: Any = None
-    message: _Message | None = None
-    attachment: _Attachment | None = None
-    forkedFrom: _Forked | None = None  # noqa: N815
-    commandRun: _Command | None = None  # noqa: N815
-    error: _Error | str | None = None
-    content: Any = None
-    operation: Any = None
-    summary: Any = None
-    customTitle: Any = None  # noqa: N815
-    aiTitle: Any = None  # noqa: N815
-    agentName: Any = None  # noqa: N815
-    permissionMode: Any = None  # noqa: N815
-    mode: Any = None
-    lastPrompt: Any = None  # noqa: N815
-    toolDenialKind: Any = None  # noqa: N815
-    totalCostUSD: Any = None  # noqa: N815
-    result: Any = None
-
-
-_decode = msgspec.json.Decoder(_Line).decode
-
-
 def reader(stream: StreamId) -> LineReader:
-    return TableReader(told := Told(name, stream), _decode, _Reader(told).tell)
+    return TableReader(told := Told(name, stream), decode, _Reader(told).tell)
 
 
 class _Reader:
@@ -132,6 +64,7 @@ class _Reader:
         self.version = ""
         self.model = ""
         self.usage = UsageOnce()
+        self.mode = ""
         self.cost_usd = 0.0
         self.compacted = False
         """Whether a boundary stands before the summary that is to come."""
@@ -189,6 +122,8 @@ def _user_text(reader: _Reader, line: _Line, block: _Block) -> None:
         reader.told.add(kind, "user/isCompactSummary", text=text)
     elif line.isMeta is True:
         reader.told.add(Kind.STATUS, "user/isMeta", text=text)
+    elif line.origin is not None and line.origin.kind not in (None, _HUMAN):
+        reader.told.add(Kind.STATUS, f"user/{text_of(line.origin.kind)[:64]}", text=text)
     elif (match := _MARKUP.match(text)) and (teller := _MARKED.get(match.group(1))):
         teller(reader, text)
     else:
@@ -236,6 +171,10 @@ def _local_stderr(reader: _Reader, text: str) -> None:
     reader.told.add(Kind.STDERR, "user/local-command-stderr", text=_marked(text, "local-command-stderr"))
 
 
+def _program_said(reader: _Reader, text: str) -> None:
+    reader.told.add(Kind.STATUS, "user/markup", text=text)
+
+
 _MARKED: Mapping[str, Callable[[_Reader, str], None]] = {
     "command-name": _slash_command,
     "command-message": _slash_command,
@@ -244,6 +183,9 @@ _MARKED: Mapping[str, Callable[[_Reader, str], None]] = {
     "bash-stderr": _shell_result,
     "local-command-stdout": _local_stdout,
     "local-command-stderr": _local_stderr,
+    "local-command-caveat": _program_said,
+    "system-reminder": _program_said,
+    "task-notification": _program_said,
 }
 """The markup that stands for something else than words of the user."""
 
@@ -463,7 +405,11 @@ def _saying(field: str, completeness: Completeness = Completeness.FULL) -> Calla
 
 
 def _permission_mode(reader: _Reader, line: _Line) -> None:
-    reader.told.add(Kind.PERMISSION, "permission-mode", text=text_of(line.permissionMode))
+    """It is written again and again; told when it changes."""
+    mode = text_of(line.permissionMode)
+    kind = Kind.STATUS if mode == reader.mode else Kind.PERMISSION
+    reader.mode = mode
+    reader.told.add(kind, "permission-mode", text=mode)
 
 
 def _cost(reader: _Reader, line: _Line) -> None:

@@ -13,6 +13,27 @@ import msgspec
 
 from agent.core.normalised import Completeness, Kind, LineReader, Usage
 from agent.core.session import StreamId
+from agent.providers.reading.codex_shape import (
+    Info as _Info,
+)
+from agent.providers.reading.codex_shape import (
+    Limits as _Limits,
+)
+from agent.providers.reading.codex_shape import (
+    Line as _Line,
+)
+from agent.providers.reading.codex_shape import (
+    Part as _Part,
+)
+from agent.providers.reading.codex_shape import (
+    Payload as _Payload,
+)
+from agent.providers.reading.codex_shape import (
+    Tokens as _Tokens,
+)
+from agent.providers.reading.codex_shape import (
+    decode,
+)
 from agent.providers.reading.lines import Pairs, Recent, TableReader, Told, count_of, json_of, text_of
 from agent.providers.reading.tools import CODEX, tool_kind
 
@@ -32,94 +53,8 @@ _LIMIT_INFO = "usage_limit_exceeded"
 _FULL_PERCENT = 100.0
 
 
-class _Part(msgspec.Struct):
-    type: Any = None
-    text: Any = None
-
-
-class _Tokens(msgspec.Struct, gc=False):
-    input_tokens: Any = 0
-    cached_input_tokens: Any = 0
-    cache_write_input_tokens: Any = 0
-    output_tokens: Any = 0
-    total_tokens: Any = 0
-
-
-class _Info(msgspec.Struct):
-    total_token_usage: _Tokens | None = None
-    last_token_usage: _Tokens | None = None
-
-
-class _Window(msgspec.Struct):
-    used_percent: Any = None
-
-
-class _Limits(msgspec.Struct):
-    primary: _Window | None = None
-    secondary: _Window | None = None
-    rate_limit_reached_type: Any = None
-
-
-class _Kinds(msgspec.Struct):
-    content_item_kinds: Any = None
-
-
-class _Item(msgspec.Struct):
-    type: Any = None
-    id: Any = None
-    content: list[_Part] | str | None = None
-    summary_text: Any = None
-    exit_code: Any = None
-    status: Any = None
-
-
-class _Payload(msgspec.Struct):
-    type: Any = None
-    id: Any = None
-    role: Any = None
-    content: list[_Part] | str | None = None
-    summary: list[_Part] | str | None = None
-    encrypted_content: Any = None
-    name: Any = None
-    namespace: Any = None
-    arguments: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
-    action: msgspec.Raw = msgspec.Raw()
-    call_id: Any = None
-    output: Any = None
-    message: Any = None
-    text: Any = None
-    item: _Item | None = None
-    info: _Info | None = None
-    rate_limits: _Limits | None = None
-    usage: _Tokens | None = None
-    thread_token_usage: _Tokens | None = None
-    cwd: Any = None
-    cli_version: Any = None
-    originator: Any = None
-    model: Any = None
-    forked_from_id: Any = None
-    parent_thread_id: Any = None
-    last_agent_message: Any = None
-    reason: Any = None
-    exit_code: Any = None
-    success: Any = None
-    codex_error_info: Any = None
-    thread_name: Any = None
-    passthrough: _Kinds | None = msgspec.field(name="internal_chat_message_metadata_passthrough", default=None)
-
-
-class _Line(msgspec.Struct):
-    type: Any = None
-    timestamp: Any = None
-    payload: _Payload | None = None
-
-
-_decode = msgspec.json.Decoder(_Line).decode
-
-
 def reader(stream: StreamId) -> LineReader:
-    return TableReader(told := Told(name, stream), _decode, _Reader(told).tell)
+    return TableReader(told := Told(name, stream), decode, _Reader(told).tell)
 
 
 class _Reader:
