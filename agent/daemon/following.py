@@ -7,7 +7,7 @@ All of it is for this machine's user: private sessions are there too, marked. `e
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.core.session import PACKED, StreamId, is_side_file
+from agent.core.session import StreamId, is_side_file
 from agent.daemon.message_feed import run_json
 from agent.daemon.report import resolve_sessions
 from agent.daemon.runs import Followed, Since
@@ -169,8 +169,6 @@ def _read(found: _Found, lines: int, most_bytes: int = 8 << 20) -> "Iterable[tup
 
     if "" not in found.paths:
         return []
-    if found.paths[""].endswith(PACKED):
-        raise UsageError("the transcript is packed and can't be shown")
     stream = StreamId(found.session_id, "")
     with files.open_file(found.paths[""]) as file:
         return read_last_events(PROVIDERS[found.provider].reader(stream), file, lines, most_bytes)

@@ -69,7 +69,6 @@ def tail(
     from agent.cli.output import screen_size
     from agent.cli.sessions.choosing import choose_session
     from agent.cli.sessions.rendering import Options, render_event
-    from agent.core.session import PACKED
 
     if as_json and raw:
         raise UsageError("--json and --raw are two ways to show lines: choose one")
@@ -78,8 +77,6 @@ def tail(
     options = Options(screen_size()[0] or _UNSEEN_WIDTH, notes)
     try:
         chosen = choose_session(session, settings, paths, around)
-        if any(one.path.endswith(PACKED) for one in chosen.files if not one.stream.subpath):
-            raise UsageError("the transcript is packed, so nothing is added to it", hint="transcriptd sessions list")
         show = _show_raw if raw else (_show_json if as_json else _Showing(options).show)
         following = Following(chosen, paths, settings, around, subagents=subagents, raw=raw)
         is_plain = not (raw or as_json)
