@@ -31,13 +31,14 @@ _LISTED = "listed"
 @dataclass(slots=True)
 class ProjectHere:
     """The sessions that began in one folder, empty where that is not known. `private`: how many of them stay here
-    whatever is answered. Of the others: bytes, and the wall time of the oldest."""
+    whatever is answered. Of the others: bytes, and the wall time of the oldest. `agents`: whose sessions they are."""
 
     project: str
     sessions: int = 0
     private: int = 0
     bytes: int = 0
     oldest_s: float = float("inf")
+    agents: tuple[str, ...] = ()
 
     @property
     def shared(self) -> int:
@@ -85,10 +86,13 @@ def find_projects(paths: Paths, settings: Settings) -> list[ProjectHere]:
 
 
 def group_sessions(sessions: Sequence["SessionHere"]) -> list[ProjectHere]:
+    from agent.providers import PROVIDERS
+
     found: dict[str, ProjectHere] = {}
     for one in sessions:
         row = found.setdefault(one.project, ProjectHere(one.project))
         row.sessions += 1
+        row.agents = tuple(sorted({*row.agents, *(PROVIDERS[file.provider].title for file in one.files)}))
         if one.verdict.private:
             row.private += 1
             continue
@@ -122,6 +126,8 @@ def render_projects(projects: Sequence[ProjectHere], now_s: float) -> "Table":
 
     columns = [("", "right"), ("project", "fold"), ("sessions", "right"), ("size", "right"), ("oldest", "right")]
     columns += [("stay here", "right")]
+    with_agents = len({name for one in projects for name in one.agents}) > 1
+    columns += [("agent", "fold")] if with_agents else []
     table = [
         (
             f"{number}",
@@ -130,6 +136,7 @@ def render_projects(projects: Sequence[ProjectHere], now_s: float) -> "Table":
             size_words(one.bytes) if one.shared else "",
             age_words(one.oldest_s, now_s) if one.shared else "",
             f"{one.private:,} private" if one.private else "",
+            *([", ".join(one.agents)] if with_agents else []),
         )
         for number, one in enumerate(projects[:_SHOWN], 1)
     ]

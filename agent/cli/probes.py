@@ -85,7 +85,11 @@ def check_private_list(scene: Scene) -> list[Finding]:
 
 
 def check_folders(scene: Scene) -> list[Finding]:
-    return [judge_tree(tree, sys.platform) for tree in scene.trees()]
+    trees = scene.trees()
+    found = {tree.provider for tree in trees if tree.there}  # Codex makes its second folder when something goes there
+    shown = [tree for tree in trees if tree.there or tree.named or tree.provider not in found]
+    missing = {tree.title: tree for tree in reversed(shown) if not tree.there and not tree.named}
+    return [judge_tree(tree, sys.platform) for tree in shown if missing.get(tree.title, tree) is tree]
 
 
 def judge_tree(tree: Tree, system: str) -> Finding:

@@ -140,8 +140,14 @@ def _places(found: Status) -> Iterator[Row]:
     if len(words) > 1:
         words = {", ".join(f"{name}: {place}" for name, place in places.items())}
     yield from (Row("token", (Span(one),)) for one in words)
-    yield from (Row("watching", (Span(clean(folder)),)) for folder in found.watching)
-    yield from (Row("polling", (Span(clean(folder)),)) for folder in found.polling)
+    yield from (Row("watching", (Span(_folder(folder, found)),)) for folder in found.watching)
+    yield from (Row("polling", (Span(_folder(folder, found)),)) for folder in found.polling)
+
+
+def _folder(folder: str, found: Status) -> str:
+    """With its agent, where there are several."""
+    agent = found.agents.get(folder, "")
+    return clean(f"{agent}: {folder}" if agent and len(set(found.agents.values())) > 1 else folder)
 
 
 def _warnings(found: Status, heading: str) -> Iterator[Row]:

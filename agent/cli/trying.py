@@ -7,12 +7,13 @@ in this one. Both keep their state in a folder apart from a real installation's.
 import contextlib
 import hashlib
 import importlib.resources
+import os
 import secrets
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,7 @@ import click
 
 import agent
 from agent.cli.config import environment
+from agent.core.session import is_side_file
 from agent.errors import MachineError, UsageError
 from agent.system.paths import Paths, default_paths, make_private_folder, paths_below
 from agent.system.tokens import VARIABLE
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from agent.core.redaction import Redactor
-    from agent.core.settings import Settings
+    from agent.core.session import Provider
+    from agent.core.settings import Settings, Watch
     from agent.core.status import Status, StreamLine
     from agent.daemon.supervisor import Daemon
 
@@ -70,16 +73,17 @@ def try_(once: bool, folder: Path | None, as_json: bool) -> None:
     if as_json and not once:
         raise UsageError("--json goes with --once", hint="transcriptd try --once --json")
     base = _base_folder()
-    source, what = _choose_source(folder, base)
+    watch, what = _choose_source(folder, base)
     set_up_log("error")
     err = console(stderr=True)
     with stop_signals() as stop, _receiver(base / "receiver") as server:
-        settings = _settings(server.url, source)
-        err.print(f"transcripts  {what}")
+        settings = _settings(server.url, watch)
+        for one in what:
+            err.print(f"transcripts  {one}")
         err.print(f"receiver     {server.url}  (SQLite, {base / 'receiver'})")
         if not once:
             err.print(f"viewer       {server.viewer_url}", soft_wrap=True)
-        paths = _paths_for(base, source)
+        paths = _paths_for(base, watch)
         with running_daemon(settings, paths, FixedToken(server.token), watch=not once) as daemon:
             began = time.monotonic()
             found = _show_backlog(daemon, err, lambda: stop.is_set() or server.ended())
@@ -103,46 +107,85 @@ def _base_folder() -> Path:
     return base
 
 
-def _paths_for(base: Path, source: Path) -> Paths:
-    """One state for each folder that is tried, so that its counts are its own."""
-    return paths_below(base / f"agent-{hashlib.sha256(str(source).encode()).hexdigest()[:12]}")
+def _paths_for(base: Path, watch: "Watch") -> Paths:
+    """One state for what is tried, so that its counts are its own."""
+    folders = "\n".join(folder for name in watch.agents for folder in watch.folders(name))
+    return paths_below(base / f"agent-{hashlib.sha256(os.fsencode(folders)).hexdigest()[:12]}")
 
 
-def _settings(url: str, source: Path) -> "Settings":
-    from agent.core.settings import Destination, Notify, Settings, Watch
+def _settings(url: str, watch: "Watch") -> "Settings":
+    from agent.core.settings import Destination, Notify, Settings
 
-    watch = Watch(claude=(str(source),))
     return Settings((Destination(url, name=_NAME),), watch=watch, notify=Notify(enabled=False))
 
 
 # --- which transcripts ---------------------------------------------------------------------------------------------
 
 
-def _choose_source(folder: Path | None, base: Path) -> tuple[Path, str]:
-    """The folder to push, and what to call it: DIR, else this user's transcripts, else the bundled sample."""
+def _choose_source(folder: Path | None, base: Path) -> tuple["Watch", list[str]]:
+    """The folders to push, and what to call them: DIR, else this user's transcripts, else the bundled sample."""
     if folder is not None:
-        source = _projects_in(folder.resolve())
-        if not _has_transcripts(source):
-            raise UsageError(
-                f"{folder} holds no transcripts, expected PROJECT/SESSION.jsonl below it",
-                hint="transcriptd try --dir ~/.claude/projects",
-            )
-        return source, str(source)
+        return _look_into(folder)
     from agent.providers import PROVIDERS
 
-    for provider in PROVIDERS.values():
-        for root in provider.roots(environment(), str(Path.home())):
-            if _has_transcripts(Path(root)):
-                return Path(root).resolve(), root
-    return _unpack_sample(base), "a bundled sample (there are none of yours on this machine)"
+    found = {
+        provider: [
+            os.path.realpath(root)
+            for root in provider.roots(environment(), str(Path.home()))
+            if _has_transcripts(provider, Path(root))
+        ]
+        for provider in PROVIDERS.values()
+    }
+    if not any(found.values()):
+        return _watch("claude", [str(_unpack_sample(base))]), [
+            "a bundled sample (there are none of yours on this machine)"
+        ]
+    named = {provider.name: tuple(folders) for provider, folders in found.items() if folders}
+    return _watch_all(named), [f"{one.title}: {folder}" for one, folders in found.items() for folder in folders]
 
 
-def _projects_in(folder: Path) -> Path:
-    return folder / "projects" if (folder / "projects").is_dir() else folder
+def _look_into(folder: Path) -> tuple["Watch", list[str]]:
+    """DIR, or the folders in it that are called like an agent's own."""
+    from agent.providers import PROVIDERS
+
+    place = folder.resolve()
+    # Nearly every folder could be Claude Code's, so that comes last.
+    for name, provider in reversed(list(PROVIDERS.items())):
+        within = [place / Path(root).name for root in provider.roots({}, "/")]
+        inside = [one for one in within if one.is_dir()]
+        roots = [str(one) for one in inside or [place] if _has_transcripts(provider, one)]
+        if roots:
+            titled = "" if name == "claude" else f"{provider.title}: "
+            return _watch(name, roots), [titled + one for one in roots]
+    raise UsageError(
+        f"{folder} holds no transcripts, expected PROJECT/SESSION.jsonl below it",
+        hint="transcriptd try --dir ~/.claude/projects",
+    )
 
 
-def _has_transcripts(source: Path) -> bool:
-    return next(source.glob("*/*.jsonl"), None) is not None or next(source.glob("*/*/**/*.jsonl"), None) is not None
+def _watch(name: str, folders: list[str]) -> "Watch":
+    return _watch_all({name: tuple(folders)})
+
+
+def _watch_all(named: Mapping[str, tuple[str, ...]]) -> "Watch":
+    from agent.core.settings import Watch
+
+    def of(name: str) -> tuple[str, ...]:
+        return named.get(name, ())
+
+    agents = tuple(named)
+    return Watch(agents=agents, claude=of("claude"), codex=of("codex"), gemini=of("gemini"), copilot=of("copilot"))
+
+
+def _has_transcripts(provider: "Provider", source: Path) -> bool:
+    from agent.daemon.scanner import Root
+    from agent.daemon.survey import find_files
+
+    return any(
+        not is_side_file(one.stream.subpath)
+        for files in find_files([Root(provider, str(source))])[0].values()
+        for one in files
+    )
 
 
 def _unpack_sample(base: Path) -> Path:

@@ -92,7 +92,7 @@ class Status(msgspec.Struct, frozen=True):
     error: what is wrong, and the next command. `unread`: folders and files that could not be looked into.
     `withheld`: why sessions stay here → how many. `to_delete`: private sessions that servers may still have. `paused`:
     why nothing is sent, in the words of `lifecycle.PauseReason`, empty when it is; `paused_until_s` None without an
-    end. `restarts`: unclean ends within the last hour."""
+    end. `restarts`: unclean ends within the last hour. `agents`: folder that is watched → whose transcripts it has."""
 
     schema: int
     version: str
@@ -112,6 +112,7 @@ class Status(msgspec.Struct, frozen=True):
     paused: str = ""
     paused_until_s: float | None = None
     restarts: int = 0
+    agents: dict[str, str] = {}
 
     @property
     def synced(self) -> bool:

@@ -53,6 +53,8 @@ class Surroundings(NamedTuple):
     tokens: Mapping[str, str] = {}
     """Destination → where its token comes from."""
     restarts: int = 0
+    agents: Mapping[str, str] = {}
+    """Folder that is followed → what people call the coding agent."""
 
 
 class News(NamedTuple):
@@ -143,6 +145,7 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
         restarts=around.restarts,
+        agents=dict(around.agents),
         paused=engine.pausing.why,
         paused_until_s=engine.pausing.until_s,
     )

@@ -377,6 +377,7 @@ class Daemon:
             retention_s,
             {one.name: self._tokens.source(one.name) for one in self._settings.destinations},
             news.restarts,
+            {root.path: root.provider.title for root in self._roots if root.path not in self._watcher.missing},
         )
 
     def _missed_roots(self) -> list[str]:

@@ -50,13 +50,13 @@ def reader(stream: StreamId) -> "LineReader":
     return make_reader(stream)
 
 
-def settings_file(environment: Mapping[str, str], home: str) -> None:
+def settings_file(environment: Mapping[str, str], home: str) -> str | None:
     return None
 
 
-def parse_retention_days(settings: str | None) -> None:
+def parse_retention_days(settings: str | None) -> float | None:
     """It deletes no session by itself."""
-    return
+    return None
 
 
 def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> StreamId | None:

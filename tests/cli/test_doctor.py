@@ -454,3 +454,21 @@ def test_a_bundle_without_a_name_has_the_date(tmp_path: Path, monkeypatch: pytes
     done = run("doctor", "--json", "--bundle")
     (file,) = tmp_path.glob("transcriptd-20*.zip")
     assert done.json()["bundle"] == file.name
+
+
+def test_each_coding_agent_is_listed_as_found_not_found_or_switched_off(home: Path) -> None:
+    session = "01a1fb4c-6b9f-7401-9c9b-e6751cf647c1"
+    day = home / ".codex" / "sessions" / "2026" / "11" / "20"
+    day.mkdir(parents=True)
+    (day / f"rollout-2026-11-20T23-30-51-{session}.jsonl").write_text("{}\n")
+    write_settings(
+        home, "http://127.0.0.1:9", '[watch]\nagents = ["codex", "gemini", "copilot"]\ncopilot = ["~/elsewhere"]\n'
+    )
+    done = run("doctor", "--json")
+    found = [(one["level"], one["words"]) for one in done.json()["findings"] if one["name"] == "transcripts"]
+    assert found == [
+        ("ok", f"Codex CLI: {home}/.codex/sessions, 1 session, 1 transcript"),
+        ("ok", f"Gemini CLI was not found here; {home}/.gemini/tmp is watched for"),
+        ("warn", f"{home}/elsewhere is not there yet; it is watched for"),
+        ("ok", "Claude Code is switched off (watch.agents)"),
+    ]

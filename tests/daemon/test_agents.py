@@ -13,10 +13,12 @@ import zstandard
 
 from agent.core.lifecycle import State
 from agent.core.session import Facts, StreamId
-from agent.core.settings import Watch
+from agent.core.settings import AGENTS, Watch
+from agent.core.status import count_streams
 from agent.core.transcript import split_lines
 from agent.core.wire import Request
 from agent.daemon.private import RulesChanged
+from agent.daemon.report import list_streams
 from agent.daemon.scanner import Root
 from agent.daemon.tasks import TrackKey
 from agent.daemon.verifier import Outcome, Subject, verify_streams
@@ -343,7 +345,9 @@ def test_lines_without_ids_are_addressed_by_derived_ones_and_a_base_server_shows
     bulk = agent.engine.tracks[TrackKey("bulk", session, "")]
     assert (bulk.cursor.entry_count, bulk.cursor.sent_count) == (2, 2)
     here = agent.engine.tracks[TrackKey(DESTINATION, session, "")]
-    assert (here.cursor.entry_count, here.cursor.sent_count) == (2, 0)  # counted, and told as not sent
+    assert (here.cursor.entry_count, here.cursor.sent_count) == (2, 0)
+    told = count_streams([one for one in list_streams(agent.engine) if one.destination == DESTINATION])
+    assert (told.entries, told.not_addressable) == (2, 2)
 
 
 # --- privacy --------------------------------------------------------------------------------------------------------
@@ -465,6 +469,32 @@ def test_the_corpus_has_no_copies_but_its_fork(corpus: Path) -> None:
     assert shared == {frozenset({"9b3e8c4f8d1a", "7a240a41ecfd"})}
 
 
+SECRET_TOKEN = "ghp_0a1B2c3D4e5F6g7H8i9J0kLmNoPqRsTuVwXy"
+
+
+def test_secrets_stay_here_and_ids_stay_what_they_are(make_agent: Make, receiver: AsgiServer, machine: Machine) -> None:
+    agent = make_agent(receiver, roots=machine.roots)
+    session, thread = UUID.format(1), UUID.format(2)
+    said = f"export TOKEN={SECRET_TOKEN} done"
+    machine.codex(session, codex_lines(OPEN, said, id=session, forked_from_id=thread))
+    machine.gemini("p", "g1", gemini_lines("g1", said))
+    machine.copilot(
+        "c1", encode({"type": "user.message", "data": {"content": said}, "id": thread, "parentId": session})
+    )
+    agent.settle()
+    for one, provider in ((session, codex), ("g1", gemini), ("c1", copilot)):
+        sent = stored(receiver, one)
+        assert sent is not None
+        assert SECRET_TOKEN.encode() not in sent
+        assert b"done" in sent
+        here = Path(agent.track(one).path).read_bytes()
+        assert provider.entry_ids_in(sent) == provider.entry_ids_in(here)
+        assert [json.loads(line).keys() for line in split_lines(sent)] == [
+            json.loads(line).keys() for line in split_lines(here)
+        ]
+    assert is_equal(agent, receiver) == {Outcome.EQUAL: 3}
+
+
 # --- a further one --------------------------------------------------------------------------------------------------
 
 
@@ -512,6 +542,7 @@ def test_a_new_agent_is_one_module_and_one_row(
     toy: SimpleNamespace, make_agent: Make, receiver: AsgiServer, tmp_path: Path
 ) -> None:
     watched = list(watched_folders(Watch(agents=("claude", "toy")), {}, str(tmp_path)))
+    assert [folder for provider, folder in watched_folders(Watch(), {}, "/h") if provider is toy] == ["/h/.toy"]
     (roots,) = ([folder] for provider, folder in watched if provider.name == "toy")
     agent = make_agent(receiver, roots=[Root(toy, roots[0])], rulebook=FakeRules(folders=[SECRET]))
     folder = Path(roots[0])
@@ -531,6 +562,7 @@ def test_an_agent_that_is_switched_off_has_no_folders() -> None:
         return [f"{provider.name} {folder}" for provider, folder in watched_folders(watch, {}, "/h")]
 
     assert names(Watch(agents=())) == []
+    assert set(PROVIDERS) == set(AGENTS)
     assert names(Watch(agents=("gemini",))) == ["gemini /h/.gemini/tmp"]
     assert names(Watch(agents=("codex",), codex=("/c",), gemini=("/g",))) == ["codex /c"]
     assert [one.partition(" ")[0] for one in names(Watch())] == ["claude", "codex", "codex", "gemini", "copilot"]

@@ -1,6 +1,7 @@
 """`transcriptd try` on real transcripts of every version at hand."""
 
 import hashlib
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +31,24 @@ def test_every_line_of_a_corpus_is_on_the_server_and_proven(version: str, corpus
     assert found["verified"] == len(files) + len(beside)
     assert found["entries"] == sum(data.count(b"\n") for data in whole)
     assert found["bytes"] == sum(map(len, whole))
+
+
+def test_all_agents_of_a_home_are_tried_together_and_proven(corpus: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(corpus / "codex", home / ".codex")
+    shutil.copytree(corpus / "gemini", home / ".gemini")
+    shutil.copytree(corpus / "copilot", home / ".copilot")
+    shutil.copytree(corpus / "claude" / "2.1.329-tui-scripted", home / ".claude")
+    own = {"CLAUDE_CONFIG_DIR": "", "CODEX_HOME": "", "GEMINI_CLI_HOME": "", "COPILOT_HOME": ""}
+    env = environment(tmp_path / "state", HOME=str(home), **own)
+    answer = command(tmp_path, "try", "--once", "--json", env=env)
+    found = last_json(answer)
+    assert answer.returncode == 0, answer.stderr
+    transcripts = sum(1 for _ in home.rglob("*.jsonl"))
+    side_files = 1 + 16 + 5  # Gemini, Copilot, Claude Code
+    assert (found["streams"], found["files"], found["synced"]) == (transcripts, side_files, True)
+    assert found["verified"] == transcripts + side_files
+    assert [f"{one} CLI: " in answer.stderr for one in ("Codex", "Gemini", "Copilot")] == [True] * 3
 
 
 def test_a_second_try_sends_nothing_and_agrees(tmp_path: Path) -> None:
