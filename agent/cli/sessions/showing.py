@@ -147,16 +147,8 @@ def _events(chosen: "Chosen", file: "Observation") -> "Iterator[Event]":
     from agent.providers import PROVIDERS
     from agent.system.files import open_file
 
-    _check_unpacked(file)
     with open_file(file.path) as opened:
         yield from read_events(PROVIDERS[chosen.provider], opened, file.stream)
-
-
-def _check_unpacked(file: "Observation") -> None:
-    from agent.core.session import PACKED
-
-    if file.path.endswith(PACKED):
-        raise UsageError(f"{file.path} is packed and can't be shown", hint=f"zstd -dc '{file.path}'")
 
 
 def _lines(chosen: "Chosen", streams: "list[Observation]", options: "Options", paths: Paths) -> Iterator[str]:
@@ -225,7 +217,6 @@ def _text_lines(file: "Observation") -> Iterator[str]:
     """Lines for eyes, of which a piece of a long one is one, too."""
     from agent.system.files import open_lines
 
-    _check_unpacked(file)
     with open_lines(file.path) as opened:
         while line := opened.readline(_LONGEST_SHOWN_BYTES):
             yield line.decode(errors="replace").removesuffix("\n")
@@ -239,7 +230,6 @@ def _last_messages(chosen: "Chosen", file: "Observation", count: int) -> "list[E
     from agent.providers import PROVIDERS
     from agent.system.files import open_file
 
-    _check_unpacked(file)
     with open_file(file.path) as opened:
         return read_last_messages(PROVIDERS[chosen.provider], opened, opened.size(), file.stream, count)
 
