@@ -1323,7 +1323,6 @@ TOLD = (
 RUNS = "agent/core/runs.py"
 LIVE_RUNS = "agent/daemon/runs.py"
 TAILING = "agent/daemon/tailing.py"
-MESSAGE_FEED = "agent/daemon/message_feed.py"
 LINEAGE = "agent/core/lineage.py"
 TEST_RUNS = "tests/core/test_runs.py::test_"
 TEST_LIVE_RUNS = "tests/daemon/test_runs.py::test_"
@@ -1424,6 +1423,53 @@ FOLLOWED = (
     ),
 )
 
+READING_LINES = "agent/providers/reading/lines.py"
+READING_CODEX = "agent/providers/reading/codex.py"
+RENDERING = "agent/cli/sessions/rendering.py"
+TEST_READERS = "tests/providers/reading/test_readers.py::test_"
+TEST_RENDERING = "tests/cli/test_rendering.py::test_"
+
+READ = (
+    Mutant(
+        "usage is counted on each line of a message",
+        READING_LINES,
+        "        if known is None:\n            self._known.put(key, usage)",
+        "        if True:\n            self._known.put(key, usage)",
+        (f"{TEST_READERS}usage_that_stands_on_each_line_of_a_message_is_counted_once",),
+    ),
+    Mutant(
+        "an unknown line says nothing",
+        READING_LINES,
+        "            told.warn(UNKNOWN, source_of(decoded))",
+        "            pass",
+        (f"{TEST_READERS}what_nobody_knows_becomes_a_warning_with_the_line",),
+    ),
+    Mutant(
+        "a line that is nested too deep stops its reader",
+        READING_LINES,
+        "except RecursionError:",
+        "except ZeroDivisionError:",
+        (f"{TEST_READERS}what_nobody_knows_becomes_a_warning_with_the_line",),
+    ),
+    Mutant(
+        "what Codex says twice is told twice",
+        READING_CODEX,
+        "if self.pairs.is_second(way, _NOTE if way == _ITEM else _ITEM, kind, text):",
+        "if False:",
+        (f"{TEST_READERS}the_same_words_typed_twice_are_two_messages",),
+    ),
+    Mutant(
+        "escape sequences reach the terminal",
+        RENDERING,
+        "ch if ch in _KEPT or ch.isprintable() else _visible(ch)",
+        "ch",
+        (
+            f"{TEST_RENDERING}what_terminals_obey_is_made_visible",
+            f"{TEST_RENDERING}a_call_is_one_line_with_its_kind",
+        ),
+    ),
+)
+
 MUTANTS = (
     *CURSOR,
     *LINES,
@@ -1443,4 +1489,5 @@ MUTANTS = (
     *LOOKING,
     *TOLD,
     *FOLLOWED,
+    *READ,
 )

@@ -36,21 +36,21 @@ _OBJECTS = st.dictionaries(_KEYS, _VALUES, max_size=8).map(lambda one: json.dump
 _LINES = st.lists(st.binary(max_size=60).map(lambda one: one.replace(b"\n", b"")) | _OBJECTS, max_size=8)
 
 
-@AGENTS
 @settings(max_examples=60)
 @given(lines=_LINES)
-def test_any_line_says_something_and_nothing_is_raised(name: str, lines: list[bytes]) -> None:
-    reader = PROVIDERS[name].reader(STREAM)
-    seq = 0
-    for ordinal, line in enumerate(lines, 1):
-        events = reader.read(line)
-        assert events
-        for event in events:
-            seq += 1
-            assert (event.seq, event.line) == (seq, ordinal)
-            assert event.at_s is None or event.at_s >= 0
-            assert len(event.raw) <= RAW_BYTES
-            msgspec.json.encode(event)  # what it says can be shown
+def test_any_line_says_something_and_nothing_is_raised(lines: list[bytes]) -> None:
+    for provider in PROVIDERS.values():
+        reader = provider.reader(STREAM)
+        seq = 0
+        for ordinal, line in enumerate(lines, 1):
+            events = reader.read(line)
+            assert events
+            for event in events:
+                seq += 1
+                assert (event.seq, event.line) == (seq, ordinal)
+                assert event.at_s is None or event.at_s >= 0
+                assert len(event.raw) <= RAW_BYTES
+                msgspec.json.encode(event)  # what it says can be shown
 
 
 _HOSTILE = {
@@ -118,6 +118,17 @@ def test_a_message_keeps_its_text_its_time_and_its_place(name: str) -> None:
 def test_a_time_that_can_be_none_is_none(name: str, time: object) -> None:
     events = PROVIDERS[name].reader(STREAM).read(_user_line(name, "x", time))
     assert [event.at_s for event in events] == [None]
+
+
+@AGENTS
+def test_times_of_one_minute_are_told_apart_and_zones_are_kept(name: str) -> None:
+    reader = PROVIDERS[name].reader(STREAM)
+    said = ["24:51.223Z", "24:51+0200", "24:51.223Z", "24:59.999Z", "24:60.000Z", "24:5١.223Z", "25:00.000Z"]
+    times = [reader.read(_user_line(name, "x", f"2026-11-20T23:{one}"))[0].at_s for one in said]
+    first = 1795217091.223
+    assert times[:4] == [first, 1795209891.0, first, 1795217099.999]
+    assert times[4] is None
+    assert times[6] == 1795217100.0
 
 
 @AGENTS
