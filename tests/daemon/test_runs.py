@@ -53,10 +53,11 @@ class Stage:
         dirty, room._dirty = room._dirty, {}
         room.do(news, dirty)
 
-    def write(self, words: str) -> None:
+    def write(self, words: str, *, is_noticed: bool = True) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps({"type": "user", "message": {"content": words}}) + "\n")
-        self.seen()
+        if is_noticed:
+            self.seen()
 
     def seen(self, provider: str = "claude", subpath: str = "") -> None:
         self.room.seen([Observation(StreamId("s", subpath), provider, str(self.path), 0, 0, 0, 0)])
@@ -97,9 +98,9 @@ def test_a_subscriber_hears_the_lines_and_one_end(stage: Stage) -> None:
         stage.write(words)
         stage.turn()
     assert told(feed) == ["one", "two"]
-    stage.write("last")
+    stage.write("last", is_noticed=False)
     stage.complete()
-    assert told(feed) == ["last", "complete"], "its last lines stand before its end"
+    assert told(feed) == ["last", "complete"], "its last lines stand before its end, also when their notice got lost"
     stage.turn()
     assert told(feed) == []
 

@@ -1367,6 +1367,109 @@ AGENTS = (
     ),
 )
 
+RUNS = "agent/core/runs.py"
+LIVE_RUNS = "agent/daemon/runs.py"
+TAILING = "agent/daemon/tailing.py"
+LINEAGE = "agent/core/lineage.py"
+TEST_RUNS = "tests/core/test_runs.py::test_"
+TEST_LIVE_RUNS = "tests/daemon/test_runs.py::test_"
+TEST_TAILING = "tests/daemon/test_tailing.py::test_"
+TEST_LINEAGE = "tests/core/test_lineage.py::test_"
+
+FOLLOWED = (
+    Mutant(
+        "a run that ended is told complete again after a crash",
+        RUNS,
+        "if run.ended_at_s is not None:\n                self._note_ended",
+        "if False:\n                self._note_ended",
+        (f"{TEST_RUNS}what_ended_before_a_restart_does_not_end_again",),
+    ),
+    Mutant(
+        "an open run of an earlier life is forgotten",
+        RUNS,
+        "            elif run.session_id not in self._entries:",
+        "            elif False:",
+        (f"{TEST_RUNS}an_open_run_of_an_earlier_life_goes_on_or_ends",),
+    ),
+    Mutant(
+        "the word of a hook ends nothing",
+        RUNS,
+        "Signal.END: (RunState.ENDING, Action.WAIT),",
+        "Signal.END: (RunState.RUNNING, Action.NOTHING),",
+        (f"{TEST_RUNS}an_end_that_is_said_waits_for_the_last_lines",),
+    ),
+    Mutant(
+        "a hook from before the last lines ends what was gone on with",
+        RUNS,
+        "if entry.run is not None and entry.wrote_at_s > at_s + SETTLE_S:",
+        "if False:",
+        (f"{TEST_RUNS}a_hook_from_long_ago_ends_nothing",),
+    ),
+    Mutant(
+        "a run gets another id with its session",
+        RUNS,
+        "entry.run = msgspec.structs.replace(entry.run, session_id=after)",
+        "entry.run = msgspec.structs.replace(entry.run, session_id=after, id=self._new_id())",
+        (f"{TEST_RUNS}a_run_keeps_its_id_when_its_session_gets_another",),
+    ),
+    Mutant(
+        "each line of a live session stays in the heap",
+        RUNS,
+        "        if due_s < entry.stands_s:",
+        "        if due_s < entry.stands_s or True:",
+        (f"{TEST_RUNS}a_session_that_writes_all_day_takes_no_more_memory",),
+    ),
+    Mutant(
+        "the end of a run is told before it is on disk",
+        LIVE_RUNS,
+        "            self._remember(runs)\n",
+        "",
+        (f"{TEST_LIVE_RUNS}an_end_is_on_disk_before_anybody_hears_of_it",),
+    ),
+    Mutant(
+        "the end of a run is told before its last lines",
+        LIVE_RUNS,
+        "                if change.kind is ChangeKind.COMPLETE:\n                    self._read_all(tail)\n",
+        "                if change.kind is ChangeKind.COMPLETE:\n",
+        (f"{TEST_LIVE_RUNS}a_subscriber_hears_the_lines_and_one_end",),
+    ),
+    Mutant(
+        "what is kept for replay has no bound",
+        TAILING,
+        "while len(self._kept) > self._most_events or",
+        "while",
+        (f"{TEST_TAILING}what_is_kept_has_a_bound_in_number_and_in_size",),
+    ),
+    Mutant(
+        "a rewritten transcript is read on as if nothing had happened",
+        TAILING,
+        "        return _marker(file, stream.offset) != stream.marker",
+        "        return False",
+        (f"{TEST_TAILING}a_rewritten_file_is_said_to_be_one_and_followed_from_its_end",),
+    ),
+    Mutant(
+        "who comes back hears the last event again",
+        LIVE_RUNS,
+        "(since.after_seq + 1, False)",
+        "(since.after_seq, False)",
+        (f"{TEST_LIVE_RUNS}who_comes_back_gets_what_was_missed_without_gap_or_repeat",),
+    ),
+    Mutant(
+        "a copy descends from the first session that holds anything of it",
+        LINEAGE,
+        "for hashed in reversed(one.sample.hashes):",
+        "for hashed in one.sample.hashes:",
+        (f"{TEST_LINEAGE}a_chain_of_copies_descends_link_by_link",),
+    ),
+    Mutant(
+        "sessions that name each other in a circle are lost",
+        LINEAGE,
+        "            del parents[min(circle, key=rank.__getitem__)]",
+        "            pass",
+        (f"{TEST_LINEAGE}a_circle_of_names_has_its_earliest_as_root",),
+    ),
+)
+
 READING_LINES = "agent/providers/reading/lines.py"
 READING_CODEX = "agent/providers/reading/codex.py"
 RENDERING = "agent/cli/sessions/rendering.py"
@@ -1433,5 +1536,6 @@ MUTANTS = (
     *BACKGROUND,
     *LOOKING,
     *TOLD,
+    *FOLLOWED,
     *READ,
 )
