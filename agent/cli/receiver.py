@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from agent.receiver.sqlite import SqliteStore
+    from agent.receiver.store import Scope
 
 _DATABASE = "receiver.sqlite3"
 _BLOBS = "files"
@@ -180,17 +181,27 @@ def token() -> None:
 @click.argument("name")
 @click.option("--owner", default="local", show_default=True, help="Whose sessions it opens.")
 @click.option("--read-only", is_flag=True, help="For the viewer and other readers.")
+@click.option("--read", "reads", multiple=True, metavar="OWNER", help="Also opens OWNER's sessions, to be read; ALL.")
 @click.option("--json", "as_json", is_flag=True)
 @_DATA
-def create(*, name: str, owner: str, read_only: bool, as_json: bool, data: Path | None) -> None:
-    """Make a token and show it, this once."""
+def create(*, name: str, owner: str, read_only: bool, reads: tuple[str, ...], as_json: bool, data: Path | None) -> None:
+    """Make a token and show it, this once.
+
+    --read lets it read what belongs to others as well, one owner for each time it is given, or everybody's: ALL.
+    """
+    from agent.errors import UsageError
     from agent.receiver.auth import hash_token, make_token
+    from agent.receiver.store import EVERYBODY
 
     secret = make_token()
+    scope: Scope = "read" if read_only else "write"
+    named = tuple(dict.fromkeys(EVERYBODY if one == "ALL" else one for one in reads))
+    if "" in named:
+        raise UsageError("an owner has a name", hint="--read OWNER, or --read ALL")
     with _store(data) as store:
-        store.create_token(name, owner, "read" if read_only else "write", hash_token(secret))
+        store.create_token(name, owner, scope, hash_token(secret), named)
     if as_json:
-        _echo_json({"name": name, "owner": owner, "scope": "read" if read_only else "write", "token": secret})
+        _echo_json({"name": name, "owner": owner, "scope": scope, "reads": named, "token": secret})
     else:
         click.echo(secret)
 
@@ -209,7 +220,9 @@ def list_(as_json: bool, data: Path | None) -> None:
         return
     for row in rows:
         state = f"revoked {_date(row.revoked_at_s)}" if row.revoked_at_s else f"last used {_date(row.last_used_at_s)}"
-        click.echo(f"{row.name}\t{row.owner}\t{row.scope}\tmade {_date(row.created_at_s)}\t{state}")
+        reads = ", ".join("ALL" if one == "*" else one for one in row.reads)
+        scope = f"{row.scope}, reads {reads}" if reads else row.scope
+        click.echo(f"{row.name}\t{row.owner}\t{scope}\tmade {_date(row.created_at_s)}\t{state}")
 
 
 @token.command()

@@ -45,6 +45,8 @@ class Event(StrEnum):
     OUTGREW = "outgrew"
     """The file was refused as a whole, and is another one now."""
     DELETED = "deleted"
+    DELETED_BY_HAND = "deleted_by_hand"
+    """Somebody here had it deleted on the server."""
     STAYS_DELETED = "stays_deleted"
     """The file is back, or elsewhere; what was deleted on the server is not sent again for that."""
     WITHHELD = "withheld"
@@ -77,6 +79,7 @@ Row = Mapping[Event, tuple[State, tuple[Action, ...]]]
 _LEAVES: Row = {
     Event.VANISHED: (State.GONE, ()),
     Event.MARKED_PRIVATE: (State.PRIVATE, (Action.DELETE,)),
+    Event.DELETED_BY_HAND: (State.DELETED_ON_SERVER, ()),
 }
 _ANSWERS: Row = {
     Event.VANISHED: (State.GONE, ()),

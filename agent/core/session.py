@@ -89,6 +89,10 @@ class Facts(NamedTuple):
         is known."""
         return self.prompt == UNSAID and not self.title
 
+    def recalled(self) -> "Facts":
+        """As after a restart: there were words, and whoever tells of the session learns them first."""
+        return Facts(self.project, prompt=UNSAID)
+
     def shown_title(self) -> str:
         return self.title or (self.prompt if self.prompt != UNSAID else "")
 
@@ -117,6 +121,13 @@ class Provider(Protocol):
     def classify(self, parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> StreamId | None:
         """The stream of the file at `parts` below a root; None for what is no transcript, or can't be told yet.
         `first_lines` reads the first whole lines of the file (at most 64 KiB)."""
+
+    def place(
+        self, stream: StreamId, project: str, first_lines: Sequence[bytes], folders: Mapping[str, str]
+    ) -> tuple[str, ...] | None:
+        """The names below a root where a transcript or side file of a session of that project belongs on this machine,
+        so that `classify` finds it there; None where that can't be told. `folders`: names right below the root → the
+        project that their transcripts name. Nothing is checked: whoever writes there does that."""
 
     def beside(self, parts: tuple[str, ...]) -> tuple[str, ...] | None:
         """The parts below the root of a small file that says where the session of the file at `parts` works; None

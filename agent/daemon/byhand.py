@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from agent.core.audit import AuditKind
-from agent.core.lifecycle import Event, State
-from agent.core.status import DELETED_HERE
+from agent.core.lifecycle import BUSY, Event, State
+from agent.core.status import DELETED_HERE, DELETED_THERE
 from agent.daemon.errands import NO_FILES, NO_SUBAGENTS, WITHOUT_SESSION
 from agent.daemon.gates import Gates
-from agent.daemon.inputs import Requeued, Restore, Retry
+from agent.daemon.inputs import DeletedThere, Requeued, Restore, Retry
 from agent.daemon.journal import Journal
 from agent.daemon.tasks import TrackKey
 from agent.daemon.tracks import Track
+
+DELETED_BY_HAND = "somebody deleted it from here"
 
 UNFIT = frozenset({NO_SUBAGENTS, NO_FILES, WITHOUT_SESSION})
 """What only changes with something else: the server's offer, or the session's transcript."""
@@ -51,7 +53,7 @@ class ByHand:
             if track.state is State.DELETED_ON_SERVER and key.session_id.startswith(tuple(beginnings))
         }
 
-    def handle(self, wish: Retry | Restore | Requeued) -> None:
+    def handle(self, wish: Retry | Restore | Requeued | DeletedThere) -> None:
         match wish:
             case Retry():
                 self._retry(wish.sessions)
@@ -59,6 +61,19 @@ class ByHand:
                 self._restore(wish.sessions)
             case Requeued():
                 self._note_requeued(wish.session_id)
+            case DeletedThere():
+                self._note_deleted(wish)
+
+    def _note_deleted(self, wish: DeletedThere) -> None:
+        """What a worker has just now is told by the server itself."""
+        for key, track in self._tracks.items():
+            if key.session_id != wish.session_id or key.destination not in wish.destinations or track.state in BUSY:
+                continue
+            if track.state in (State.PRIVATE, State.GONE):
+                continue
+            track.reason, track.status = DELETED_BY_HAND, DELETED_THERE
+            self._journal.note_audit(key, AuditKind.DELETED_ON_SERVER, "by hand")
+            self._mover.apply(key, track, Event.DELETED_BY_HAND)
 
     def _retry(self, sessions: frozenset[str]) -> None:
         self._gates.ask_again()

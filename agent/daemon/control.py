@@ -9,8 +9,10 @@ import msgspec
 from agent import __version__
 from agent.core.durations import LONGEST_S
 from agent.core.events import to_json
+from agent.daemon.changing_methods import changing_methods
 from agent.daemon.events import Ring
 from agent.daemon.following import following_methods
+from agent.daemon.pulled import pulled_methods
 from agent.daemon.report import list_streams, report, resolve_sessions
 from agent.daemon.supervisor import Daemon
 from agent.errors import UsageError
@@ -69,6 +71,8 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         "agent.token_changed": token_changed,
         "agent.progress": progress,
         **_session_methods(daemon),
+        **pulled_methods(daemon),
+        **changing_methods(daemon),
         **_event_methods(daemon.events),
         **following_methods(daemon),
     }

@@ -32,8 +32,10 @@ from agent.daemon.errands import NO_FILES, NO_SUBAGENTS, WITHOUT_SESSION, Errand
 from agent.daemon.facts import SessionFacts
 from agent.daemon.gates import Gates
 from agent.daemon.inputs import (
+    DeletedThere,
     Input,
     Observed,
+    PulledHere,
     Requeued,
     Restore,
     Retry,
@@ -255,6 +257,20 @@ class Engine:
             self.gates[key.destination].park(key)
         self.telling.take_up(key, track)
 
+    def _take_pulled(self, event: PulledHere) -> None:
+        """Streams whose files are about to be there, and which a server has as far as it is said."""
+        for row in sorted(event.rows, key=lambda one: one.stream.subpath != ""):
+            key = TrackKey(self.gates[row.destination].name, *row.stream)
+            before = self.tracks.get(key)
+            if before is not None and before.state not in (State.GONE, State.SYNCED):
+                continue  # something of it is on its way; what a server has is found by its 409
+            self.facts.learn(row.stream, event.facts.recalled())
+            for ordinal in self._tombstones.pop(key, {}):
+                self.journal.note_tombstone(key, ordinal, TAKEN_BACK)
+            self._remember(key, row, "")
+            self.tracks[key].timer = before.timer + 1 if before is not None else 0
+            self.journal.note_change(key)
+
     def _add(self, key: TrackKey, track: Track) -> None:
         self.errands.see_new(key, track)
         track.touched = track.touched or self._is_unsure
@@ -270,8 +286,10 @@ class Engine:
                 self._see(event)
             case PauseAsked() | ResumeAsked() | HeldOff():
                 self.pausing.handle(event)
-            case Retry() | Restore() | Requeued():
+            case Retry() | Restore() | Requeued() | DeletedThere():
                 self.by_hand.handle(event)
+            case PulledHere():
+                self._take_pulled(event)
             case RulesChanged():
                 self.private.look_at_rules()
             case SaidOver():

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent.core.runs import End
-from agent.core.session import Gone, Observation
+from agent.core.session import Facts, Gone, Observation
 from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
 from agent.daemon.private import RulesChanged
 from agent.daemon.tasks import DiskOutcome, Outcome
+from agent.system.state_db import TrackRow
 
 
 class Observed(NamedTuple):
@@ -51,10 +52,26 @@ class Restore(NamedTuple):
     sessions: frozenset[str]
 
 
+class PulledHere(NamedTuple):
+    """A session came from a server: its files are about to be in their places, and that server has them. `rows`: how
+    far, as the state keeps it. `facts`: what is known of the session."""
+
+    rows: Sequence[TrackRow]
+    facts: Facts
+
+
+class DeletedThere(NamedTuple):
+    """Somebody here had a session deleted on servers, which took it."""
+
+    session_id: str
+    destinations: frozenset[str]
+
+
 class ScanEnded(NamedTuple):
     """All files that are there have been told of."""
 
 
-Asked = Retry | Restore | Requeued | SaidOver | RulesChanged | PauseAsked | ResumeAsked | HeldOff
+ByHand = Retry | Restore | Requeued | SaidOver | PulledHere | DeletedThere
+Asked = ByHand | RulesChanged | PauseAsked | ResumeAsked | HeldOff
 Seen = Observed | Vanished | ScanEnded | Woken
 Input = Seen | Asked | Outcome | DiskOutcome

@@ -29,6 +29,7 @@ from agent.core.notices import Concern
 from agent.core.runs import End
 from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, TokenIn, is_loopback
+from agent.daemon.asking import Sender
 from agent.daemon.beating_files import BeatingFiles
 from agent.daemon.engine import Engine
 from agent.daemon.events import Ring, open_ring
@@ -288,6 +289,14 @@ class Daemon:
             return answer.result(timeout_s)
         except TimeoutError as exc:
             raise NotRunning("the engine does not answer", hint="transcriptd status") from exc
+
+    def senders(self) -> Mapping[str, Sender]:
+        """The way to each server that takes more than whole files."""
+        return {one.name: self._remotes[one.name] for one in self._settings.destinations if one.protocol != "upload"}
+
+    def take_in(self, event: Input) -> None:
+        """Something that the engine is told from outside; what is asked afterwards finds it done."""
+        self._inbox.put(event)
 
     def request_scan(self) -> None:
         self._looks.put(self._scan)

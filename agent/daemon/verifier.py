@@ -1,19 +1,22 @@
 """Proof of completeness: entry counts and chain hashes of both sides, stream by stream."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from itertools import islice
 from typing import NamedTuple
 
-from agent.core.identity import Cursor
+from agent.core.identity import BEGINNING, Cursor, Place, Survey, place_behind
 from agent.core.redaction import Redactor
 from agent.core.session import FILES, Head, StreamId, is_side_file
-from agent.core.transcript import EMPTY_CHAIN, walk_entries
+from agent.core.transcript import EMPTY_CHAIN, EntryMark, walk_entries
 from agent.core.wire import (
     NOT_OURS,
     StreamHead,
     file_head_request,
+    head_request,
     loglines_request,
     parse_file_state,
+    parse_head,
     parse_loglines,
     parse_streams,
     streams_request,
@@ -46,7 +49,8 @@ class Subject(NamedTuple):
 class Verdict(NamedTuple):
     """`entries`: whole lines of the file; `entry_bytes`: their bytes with newlines; `on_server`: what the server
     says it holds. `proof`: "chain hash", "digest" of a side file, or "uuids" where a base server can't prove more.
-    `generations`: histories of the stream that the server keeps."""
+    `generations`: histories of the stream that the server keeps. `differs_at`: the first line that is another one
+    there, 1-based; 0 for none, or where a server can't tell."""
 
     stream: StreamId
     outcome: Outcome
@@ -55,6 +59,7 @@ class Verdict(NamedTuple):
     on_server: int
     proof: str
     generations: int = 0
+    differs_at: int = 0
 
 
 def verify_streams(
@@ -78,7 +83,11 @@ def verify_streams(
             if asked[1] is None:
                 verdicts.append(verify_base(sender, subject.path, stream))
             else:
-                verdicts.append(verify_bulk(subject, asked[1], tombstones.get(stream, {}), redactor))
+                stones = tombstones.get(stream, {})
+                verdict = verify_bulk(subject, asked[1], stones, redactor)
+                if verdict.outcome is Outcome.DIFFERENT:
+                    verdict = verdict._replace(differs_at=find_difference(sender, subject, asked[1], stones, redactor))
+                verdicts.append(verdict)
         except DiskError as exc:
             unread.append(exc.message)
     return verdicts, unread
@@ -102,8 +111,7 @@ def verify_bulk(
     """Raises DiskError when the file can't be read."""
     stream = subject.stream
     rows = [one for one in heads if one.subpath == stream.subpath]
-    ours = next((one.head for one in rows if one.head.generation == subject.generation), None)
-    head = ours or next((one.head for one in rows if one.current), Head())
+    head = _choose_head(subject, heads)
     entries, end, chain_there = 0, 0, EMPTY_CHAIN if head.entry_count == 0 else None
     with open_lines(subject.path) as source:
         walk = walk_entries(
@@ -122,13 +130,64 @@ def verify_bulk(
     return Verdict(stream, outcome, entries, end, head.entry_count, "chain hash", len(rows))
 
 
-def verify_file(sender: Sender, subject: Subject, redactor: Redactor) -> Verdict:
+def _choose_head(subject: Subject, heads: Iterable[StreamHead]) -> Head:
+    """Of the history that it was sent to, else of the current one."""
+    rows = [one for one in heads if one.subpath == subject.stream.subpath]
+    ours = next((one.head for one in rows if one.head.generation == subject.generation), None)
+    return ours or next((one.head for one in rows if one.current), Head())
+
+
+def find_difference(
+    sender: Sender,
+    subject: Subject,
+    heads: Iterable[StreamHead],
+    tombstones: Mapping[int, int],
+    redactor: Redactor,
+) -> int:
+    """The first line that is another one on the server, by halving: it tells the chain hash behind any number of
+    entries. 0 where it does not. Two walks over the file and some thirty small questions, however long it is. Raises
+    DiskError, RemoteError."""
+    head = _choose_head(subject, heads)
+
+    def walk() -> Iterator[EntryMark]:
+        with open_lines(subject.path) as source:
+            yield from walk_entries(
+                source, *subject.stream, tombstones=tombstones, with_tail=True, cleaner=redactor, known=subject.known
+            )
+
+    places = [BEGINNING, *Survey(walk(), ()).places_up_to(head.entry_count)]
+    low = _halve(sender, subject.stream, head, places)
+    if low is None:
+        return 0
+    first, most = places[low].entry_count, Survey.MOST_PLACES
+    near = (place_behind(mark) for mark in walk() if mark.ordinal >= first + 1)
+    within = [places[low], *islice(near, min(most, head.entry_count - first))]
+    low = _halve(sender, subject.stream, head, within)
+    return 0 if low is None else within[low].entry_count + 1
+
+
+def _halve(sender: Sender, stream: StreamId, head: Head, places: list[Place]) -> int | None:
+    """The index of the last place up to which both are the same; None when the server does not tell."""
+    low, high = 0, len(places)
+    while high - low > 1:
+        middle = (low + high) // 2
+        raw = sender.send(head_request(stream, head.generation, places[middle].entry_count))
+        _raise_for(raw.status)
+        there = parse_head(raw.body) if raw.status == 200 else None
+        if there is None or there.chain_hash is None:
+            return None
+        same = (there.entry_count, there.chain_hash) == (places[middle].entry_count, places[middle].chain.hex())
+        low, high = (middle, high) if same else (low, middle)
+    return low
+
+
+def verify_file(sender: Sender, subject: Subject, redactor: Redactor, owner: str | None = None) -> Verdict:
     """Raises DiskError when the file can't be read."""
     with open_file(subject.path) as file:
         whole = file.size()
         size, digest, _, _ = measure_file(lambda: file.pieces(0, whole), redactor)
     session_id, path = subject.stream.session_id, subject.stream.subpath.removeprefix(FILES)
-    raw = sender.send(file_head_request(session_id, path, digest))
+    raw = sender.send(file_head_request(session_id, path, digest, owner))
     _raise_for(raw.status)
     state = parse_file_state(raw, digest, size)
     if raw.status == 404 or state is None:
@@ -150,19 +209,22 @@ def verify_base(sender: Sender, path: str, stream: StreamId) -> Verdict:
     if stored is None:
         raise RemoteProtocolError(NOT_OURS)
     there = [one for one in stored if one is not None]
-    here, entries, end = [], 0, 0
+    here, places, entries, end = list[str](), list[int](), 0, 0
     with open_lines(path) as source:
         for mark in walk_entries(source, *stream):
             entries, end = mark.ordinal, mark.end
             if mark.has_uuid:
                 here.append(mark.entry_id)
+                places.append(mark.ordinal)
     if there == here and not stream.subpath:
         outcome = Outcome.EQUAL
     elif not there:
         outcome = Outcome.MISSING
     else:
         outcome = Outcome.BEHIND if here[: len(there)] == there else Outcome.DIFFERENT
-    return Verdict(stream, outcome, entries, end, len(there), "uuids")
+    differs = (ordinal for one, other, ordinal in zip(here, there, places, strict=False) if one != other)
+    at = next(differs, entries + 1) if outcome is Outcome.DIFFERENT else 0
+    return Verdict(stream, outcome, entries, end, len(there), "uuids", differs_at=at)
 
 
 def _raise_for(status: int) -> None:

@@ -37,6 +37,9 @@ _TITLES = {"custom-title": "customTitle", "summary": "summary", "ai-title": "aiT
 telling = tuple(f'{{"type":"{kind}"'.encode() for kind in _TITLES)
 """Claude Code writes such lines with their type first."""
 
+_LONGEST_FOLDER = 200
+"""Characters of a project's folder; a longer name is cut there and ends in a hash."""
+
 _FIRST_LINES = 64
 _LONGEST_TELLING_BYTES = 1 << 16
 
@@ -126,6 +129,35 @@ def _is_side_file(below: tuple[str, ...]) -> bool:
     if below[:1] == ("subagents",):
         return below[-1].endswith(".meta.json")
     return below == ("custom-title.json",)
+
+
+def place(
+    stream: StreamId,
+    project: str,
+    first_lines: Sequence[bytes],
+    folders: Mapping[str, str],
+) -> tuple[str, ...] | None:
+    folder = _project_folder(project, folders)
+    session_id, subpath = stream
+    if folder is None or not _is_name(session_id):
+        return None
+    if subpath.startswith(FILES):
+        return (folder, session_id, *subpath.removeprefix(FILES).split("/"))
+    if not subpath:
+        return (folder, session_id + _ENDING)
+    if "/" in subpath:
+        return (folder, session_id, *(subpath + _ENDING).split("/"))
+    return (folder, subpath + _ENDING) if subpath.startswith(_FLAT_SUBAGENT) else None
+
+
+def _project_folder(project: str, folders: Mapping[str, str]) -> str | None:
+    """The folder that Claude Code takes for a project: one whose transcripts name it, else the name that it would make.
+    Above 200 characters that ends in a hash which is its own affair."""
+    name = "".join(one if one.isascii() and one.isalnum() else "-" * (1 + (ord(one) > 0xFFFF)) for one in project)
+    there = sorted(folder for folder, named in folders.items() if named == project)
+    if name in there or not there:
+        return name if project and len(name) <= _LONGEST_FOLDER else next(iter(there), None)
+    return there[0]
 
 
 def _is_name(value: object) -> bool:

@@ -21,7 +21,7 @@ from agent.receiver.bodies import ENCODINGS, Intake, Limits, receive, receive_sm
 from agent.receiver.files import FileApi
 from agent.receiver.openapi import describe_api
 from agent.receiver.problems import bad_request
-from agent.receiver.store import Moved, Reading, Scope, Store, Stored
+from agent.receiver.store import EVERYBODY, Moved, Reading, Scope, Store, Stored
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 OwnedEndpoint = Callable[[Request, str], Awaitable[Response]]
@@ -60,18 +60,22 @@ class Api:
         """The endpoint for those who may: 401 for strangers, 403 for readers who would write."""
 
         async def answer(request: Request) -> Response:
-            caller = await self._caller(request)
-            if caller is None:
-                challenge = {"WWW-Authenticate": 'Bearer realm="transcriptd"'}
-                raise HTTPException(401, "Authorization: Bearer and a token that is in use", challenge)
+            caller = await self._admit(request)
             if scope == "write" and caller.scope != "write":
                 raise HTTPException(403, "this token may only read")
             try:
-                return await endpoint(request, caller.owner)
+                return await endpoint(request, _whose(request, caller, scope))
             except ClientDisconnect:
                 return Response(status_code=400)  # nobody reads it, and nothing was kept
 
         return answer
+
+    async def _admit(self, request: Request) -> Caller:
+        caller = await self._caller(request)
+        if caller is None:
+            challenge = {"WWW-Authenticate": 'Bearer realm="transcriptd"'}
+            raise HTTPException(401, "Authorization: Bearer and a token that is in use", challenge)
+        return caller
 
     async def _caller(self, request: Request) -> Caller | None:
         token_sha256 = parse_bearer(request.headers.get("authorization"))
@@ -124,7 +128,9 @@ class Api:
 
     async def get_capabilities(self, _request: Request, _owner: str) -> Response:
         offer = BulkOffer(self._limits.max_bytes, self._limits.max_entries, ENCODINGS)
-        return render_json(Capabilities(bulk=offer, generations=True, files=self._files is not None, delete=True))
+        return render_json(
+            Capabilities(bulk=offer, generations=True, files=self._files is not None, delete=True, sessions=True)
+        )
 
     async def append(self, request: Request, owner: str) -> Response:
         stream = parameters.parse_stream(request)
@@ -211,14 +217,19 @@ class Api:
 
     # --- this server's own ------------------------------------------------------------------------------------
 
-    async def get_sessions(self, request: Request, owner: str) -> Response:
+    async def get_sessions(self, request: Request) -> Response:
+        """Whose sessions are told: the caller's, those of one owner, or of all whom the token may read (`*`)."""
+        caller = await self._admit(request)
+        asked = request.query_params.get("owner")
+        owners = caller.readable() if asked == EVERYBODY else (_whose(request, caller, "read"),)
         limit = min(_SESSIONS, parameters.parse_number(request, "limit", 100, least=1))
         cursor = request.query_params.get("cursor") or None
         try:
-            page = await run_in_threadpool(self._store.sessions, owner, cursor, limit)
+            page = await run_in_threadpool(self._store.sessions, owners, cursor, limit)
         except UsageError as exc:
             raise bad_request(f"cursor: {exc.message}") from None
-        return render_json(page)
+        rows = [msgspec.structs.replace(one, owner="") if one.owner == caller.owner else one for one in page.sessions]
+        return render_json(msgspec.structs.replace(page, sessions=rows))
 
     async def get_openapi(self, _request: Request) -> Response:
         return Response(msgspec.json.encode(describe_api()), 200, None, JSON)
@@ -230,6 +241,19 @@ class Api:
             await self._write(self._store.probe)
             self._probed_at_s = now_s
         return render_json({"status": "ok"})
+
+
+def _whose(request: Request, caller: Caller, scope: Scope) -> str:
+    """The owner whose sessions a request is about: the caller, or the one that it names. What the caller may not read
+    looks as if it were not there."""
+    asked = request.query_params.get("owner")
+    if not asked or asked == caller.owner:
+        return caller.owner
+    if scope == "write":
+        raise HTTPException(403, "what belongs to others may only be read")
+    if not caller.may_read(asked):
+        raise HTTPException(404, "no such session")
+    return asked
 
 
 def _head_headers(head: Head) -> dict[str, str]:

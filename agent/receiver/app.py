@@ -88,7 +88,7 @@ def _routes(api: Api) -> list[Route]:
         writing("POST", _SESSION + "/restore", api.restore_session),
         reading(CODE_SESSIONS + "/{session_id}/teleport-events", api.get_events),
         reading(INGRESS + "/capabilities", api.get_capabilities),
-        reading(INGRESS + "/sessions", api.get_sessions),
+        route("GET", INGRESS + "/sessions", api.get_sessions),
         writing("POST", _SESSION + "/entries", api.append),
         reading(_SESSION + "/entries", api.get_entries),
         writing("POST", _SESSION + "/generations", api.post_generation),

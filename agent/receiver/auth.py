@@ -8,7 +8,7 @@ import secrets
 from hashlib import sha256
 from typing import NamedTuple
 
-from agent.receiver.store import Scope, TokenKeeper
+from agent.receiver.store import EVERYBODY, Scope, TokenKeeper
 
 PREFIX = "tsd_"
 """So that secret scanners and people recognise one."""
@@ -19,8 +19,18 @@ _SCHEME = "bearer "
 
 
 class Caller(NamedTuple):
+    """`reads`: owners whose sessions it may read beside its own; see `store.TokenRow`."""
+
     owner: str
     scope: Scope
+    reads: tuple[str, ...] = ()
+
+    def may_read(self, owner: str) -> bool:
+        return owner == self.owner or owner in self.reads or (EVERYBODY in self.reads and owner != EVERYBODY)
+
+    def readable(self) -> tuple[str, ...]:
+        """Every owner whose sessions it may read."""
+        return (self.owner, *self.reads)
 
 
 def make_token() -> str:
@@ -62,4 +72,4 @@ class Auth:
         found = self._tokens.find_token(token_sha256)
         if found is None or not hmac.compare_digest(found[0], token_sha256):
             return None
-        return Caller(found[1].owner, found[1].scope)
+        return Caller(found[1].owner, found[1].scope, found[1].reads)

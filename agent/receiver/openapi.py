@@ -15,9 +15,9 @@ from agent.core.wire import (
     FileList,
     Meta,
     NewGeneration,
+    SessionPage,
     StreamList,
 )
-from agent.receiver.store import SessionPage
 
 _Json = dict[str, object]
 _SESSION = INGRESS + "/session/{session_id}"
@@ -36,6 +36,8 @@ _SESSION_ID = _in(
 )
 _SUBPATH = _in("query", "subpath", _TEXT, "the stream below the session; left out for the main transcript")
 _GENERATION = _in("query", "generation", _UUID, "left out for the current one")
+_WHOSE = "whose sessions, when they are others' and the token may read them; left out for one's own"
+_OWNER = _in("query", "owner", _TEXT, _WHOSE)
 _LIMIT = _in("query", "limit", {"type": "integer", "minimum": 1}, "at most this many")
 _CURSOR = _in("query", "cursor", _TEXT, "the next_cursor of the page before")
 _LAST_UUID = _in("header", "Last-Uuid", _TEXT, "entry id of the head; left out while there is none")
@@ -93,7 +95,7 @@ def _operation(
     }
     return {
         "summary": summary,
-        "parameters": list(given),
+        "parameters": [*given, _OWNER] if problems[: len(_READ)] == _READ else list(given),
         "responses": {str(status): answer for status, answer in sorted({**refused, **answers}.items())},
         **(more or {}),
     }
@@ -184,8 +186,9 @@ _PATHS: Mapping[str, Mapping[str, _Json]] = {
             {200: _json("a page; next_cursor null ends it", _named("SessionPage"))},
             400,
             401,
+            404,
             503,
-            given=(_LIMIT, _CURSOR),
+            given=(_LIMIT, _CURSOR, _in("query", "owner", _TEXT, _WHOSE + "; * for all that the token may read")),
         )
     },
     _SESSION + "/entries": {

@@ -126,6 +126,10 @@ STEPS = (
     ) WITHOUT ROWID;
     CREATE TABLE remains (id INTEGER PRIMARY KEY AUTOINCREMENT, generation INTEGER);
     """,
+    """
+    ALTER TABLE tokens ADD COLUMN reads TEXT NOT NULL DEFAULT '[]';
+    CREATE INDEX sessions_by_change_of_all ON sessions (changed_at_s, id);
+    """,
 )
 """Step n leads from version n to n + 1. A step that was released is never changed."""
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import msgspec
 
 from agent.core.session import Head, StreamId
-from agent.core.wire import Meta, NewGeneration, StreamHead
+from agent.core.wire import Meta, NewGeneration, SessionPage, SessionRow, StreamHead
 from agent.errors import UsageError
 from agent.receiver.appending import Writing
 from agent.receiver.generations import (
@@ -24,13 +24,12 @@ from agent.receiver.lines import Extent, read_runs
 from agent.receiver.remains import refuse_deleted
 from agent.receiver.store import (
     EMPTY_HEAD,
+    EVERYBODY,
     Content,
     Guard,
     KeptFile,
     Moved,
     Named,
-    SessionPage,
-    SessionRow,
     Stored,
 )
 from agent.receiver.tokens import TokenTable
@@ -246,12 +245,14 @@ class SqliteStore(TokenTable):
             found = find_named(db, owner, stream, generation) if generation else find_current(db, owner, stream)
             return SqliteReading(self.reader, found, find_segments(db, found)) if found else None
 
-    def sessions(self, owner: str, cursor: str | None, limit: int) -> SessionPage:
+    def sessions(self, owners: tuple[str, ...], cursor: str | None, limit: int) -> SessionPage:
         before = _parse_cursor(cursor)
+        whose = "1" if EVERYBODY in owners else f"owner IN ({', '.join('?' * len(owners))})"
+        names = () if EVERYBODY in owners else owners
         with self.reader() as db:
-            rows = db.execute(_SESSIONS, (owner, *before, limit + 1)).fetchall()
+            rows = db.execute(_SESSIONS.format(whose=whose), (*names, *before, limit + 1)).fetchall()
         found = [
-            SessionRow(row[1], row[5], row[6], row[7], row[2], row[3], msgspec.json.decode(row[4], type=Meta))
+            SessionRow(row[1], row[6], row[7], row[8], row[2], row[3], msgspec.json.decode(row[4], type=Meta), row[5])
             for row in rows[:limit]
         ]
         last = rows[limit - 1] if len(rows) > limit else None
@@ -288,9 +289,9 @@ _FILES = (
 )
 
 _SESSIONS = """
-    SELECT p.id, p.session_id, p.created_at_s, p.changed_at_s, p.meta,
+    SELECT p.id, p.session_id, p.created_at_s, p.changed_at_s, p.meta, p.owner,
            count(t.id), coalesce(sum(g.entry_count), 0), coalesce(sum(g.size_bytes), 0)
-    FROM (SELECT * FROM sessions WHERE owner = ? AND (changed_at_s, id) < (?, ?)
+    FROM (SELECT * FROM sessions WHERE {whose} AND (changed_at_s, id) < (?, ?)
           ORDER BY changed_at_s DESC, id DESC LIMIT ?) p
     LEFT JOIN streams t ON t.session = p.id
     LEFT JOIN generations g ON g.id = t.current

@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 import msgspec
 
 from agent.core.session import Head, StreamId
-from agent.core.wire import Meta, NewGeneration, StreamHead
+from agent.core.wire import Meta, NewGeneration, SessionPage, StreamHead
 
 Scope = Literal["read", "write"]
 
@@ -72,27 +72,13 @@ class Reading(Protocol):
         transaction is held between two of them, so a slow reader hinders nobody."""
 
 
-class SessionRow(msgspec.Struct, frozen=True):
-    """One session in a list. Times are seconds since 1970; counts are sums over the current generations."""
-
-    session_id: str
-    streams: int
-    entries: int
-    size_bytes: int
-    created_at_s: float
-    changed_at_s: float
-    meta: Meta
-
-
-class SessionPage(msgspec.Struct, frozen=True):
-    """`next_cursor` is None on the last page; opaque otherwise."""
-
-    sessions: list[SessionRow]
-    next_cursor: str | None = None
+EVERYBODY = "*"
+"""In the place of an owner: all of them."""
 
 
 class TokenRow(msgspec.Struct, frozen=True):
-    """What is kept of a token, besides its hash. `last_used_at_s` is coarse (an hour)."""
+    """What is kept of a token, besides its hash. `last_used_at_s` is coarse (an hour). `reads`: owners whose sessions
+    it may read as well; `EVERYBODY` for all."""
 
     name: str
     owner: str
@@ -100,12 +86,15 @@ class TokenRow(msgspec.Struct, frozen=True):
     created_at_s: float
     last_used_at_s: float | None = None
     revoked_at_s: float | None = None
+    reads: tuple[str, ...] = ()
 
 
 class TokenKeeper(Protocol):
     """Where tokens are known by their SHA-256."""
 
-    def create_token(self, name: str, owner: str, scope: Scope, token_sha256: bytes) -> None:
+    def create_token(
+        self, name: str, owner: str, scope: Scope, token_sha256: bytes, reads: tuple[str, ...] = ()
+    ) -> None:
         """UsageError when a token of that name is in use."""
 
     def list_tokens(self) -> list[TokenRow]: ...
@@ -198,8 +187,9 @@ class Store(TokenKeeper, FileKeeper, Protocol):
 
     def has_session(self, owner: str, session_id: str) -> bool: ...
 
-    def sessions(self, owner: str, cursor: str | None, limit: int) -> SessionPage:
-        """Last changed first. UsageError for a cursor that is none."""
+    def sessions(self, owners: tuple[str, ...], cursor: str | None, limit: int) -> SessionPage:
+        """Of these owners, or of `EVERYBODY`, each row with its owner; last changed first. UsageError for a cursor that
+        is none."""
 
     def write_meta(self, owner: str, session_id: str, meta: Meta) -> None:
         """Last write wins; a session that is not there yet begins with its facts."""

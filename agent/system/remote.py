@@ -65,6 +65,11 @@ READ_S = 60.0
 REPLY_S = 120.0
 """All of an answer, against servers that drip."""
 
+SLOWEST_BYTES_S = 16 << 10
+"""An answer that is long may take longer, as long as it comes at least so fast."""
+
+_PIECE_BYTES = 1 << 18
+
 _WRITE_BYTES = 1 << 16
 """A timeout counts for each piece. A whole batch in one piece would need a fast uplink."""
 
@@ -89,7 +94,9 @@ class _Patient(io.RawIOBase):
     def readinto(self, buffer: Any) -> Any:
         if time.monotonic() > self._deadline:
             raise _TooSlow
-        return self._raw.readinto(buffer)
+        count = self._raw.readinto(buffer)
+        self._deadline += (count or 0) / SLOWEST_BYTES_S
+        return count
 
     def close(self) -> None:
         self._raw.close()
@@ -177,6 +184,9 @@ def _patient(kind: type[Any]) -> type[Any]:
     return type(f"Patient{kind.__name__}", (_SendsPatiently, kind), {"response_class": _Response})
 
 
+Take = Callable[[bytes], object]
+
+_OK = 200
 _UNAUTHORIZED = 401
 _PROXY_WANTS_LOGIN = 407
 
@@ -248,16 +258,24 @@ class Remote:
     def send(self, request: Request) -> RawReply:
         """Raises Unreachable when no whole answer comes back, Unauthorized when there is no token to send, and what
         `token` raises."""
+        return self._exchange(request, None)
+
+    def receive(self, request: Request, take: Callable[[bytes], object]) -> RawReply:
+        """The same for an answer of any length: the body of a 200 goes to `take` piece by piece, and is empty in what
+        comes back. Where it breaks off, `take` was given what came. `take` may raise to end it."""
+        return self._exchange(request, take)
+
+    def _exchange(self, request: Request, take: "Take | None") -> RawReply:
         token = self._fit(self._token())
         self._moved()
-        reply = self._send(request, token)
+        reply = self._send(request, token, take)
         self._moved()
         if reply.status != _UNAUTHORIZED:
             return reply
         fresh = self._renew(token)
-        return reply if fresh is None else self._send(request, self._fit(fresh))
+        return reply if fresh is None else self._send(request, self._fit(fresh), take)
 
-    def _send(self, request: Request, token: str) -> RawReply:
+    def _send(self, request: Request, token: str, take: "Take | None") -> RawReply:
         headers = {"Authorization": f"Bearer {token}", **self._fixed, **request.headers}
         body = request.body or b""
         size = body.size if isinstance(body, LongBody) else len(body)
@@ -278,7 +296,10 @@ class Remote:
                 timeout=self._timeout,
             )
             with contextlib.closing(response):
-                answer = self._read(response, request.max_reply_bytes)
+                if take is None or response.status != _OK:
+                    answer = self._read(response, request.max_reply_bytes)
+                else:
+                    answer = self._pass_on(response, take)
         except (
             requests.exceptions.RequestException,
             urllib3.exceptions.HTTPError,
@@ -354,6 +375,12 @@ class Remote:
             return f"{today}"
         way = "ahead of" if apart_s > 0 else "behind"
         return f"{today}, but this machine's clock is {abs(apart_s) / 86_400:.1f} days {way} the server's"
+
+    def _pass_on(self, response: urllib3.BaseHTTPResponse, take: "Take") -> bytes:
+        for piece in response.stream(_PIECE_BYTES, decode_content=True):
+            self._moved()
+            take(piece)
+        return b""
 
     def _read(self, response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
         body = response.read(limit + 1, decode_content=True)

@@ -53,7 +53,7 @@ class DeletionSuite:
         store.delete_session("o", "s")
         with pytest.raises(SessionDeleted):
             ASKED[asked](store)
-        assert store.sessions("o", None, 10).sessions == []
+        assert store.sessions(("o",), None, 10).sessions == []
         store.clear_remains()
         with pytest.raises(SessionDeleted):
             ASKED[asked](store)
@@ -98,7 +98,7 @@ class DeletionSuite:
         store.clear_remains()
         assert content(store.read("p", MAIN)) == b"same session, another owner\n"
         assert content(store.read("o", StreamId("t", ""))) == b"same owner, another session\n"
-        assert [row.session_id for row in store.sessions("o", None, 10).sessions] == ["t"]
+        assert [row.session_id for row in store.sessions(("o",), None, 10).sessions] == ["t"]
         assert append(store, b"more\n", owner="p").entry_count == 2
 
     def test_a_content_that_another_session_names_is_not_released(self, store: Store) -> None:

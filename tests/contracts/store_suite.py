@@ -186,8 +186,8 @@ class StoreSuite:
         assert store.read_meta("b", "s") == Meta()
         assert store.read("c", MAIN) is None
         assert store.streams("c", "s") is None
-        assert store.sessions("c", None, 10).sessions == []
-        assert [row.entries for row in store.sessions("b", None, 10).sessions] == [2]
+        assert store.sessions(("c",), None, 10).sessions == []
+        assert [row.entries for row in store.sessions(("b",), None, 10).sessions] == [2]
 
     def test_streams_of_a_session(self, store: Store) -> None:
         heads = {sub: append(store, b"x\n", stream=StreamId("s", sub)) for sub in ("", "subagents/a", "subagents/b")}
@@ -203,7 +203,7 @@ class StoreSuite:
         assert store.read_meta("o", "s") == Meta("claude", "p", "second", "h", "1")
         assert store.streams("o", "s") == []
         append(store, b"x\n")
-        assert store.sessions("o", None, 1).sessions[0].meta.title == "second"
+        assert store.sessions(("o",), None, 1).sessions[0].meta.title == "second"
 
     def test_sessions_by_pages_last_changed_first(self, store: Store) -> None:
         for number in range(7):
@@ -211,7 +211,7 @@ class StoreSuite:
         append(store, b"y\n", stream=StreamId("s2", "sub"))
         seen, cursor = [], None
         while True:
-            page = store.sessions("o", cursor, 3)
+            page = store.sessions(("o",), cursor, 3)
             seen += page.sessions
             cursor = page.next_cursor
             if cursor is None:
@@ -221,7 +221,7 @@ class StoreSuite:
 
     def test_a_made_up_cursor_is_refused(self, store: Store) -> None:
         with pytest.raises(UsageError, match="cursor"):
-            store.sessions("o", "nonsense", 3)
+            store.sessions(("o",), "nonsense", 3)
 
     def test_of_many_writers_one_wins_each_place(self, store: Store) -> None:
         """Sixteen writers that fight over one stream: what is kept is one unbroken chain of what was acknowledged."""

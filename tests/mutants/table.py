@@ -109,6 +109,18 @@ TEST_SERVICE_SPEC = "tests/services/test_spec.py::test_"
 TEST_SYSTEMD = "tests/services/test_systemd.py::test_"
 TEST_LAUNCHD = "tests/services/test_launchd.py::test_"
 TEST_SERVICE_COMMAND = "tests/cli/test_service.py::test_"
+FETCHING = "agent/daemon/fetching.py"
+LANDING = "agent/system/landing.py"
+PLACES = "agent/daemon/places.py"
+PLACING = "agent/core/placing.py"
+PULLING = "agent/daemon/pulling.py"
+REWRITING = "agent/core/rewriting.py"
+CHANGING = "agent/daemon/changing.py"
+REPLACING = "agent/system/replacing.py"
+RECEIVER_API = "agent/receiver/api.py"
+TEST_AUTH = "tests/receiver/test_auth.py::test_"
+TEST_PULL = "tests/daemon/test_pull.py::test_"
+TEST_CHANGING = "tests/daemon/test_changing.py::test_"
 
 CURSOR = (
     Mutant(
@@ -1264,8 +1276,8 @@ TOLD = (
     ),
     Mutant(
         "a session that went on ends all the same",
-        TELLING,
-        "if at_s > now_s:",
+        "agent/core/runs.py",
+        "if entry.due_s > now.mono_s:",
         "if False:",
         (f"{TEST_TELLING}a_session_starts_arrives_grows_and_ends",),
     ),
@@ -1517,6 +1529,117 @@ READ = (
     ),
 )
 
+WAY_BACK = (
+    Mutant(
+        "place over a file that is there",
+        LANDING,
+        """        os.link(source, target)
+    except FileExistsError:""",
+        """        os.replace(source, target)
+        return
+    except FileExistsError:""",
+        (f"{TEST_PULL}what_appears_meanwhile_is_not_written_over",),
+    ),
+    Mutant(
+        "take a file that differs for the same",
+        PULLING,
+        "if verdict.outcome is not Outcome.EQUAL:",
+        "if False:",
+        (f"{TEST_PULL}a_file_that_differs_is_not_written_over",),
+    ),
+    Mutant(
+        "place what came without a proof",
+        FETCHING,
+        "if (meter.entries, meter.chain.hex()) != (head.entry_count, head.chain_hash) or meter.whole != sink.size:",
+        "if meter.entries != head.entry_count:",
+        (f"{TEST_PULL}what_is_not_what_the_server_says_is_not_placed[content]",),
+    ),
+    Mutant(
+        "place a side file without looking at its digest",
+        FETCHING,
+        "if digest.digest() != wanted or sink.size != file.size:",
+        "if sink.size != file.size:",
+        (f"{TEST_PULL}a_side_file_is_what_its_digest_says[content]",),
+    ),
+    Mutant(
+        "take any name that a server gives for a place",
+        PLACING,
+        """return next((why for part in parts if (why := _unfit(part))), "")""",
+        """return \"\" """,
+        (f"{TEST_PULL}no_name_leads_out_of_the_session[stream-backslash]",),
+    ),
+    Mutant(
+        "follow links on the way",
+        LANDING,
+        "if not stat.S_ISDIR(seen.st_mode) or _leads_elsewhere(seen):",
+        "if False:",
+        (f"{TEST_PULL}links_in_the_way_are_not_followed[session]",),
+    ),
+    Mutant(
+        "place two names that are one elsewhere",
+        PLACES,
+        "if (twin := find_twins(places)) is not None:",
+        "if (twin := None) is not None:",
+        (f"{TEST_PULL}names_that_are_one_elsewhere_are_refused",),
+    ),
+    Mutant(
+        "tell nobody that the server has it",
+        PULLING,
+        "self._here.tell(rows, facts.recalled())",
+        "_ = rows",
+        (f"{TEST_PULL}the_cursor_is_that_of_a_push_that_is_done",),
+    ),
+    Mutant(
+        "leave half a session when a file fails",
+        PULLING,
+        "            landing.take_back()\n",
+        "",
+        (f"{TEST_PULL}a_failure_at_any_file_leaves_none",),
+    ),
+    Mutant(
+        "let any token read what belongs to others",
+        RECEIVER_API,
+        "if not caller.may_read(asked):",
+        "if False:",
+        (f"{TEST_AUTH}what_belongs_to_others_is_not_there_for_a_token_without_the_right",),
+    ),
+    Mutant(
+        "let a token write what belongs to others",
+        RECEIVER_API,
+        """        raise HTTPException(403, "what belongs to others may only be read")""",
+        "        return asked",
+        (f"{TEST_AUTH}nobody_writes_what_belongs_to_others",),
+    ),
+    Mutant(
+        "change a session that is at work",
+        CHANGING,
+        "if age_s < QUIET_S:",
+        "if False:",
+        (f"{TEST_CHANGING}a_conversation_that_is_at_work_is_not_touched",),
+    ),
+    Mutant(
+        "lose a line that comes while a transcript is replaced",
+        REPLACING,
+        "if _state(_look(path)) != _state(before):",
+        "if False:",
+        (f"{TEST_CHANGING}a_line_that_comes_while_the_new_one_is_written_stays",),
+    ),
+    Mutant(
+        "part a call from its result",
+        REWRITING,
+        "and not any(call < at <= end for call, end in parted)",
+        "",
+        (f"{TEST_CHANGING}a_result_that_comes_late_stays_with_its_call",),
+    ),
+    Mutant(
+        "leave a parent that is cut off",
+        REWRITING,
+        "if not isinstance(parent, str) or parent in known:",
+        "if True:",
+        (f"{TEST_CHANGING}what_a_cut_leaves_has_a_beginning",),
+    ),
+)
+
 MUTANTS = (
     *AGENTS,
     *CURSOR,
@@ -1538,4 +1661,5 @@ MUTANTS = (
     *TOLD,
     *FOLLOWED,
     *READ,
+    *WAY_BACK,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.wire import INGRESS, session_path
-from agent.receiver.auth import Auth, hash_token, make_token, parse_bearer
+from agent.receiver.auth import Auth, Caller, hash_token, make_token, parse_bearer
 from agent.receiver.sqlite import SqliteStore
 from tests.receiver.harness import READER, WRITER, Receiver, fresh_head, fresh_stream
 
@@ -50,9 +50,9 @@ def test_store_tokens_and_run_tokens(store: SqliteStore) -> None:
     auth = Auth(store)
     store.create_token("n", "me", "read", hash_token("kept"))
     auth.accept("passing", "write")
-    assert auth.find_caller(hash_token("kept")) == ("me", "read")
+    assert auth.find_caller(hash_token("kept")) == Caller("me", "read")
     assert auth.find_caller(hash_token("passing")) is None
-    assert auth.find_run_caller(hash_token("passing")) == ("local", "write")
+    assert auth.find_run_caller(hash_token("passing")) == Caller("local", "write")
     assert auth.find_run_caller(hash_token("kept")) is None
 
 
@@ -133,3 +133,44 @@ def test_nothing_of_tokens_or_transcripts_is_logged(data: Path) -> None:
         for secret in (WRITER, READER, "wrong-token", "transcript-text"):
             assert secret not in receiver.log
             assert secret.encode() not in answer.body
+
+
+@pytest.mark.parametrize("reads", [("local",), ("*",)])
+def test_a_token_may_read_what_belongs_to_others(data: Path, reads: tuple[str, ...]) -> None:
+    with Receiver(data) as receiver, closing(SqliteStore(data / "receiver.sqlite3")) as store:
+        store.create_token("n", "other", "write", hash_token("kept"), reads)
+        stream = fresh_stream()
+        with receiver.client() as mine, receiver.client("kept") as other:
+            assert mine.append(stream, fresh_head(), b"mine\n").status == 200
+            assert other.entries(stream).status == 404, "nobody is meant who is not named"
+            assert other.entries(stream, owner="local").body == b"mine\n"
+            for tail in ("/head", "/streams", "/meta", "/files"):
+                assert other.ask("GET", session_path(stream.session_id, tail, owner="local")).status == 200
+            rows = other.ask("GET", f"{INGRESS}/sessions?owner=*").json()["sessions"]
+            assert [(row["session_id"], row["owner"]) for row in rows] == [(stream.session_id, "local")]
+            assert other.ask("GET", f"{INGRESS}/sessions").json()["sessions"] == []
+            assert mine.ask("GET", f"{INGRESS}/sessions?owner=*").json()["sessions"][0]["owner"] == ""
+
+
+def test_what_belongs_to_others_is_not_there_for_a_token_without_the_right(data: Path) -> None:
+    with Receiver(data) as receiver, closing(SqliteStore(data / "receiver.sqlite3")) as store:
+        store.create_token("n", "other", "write", hash_token("kept"), ("somebody",))
+        stream = fresh_stream()
+        with receiver.client() as mine, receiver.client("kept") as other:
+            assert mine.append(stream, fresh_head(), b"mine\n").status == 200
+            for tail in ("", "/entries", "/head", "/streams", "/meta", "/files", "/files/x"):
+                asked = session_path(stream.session_id, tail, owner="local")
+                assert other.ask("GET", asked).status == 404, tail
+            for owner in ("local", "**", "%2A%2A"):
+                assert other.ask("GET", f"{INGRESS}/sessions?owner={owner}").status == 404
+            assert other.ask("GET", f"{INGRESS}/sessions?owner=*").json()["sessions"] == []
+
+
+@pytest.mark.parametrize("reads", [("local",), ("*",)])
+def test_nobody_writes_what_belongs_to_others(data: Path, reads: tuple[str, ...]) -> None:
+    with Receiver(data) as receiver, closing(SqliteStore(data / "receiver.sqlite3")) as store:
+        store.create_token("n", "other", "write", hash_token("kept"), reads)
+        with receiver.client("kept") as other:
+            for method, path in [*WRITES, ("DELETE", session_path("s")), ("POST", session_path("s", "/restore"))]:
+                whose = "&" if "?" in path else "?"
+                assert other.ask(method, f"{path}{whose}owner=local", b"{}").status == 403, path

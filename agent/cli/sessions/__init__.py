@@ -13,6 +13,10 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "get": ("agent.cli.sessions.showing", "get", "The last messages of a session."),
     "preview": ("agent.cli.sessions.showing", "preview", "A glance at sessions, many at once."),
     "tail": ("agent.cli.sessions.tailing", "tail", "The end of a session, and what is added to it."),
+    "delete": ("agent.cli.sessions.changing", "delete", "Delete one on its servers."),
+    "compaction": ("agent.cli.sessions.changing", "compaction", "Branch from a compaction, or go back before it."),
+    "compact": ("agent.cli.sessions.changing", "compact", "Keep the last lines of one."),
+    "reset": ("agent.cli.sessions.changing", "reset", "Empty the conversation of one."),
     "verify": ("agent.cli.sessions.verifying", "verify", "Compare every transcript with the server's copy."),
 }
 """Command → module, name and summary, in the order of the help page."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from agent.core.identity import Cursor
     from agent.core.redaction import Redactor
-    from agent.core.settings import Destination
+    from agent.core.settings import Destination, Settings
     from agent.daemon.verifier import Verdict
 
 _DIFFERS = 1
@@ -28,25 +28,28 @@ _NOT_THERE = ("gone", "private")
 
 @click.command()
 @click.argument("session", shell_complete=complete_session, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Compare all of them, and tell what only servers have.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
-def verify(session: tuple[str, ...], as_json: bool) -> None:
+def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Compare every transcript with the server's copy: counts and chain hashes of both sides.
 
-    SESSION is an id or its beginning; without one all are compared. Exit status 1 when something differs.
+    SESSION is an id, its beginning, or what else names a session; without one all are compared. Exit status 1 when
+    something differs, is missing there or can't be read; what only a server has is no difference.
     """
+    if session and everything:
+        raise UsageError("--all means every session, so none is named")
     from agent.cli.output import clean, console, make_table, plural, print_json
 
     paths = default_paths(environment())
     settings = load_with_destination(paths)
     lines, _ = read_sessions(paths)
-    chosen = [line for line in lines if not session or any(line.session_id.startswith(one) for one in session)]
-    if session and not chosen:
-        raise UsageError(f"no session here begins with {session[0]!r}", hint="transcriptd sessions list")
+    chosen = _choose(lines, session, settings, paths)
     from agent.daemon.redacting import open_redactor
 
     redactor = open_redactor(settings.privacy, paths)
     verdicts: list[tuple[str, Verdict]] = []
     unread: list[str] = []
+    elsewhere: list[dict[str, Any]] = []
     for destination in settings.destinations:
         if destination.protocol == "upload":
             click.echo(f"! {clean(destination.name)} only takes files; what it holds can't be compared", err=True)
@@ -55,19 +58,24 @@ def verify(session: tuple[str, ...], as_json: bool) -> None:
         found, failed = _verify_at(destination, mine, paths, redactor)
         verdicts += [(destination.name, one) for one in found]
         unread += failed
+        elsewhere += _only_there(destination, lines, paths) if everything else []
     bad = [(name, one) for name, one in verdicts if one.outcome != "equal"]
     if as_json:
         rows = [{"destination": name, **one.stream._asdict(), **_fields(one)} for name, one in verdicts]
-        print_json({"schema": 1, "equal": not bad and not unread, "streams": rows, "unread": unread})
+        print_json(
+            {"schema": 1, "equal": not bad and not unread, "streams": rows, "unread": unread, "only_there": elsewhere}
+        )
     else:
         for why in unread:
             click.echo(f"! {clean(why)}")
         if bad:
             columns = [("session", "left"), ("transcript", "fold"), ("here", "right"), ("there", "right"), ("", "left")]
-            table = [
-                (*_names(one.stream), f"{one.entries:,}", f"{one.on_server:,}", str(one.outcome)) for _, one in bad
-            ]
+            table = [(*_names(one.stream), f"{one.entries:,}", f"{one.on_server:,}", _outcome(one)) for _, one in bad]
             console().print(make_table(columns, table))
+        for row in elsewhere:
+            click.echo(
+                f"only on {clean(row['destination'])}: {clean(row['session'])}  {clean(row['title'], 60)}".rstrip()
+            )
         entries = sum(one.entries for _, one in verdicts)
         proof = ", ".join(sorted({one.proof for _, one in verdicts})) or "nothing to compare"
         older = sum(max(0, one.generations - 1) for _, one in verdicts)
@@ -79,6 +87,47 @@ def verify(session: tuple[str, ...], as_json: bool) -> None:
         sys.exit(_DIFFERS)
 
 
+def _choose(lines: list[StreamLine], session: tuple[str, ...], settings: "Settings", paths: Paths) -> list[StreamLine]:
+    """Raises UsageError when somebody names what is not here."""
+    if not session:
+        return lines
+    from agent.cli.sessions.choosing import choose_session
+
+    chosen: set[str] = set()
+    for word in session:
+        found = {line.session_id for line in lines if line.session_id.startswith(word)}
+        chosen |= found or {choose_session(word, settings, paths, environment()).session_id}
+    return [line for line in lines if line.session_id in chosen]
+
+
+def _outcome(one: "Verdict") -> str:
+    return f"{one.outcome} from line {one.differs_at:,} on" if one.differs_at else str(one.outcome)
+
+
+def _only_there(destination: "Destination", lines: list[StreamLine], paths: Paths) -> "list[dict[str, Any]]":
+    """Sessions that the server has and this machine has not; none where it has no list of them."""
+    from agent.daemon.fetching import list_sessions
+    from agent.system.remote import Remote
+    from agent.system.tokens.sources import open_tokens
+
+    here = {line.session_id for line in lines if line.state != "gone"}
+    tokens = open_tokens([destination], paths.instance, environment())
+    remote = Remote(destination.url, lambda: tokens.token(destination.name))
+    try:
+        rows = [row for row in list_sessions(remote, None) if row.session_id not in here]
+    except UsageError as exc:
+        click.echo(f"! {destination.name}: {exc.message}", err=True)
+        return []
+    finally:
+        remote.close()
+    fields = ("entries", "changed_at_s")
+    return [
+        {"destination": destination.name, "session": row.session_id, "title": row.meta.title}
+        | {name: getattr(row, name) for name in fields}
+        for row in rows
+    ]
+
+
 def _names(stream: StreamId) -> tuple[str, str]:
     from agent.cli.output import clean
 
@@ -86,7 +135,7 @@ def _names(stream: StreamId) -> tuple[str, str]:
 
 
 def _fields(one: "Verdict") -> "dict[str, Any]":
-    names = ("outcome", "entries", "on_server", "proof", "generations")
+    names = ("outcome", "entries", "on_server", "proof", "generations", "differs_at")
     return {name: getattr(one, name) for name in names}
 
 

@@ -6,7 +6,17 @@ import msgspec
 
 from agent.core.backoff import FIRST_S, parse_http_date, parse_retry_after
 from agent.core.session import Head
-from agent.core.wire.values import Capabilities, RawReply, StreamHead, StreamList, parse_digest
+from agent.core.wire.values import (
+    Capabilities,
+    FileList,
+    Meta,
+    RawReply,
+    SessionPage,
+    SideFile,
+    StreamHead,
+    StreamList,
+    parse_digest,
+)
 
 _T = TypeVar("_T")
 
@@ -221,6 +231,24 @@ def parse_streams(raw: RawReply) -> list[StreamHead] | None:
         return None
     listing = _parse(raw.body, StreamList, required=b'"streams"')
     return None if listing is None else list(listing.streams)
+
+
+def parse_files(raw: RawReply) -> list[SideFile] | None:
+    """The side files of a session; empty where a server keeps none; None when it is no verdict."""
+    if raw.status in (404, 405, 501):
+        return []
+    listing = _parse(raw.body, FileList, required=b'"files"') if raw.status == 200 else None
+    return None if listing is None else list(listing.files)
+
+
+def parse_meta(raw: RawReply) -> Meta:
+    """The facts of a session; none where a server says nothing of the kind."""
+    return (_parse(raw.body, Meta, required=b"{") if raw.status == 200 else None) or Meta()
+
+
+def parse_sessions(raw: RawReply) -> SessionPage | None:
+    """A page of the list of sessions; None when it is no verdict."""
+    return _parse(raw.body, SessionPage, required=b'"sessions"') if raw.status == 200 else None
 
 
 def parse_loglines(raw: RawReply) -> list[str | None] | None:

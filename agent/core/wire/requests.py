@@ -7,7 +7,20 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from agent.core.session import Head, StreamId
-from agent.core.wire.values import INGRESS, JSON, NDJSON, LongBody, Meta, Request, encode_body, render_digest
+from agent.core.wire.values import (
+    CODE_SESSIONS,
+    INGRESS,
+    JSON,
+    NDJSON,
+    LongBody,
+    Meta,
+    Request,
+    encode_body,
+    render_digest,
+)
+
+_LONG_REPLY_BYTES = 64 << 20
+"""A list of all that a session, or a server, has: 200 bytes a row."""
 
 _BATCH_NAMESPACE = uuid.UUID("0d1f8f4e-6c52-5d0a-8a35-5a0b8f2f3c11")
 
@@ -60,8 +73,53 @@ def generation_request(stream: StreamId, generation: str, parent: str | None, sh
     return Request("POST", path, {"Content-Type": JSON}, body)
 
 
-def streams_request(session_id: str) -> Request:
-    return Request("GET", session_path(session_id, "/streams"), max_reply_bytes=64 << 20)
+def streams_request(session_id: str, owner: str | None = None) -> Request:
+    """`owner`: whose session, where it is not that of the token's owner; so with all that only reads."""
+    return Request("GET", session_path(session_id, "/streams", owner=owner), max_reply_bytes=_LONG_REPLY_BYTES)
+
+
+def entries_request(
+    stream: StreamId, generation: str | None, after: int, limit: int, owner: str | None = None
+) -> Request:
+    """At most `limit` lines behind ordinal `after`. The answer is as long as they are: read it piece by piece."""
+    asked = session_path(
+        stream.session_id,
+        "/entries",
+        subpath=stream.subpath,
+        generation=generation,
+        after=after,
+        limit=limit,
+        owner=owner,
+    )
+    return Request("GET", asked)
+
+
+def files_request(session_id: str, owner: str | None = None) -> Request:
+    return Request("GET", session_path(session_id, "/files", owner=owner), max_reply_bytes=_LONG_REPLY_BYTES)
+
+
+def fetch_file_request(session_id: str, path: str, owner: str | None = None) -> Request:
+    return Request("GET", session_path(session_id, "/files/" + quote(path), owner=owner))
+
+
+def fetch_meta_request(session_id: str, owner: str | None = None) -> Request:
+    return Request("GET", session_path(session_id, "/meta", owner=owner))
+
+
+def sessions_request(limit: int, cursor: str | None = None, owner: str | None = None) -> Request:
+    """A page of the sessions there are, the one that changed last first. `owner`: whose; `*` for all that the token may
+    read."""
+    query = {"limit": limit, "cursor": cursor, "owner": owner}
+    asked = urlencode({name: value for name, value in query.items() if value is not None})
+    return Request("GET", f"{INGRESS}/sessions?{asked}", max_reply_bytes=_LONG_REPLY_BYTES)
+
+
+def events_request(session_id: str, limit: int, cursor: str | None, *, max_reply_bytes: int) -> Request:
+    """A page of a session's main entries, as events."""
+    query = {"limit": limit, "cursor": cursor}
+    asked = urlencode({name: value for name, value in query.items() if value is not None})
+    path = f"{CODE_SESSIONS}/{quote(session_id, safe='')}/teleport-events?{asked}"
+    return Request("GET", path, max_reply_bytes=max_reply_bytes)
 
 
 def loglines_request(session_id: str, *, max_reply_bytes: int) -> Request:
@@ -86,10 +144,10 @@ def restore_request(session_id: str) -> Request:
     return Request("POST", session_path(session_id, "/restore"))
 
 
-def file_head_request(session_id: str, path: str, sha256: bytes) -> Request:
+def file_head_request(session_id: str, path: str, sha256: bytes, owner: str | None = None) -> Request:
     """What the server has at `path` of a session, and how much it kept of an upload of that digest that broke off."""
     headers = {"Content-Digest": render_digest(sha256)}
-    return Request("HEAD", session_path(session_id, "/files/" + quote(path)), headers)
+    return Request("HEAD", session_path(session_id, "/files/" + quote(path), owner=owner), headers)
 
 
 def file_request(session_id: str, path: str, sha256: bytes, offset: int, body: LongBody) -> Request:

@@ -43,6 +43,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     generations: bool = False
     files: bool = False
     delete: bool = False
+    sessions: bool = False
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -90,6 +91,27 @@ class SideFile(msgspec.Struct, frozen=True):
 
 class FileList(msgspec.Struct, frozen=True):
     files: tuple[SideFile, ...] = ()
+
+
+class SessionRow(msgspec.Struct, frozen=True):
+    """One row of `GET …/sessions`. Times are seconds since 1970; counts are sums over the current generations. `owner`:
+    whose it is, where that is not the owner of the token that asks."""
+
+    session_id: str
+    streams: int
+    entries: int
+    size_bytes: int
+    created_at_s: float
+    changed_at_s: float
+    meta: Meta
+    owner: str = ""
+
+
+class SessionPage(msgspec.Struct, frozen=True):
+    """`next_cursor` is None on the last page; opaque otherwise."""
+
+    sessions: list[SessionRow]
+    next_cursor: str | None = None
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

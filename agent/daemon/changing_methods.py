@@ -1,0 +1,115 @@
+"""`sessions.delete`, `sessions.compact`, `sessions.reset` and `sessions.compaction.*` on the socket. Each request is
+worked on in a thread of its own, so a large transcript holds nobody up."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from agent.core.lifecycle import UNSENT
+from agent.core.session import Observation, StreamId
+from agent.daemon.inputs import DeletedThere
+from agent.daemon.supervisor import Daemon
+from agent.errors import UsageError
+from agent.system.control_socket import Method
+
+if TYPE_CHECKING:
+    from agent.daemon.changing import Changed, Subject
+
+
+def changing_methods(daemon: Daemon) -> dict[str, Method]:
+    """Imported when somebody asks: hardly anybody does."""
+
+    def list_(params: Mapping[str, Any]) -> Any:
+        from agent.daemon.changing import list_checkpoints
+
+        return {"checkpoints": [one._asdict() for one in list_checkpoints(_subject(daemon, params))]}
+
+    def get(params: Mapping[str, Any]) -> Any:
+        from agent.daemon.changing import get_checkpoint
+
+        found, summary = get_checkpoint(_subject(daemon, params), _text(params, "checkpoint"))
+        return {"checkpoint": found._asdict(), "summary": summary}
+
+    def branch(params: Mapping[str, Any]) -> Any:
+        from agent.daemon import changing
+
+        return _done(daemon, changing.branch(_subject(daemon, params), _text(params, "checkpoint")))
+
+    def restore(params: Mapping[str, Any]) -> Any:
+        from agent.daemon import changing
+
+        return _done(daemon, changing.restore(_subject(daemon, params), _text(params, "checkpoint")))
+
+    def compact(params: Mapping[str, Any]) -> Any:
+        from agent.daemon import changing
+
+        keep = params.get("keep")
+        if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
+            raise UsageError("keep: a whole number of lines from 1")
+        return _done(daemon, changing.compact(_subject(daemon, params), keep))
+
+    def reset(params: Mapping[str, Any]) -> Any:
+        from agent.daemon import changing
+
+        return _done(daemon, changing.reset(_subject(daemon, params)))
+
+    def delete(params: Mapping[str, Any]) -> Any:
+        from agent.daemon.changing import refuse_live, take_away
+        from agent.daemon.deleting import DELETED, delete_there
+
+        subject, transcript = _subject(daemon, params), params.get("transcript", False)
+        if not isinstance(transcript, bool):
+            raise UsageError("transcript: true or false")
+        if transcript:
+            refuse_live(subject, None, unsent_too=False)
+        told = delete_there(daemon.senders(), subject.session_id)
+        gone = frozenset(one.destination for one in told if one.outcome == DELETED)
+        daemon.take_in(DeletedThere(subject.session_id, gone))
+        archives = [one.archive for one in take_away(subject)] if transcript else []
+        daemon.request_scan()
+        return {"session": subject.session_id, "servers": [one._asdict() for one in told], "archives": archives}
+
+    return {
+        "sessions.delete": delete,
+        "sessions.compact": compact,
+        "sessions.reset": reset,
+        "sessions.compaction.list": list_,
+        "sessions.compaction.get": get,
+        "sessions.compaction.branch": branch,
+        "sessions.compaction.restore": restore,
+    }
+
+
+def _done(daemon: Daemon, changed: "Changed") -> Any:
+    daemon.request_scan()
+    return changed._asdict()
+
+
+def _text(params: Mapping[str, Any], name: str) -> str:
+    value = params.get(name)
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{name}: a text")
+    return value
+
+
+def _subject(daemon: Daemon, params: Mapping[str, Any]) -> "Subject":
+    """By its whole id, as the engine knows its files. Raises UsageError."""
+    from agent.daemon.changing import Subject
+
+    session_id = _text(params, "session")
+
+    def look(engine: Any) -> Any:
+        files: dict[StreamId, Observation] = {}
+        unsent = False
+        for key, track in engine.tracks.items():
+            if key.session_id == session_id and track.state != "gone":
+                seen = (track.provider, track.path, track.size, track.mtime_ns, 0, track.inode)
+                files.setdefault(key.stream, Observation(key.stream, *seen))
+                unsent = unsent or track.state in UNSENT
+        return files, unsent
+
+    asked: Callable[[Any], Any] = look
+    files, unsent = daemon.ask(asked)
+    if not files:
+        raise UsageError(f"no session here has the id {session_id[:80]!a}", hint="transcriptd sessions list")
+    found = sorted(files.values(), key=lambda one: one.stream.subpath)
+    return Subject(session_id, found[0].provider, found, unsent)
