@@ -96,17 +96,19 @@ def beside(parts: tuple[str, ...]) -> tuple[str, ...] | None:
 def read_beside(data: bytes) -> str:
     """`cwd`, as YAML writes a path: plain, or in either kind of quotes. What else it could be is no folder."""
     found = _CWD.search(data)
-    text = found[1].decode(errors="surrogateescape") if found else ""
-    if text.startswith('"'):
-        try:
-            text = msgspec.json.decode(text.encode(errors="surrogateescape"), type=str)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return ""
-    elif len(text) > 1 and text[0] == text[-1] == "'":
-        text = text[1:-1].replace("''", "'")
-    elif " #" in text:
-        text = text.partition(" #")[0].rstrip()
+    try:
+        text = _unquote(found[1].decode()) if found else ""
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
     return text if text.startswith("/") or re.match(r"[A-Za-z]:[\\/]|\\\\", text) else ""
+
+
+def _unquote(text: str) -> str:
+    if text.startswith('"'):
+        return msgspec.json.decode(text, type=str)
+    if len(text) > 1 and text[0] == text[-1] == "'":
+        return text[1:-1].replace("''", "'")
+    return text.partition(" #")[0].rstrip()
 
 
 def folders_in(data: bytes) -> tuple[str, ...]:

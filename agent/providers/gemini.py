@@ -144,7 +144,10 @@ def beside(parts: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def read_beside(data: bytes) -> str:
-    text = data.decode(errors="surrogateescape").strip()
+    try:
+        text = data.decode().strip()
+    except UnicodeDecodeError:
+        return ""
     return text if text.startswith("/") or re.match(r"[A-Za-z]:[\\/]|\\\\", text) else ""
 
 

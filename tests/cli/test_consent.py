@@ -12,7 +12,7 @@ from agent.cli.config import environment, load_settings
 from agent.cli.consent import ask_consent, group_sessions, parse_choice
 from agent.core.identity import START
 from agent.core.privacy import Verdict
-from agent.core.session import StreamId
+from agent.core.session import Observation, StreamId
 from agent.core.settings import Destination
 from agent.daemon.survey import SessionHere
 from agent.errors import UsageError
@@ -141,6 +141,18 @@ def test_many_projects_are_summed_up() -> None:
     assert (rows[0].sessions, rows[0].private, rows[0].bytes) == (2, 0, 1998)
     assert (rows[-1].sessions, rows[-1].private, rows[-1].bytes) == (2, 2, 0)
     assert len(consent.render_projects(rows, 10.0).rows) == consent._SHOWN
+
+
+def test_agents_are_named_where_there_are_several() -> None:
+    def here(session: str, project: str, provider: str) -> SessionHere:
+        file = Observation(StreamId(session, ""), provider, f"/{session}", 9, 5, 0, 1)
+        return SessionHere(session, project, (file,), 9, 5.0, 6.0, Verdict(private=False))
+
+    rows = group_sessions([here("a", "/w/1", "codex"), here("b", "/w/1", "claude"), here("c", "/w/2", "gemini")])
+    assert [one.agents for one in rows] == [("Claude Code", "Codex CLI"), ("Gemini CLI",)]
+    assert str(consent.render_projects(rows, 10.0).columns[-1].header) == "agent"
+    alone = group_sessions([here("a", "/w/1", "codex")])
+    assert "agent" not in [str(one.header) for one in consent.render_projects(alone, 10.0).columns]
 
 
 def test_a_choice_is_numbers_and_folders() -> None:

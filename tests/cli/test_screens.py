@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,6 +135,17 @@ def test_a_healthy_screen_is_short_and_warns_of_nothing() -> None:
     text = shown(HEALTHY, 80)
     assert text.count("\n") <= 8
     assert "! " not in text
+
+
+def test_folders_are_told_apart_by_their_agent_where_there_are_several() -> None:
+    folders = {"/h/.claude/projects": "Claude Code", "/h/.codex/sessions": "Codex \x1b[2JCLI"}
+    several = msgspec.structs.replace(HEALTHY, watching=list(folders), agents=folders)
+    text = shown(several, 80)
+    assert "Claude Code: /h/.claude/projects" in text
+    assert "CLI: /h/.codex/sessions" in text
+    assert "\x1b" not in text
+    one = msgspec.structs.replace(several, agents=dict.fromkeys(folders, "Claude Code"))
+    assert "Claude Code" not in shown(one, 80)
 
 
 def test_nothing_is_told_twice() -> None:

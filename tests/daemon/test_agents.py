@@ -2,6 +2,7 @@
 what is private stays here."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,21 +13,27 @@ import pytest
 import zstandard
 
 from agent.core.lifecycle import State
+from agent.core.privacy import parse_rules
 from agent.core.session import Facts, StreamId
-from agent.core.settings import AGENTS, Watch
+from agent.core.settings import AGENTS, Privacy, Watch
 from agent.core.status import count_streams
 from agent.core.transcript import split_lines
 from agent.core.wire import Request
+from agent.daemon.keeper import SWEEP_S
 from agent.daemon.private import RulesChanged
 from agent.daemon.report import list_streams
+from agent.daemon.rulebook import FixedRules
 from agent.daemon.scanner import Root
+from agent.daemon.survey import survey_sessions
 from agent.daemon.tasks import TrackKey
 from agent.daemon.verifier import Outcome, Subject, verify_streams
 from agent.daemon.world import Limits
 from agent.providers import PROVIDERS, codex, copilot, gemini, watched_folders
-from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer
+from agent.system.git import GitRemotes
+from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer
 from tests.redactors import REDACTOR
 from tests.simulation.world import DESTINATION, SimulatedAgent
+from tests.system.privileges import needs_posix
 
 Make = Callable[..., SimulatedAgent]
 UUID = "01a1fb4c-6b9f-7401-9c9b-e6751cf647c{}"
@@ -238,6 +245,8 @@ def test_a_session_that_was_packed_before_anybody_saw_it_is_sent(
     data = codex_lines(OPEN, "ü" * 3000) * 800
     path = machine.codex(UUID.format(1), data)
     pack(path, machine.home / ".codex/archived_sessions" / (path.name + ".zst"))
+    agent.look()
+    assert agent.track(UUID.format(1)).size == len(data)
     agent.settle()
     assert stored(receiver, UUID.format(1)) == data
     assert is_equal(agent, receiver) == {Outcome.EQUAL: 1}
@@ -385,6 +394,39 @@ def test_a_private_folder_is_private_for_every_agent(make_agent: Make, receiver:
     assert {agent.state(session) for session in shown} == {State.SYNCED}
 
 
+RULES = {
+    "a folder": parse_rules(f"project {SECRET}\n"),
+    "a folder by a pattern": parse_rules("project /srv/sec*\n"),
+    "one of several": parse_rules("project /elsewhere\nproject /srv/secret\n"),
+    "only what is listed": parse_rules("", privacy=Privacy(share="listed", shared_projects=(OPEN,))),
+}
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_the_real_rules_hold_for_every_agent(
+    rules: str, make_agent: Make, receiver: AsgiServer, machine: Machine
+) -> None:
+    server = ScriptedServer(receiver, lambda _: None)
+    rulebook = FixedRules(RULES[rules], GitRemotes({}, str(machine.home)))
+    agent = make_agent(server, roots=machine.roots, rulebook=rulebook)
+    hidden, shown = write_all(machine, SECRET, "secret", 1), write_all(machine, OPEN, "open", 2)
+    below = write_all(machine, f"{SECRET}/below", "below", 3)
+    machine.gemini("nowhere", "g-nowhere", gemini_lines("g-nowhere"))
+    agent.settle()
+    left = [*hidden, *below, "g-nowhere"]
+    assert not any(session in one.path for one in server.requests for session in left)
+    assert [stored(receiver, session) is not None for session in shown] == [True] * 3
+    assert {agent.state(session) for session in shown} == {State.SYNCED}
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_commands_that_look_ahead_say_the_same(rules: str, machine: Machine) -> None:
+    hidden, shown = write_all(machine, SECRET, "secret", 1), write_all(machine, OPEN, "open", 2)
+    found = survey_sessions(machine.roots, {}, RULES[rules], GitRemotes({}, str(machine.home)))
+    verdicts = {one.session_id: (one.project, one.verdict.private) for one in found.sessions}
+    assert verdicts == dict.fromkeys(hidden, (SECRET, True)) | dict.fromkeys(shown, (OPEN, False))
+
+
 def test_a_folder_made_private_takes_back_what_left_and_gives_it_again(
     make_agent: Make, receiver: AsgiServer, machine: Machine
 ) -> None:
@@ -467,6 +509,53 @@ def test_the_corpus_has_no_copies_but_its_fork(corpus: Path) -> None:
                 seen.setdefault(one, set()).add(str(path))
     shared = {frozenset(Path(one).stem[-12:] for one in paths) for paths in seen.values() if len(paths) > 1}
     assert shared == {frozenset({"9b3e8c4f8d1a", "7a240a41ecfd"})}
+
+
+HOSTILE = ("/a\0b", "/srv/\x1b[31mred\x1b[0m", "/" + "x" * 15_000, "/srv/\u2028", "/..", "//")
+
+
+@needs_posix
+def test_a_hostile_folder_stops_nobody_else(make_agent: Make, receiver: AsgiServer, machine: Machine) -> None:
+    rulebook = FixedRules(RULES["a folder"], GitRemotes({}, str(machine.home)))
+    agent = make_agent(receiver, roots=machine.roots, rulebook=rulebook)
+    for number, folder in enumerate(HOSTILE):
+        write_all(machine, folder, f"hostile{number}", number)
+    machine.write(".gemini/tmp/bytes/.project_root", b"/srv/\xff")
+    machine.gemini("bytes", "g-bytes", gemini_lines("g-bytes"))
+    os.mkfifo(machine.write(".gemini/tmp/pipe/x", b"").with_name(".project_root"))
+    machine.gemini("pipe", "g-pipe", gemini_lines("g-pipe"))
+    machine.write(".gemini/tmp/folder/.project_root/x", b"")
+    machine.gemini("folder", "g-folder", gemini_lines("g-folder"))
+    shown = write_all(machine, OPEN, "open", 9)
+    agent.settle()
+    agent.crash()
+    agent.settle()
+    assert all(stored(receiver, session) for session in shown)
+    assert not any(stored(receiver, session) for session in ("g-bytes", "g-pipe", "g-folder"))
+
+
+def test_what_gemini_swept_away_before_it_was_sent_is_judged_by_what_was_known(
+    make_agent: Make, receiver: AsgiServer, machine: Machine
+) -> None:
+    rules = FakeRules(folders=[SECRET])
+    is_away = [True]
+    server = ScriptedServer(receiver, lambda _: no_answer() if is_away[0] else None)
+    agent = make_agent(server, roots=machine.roots, rulebook=rules)
+    hidden, shown = write_all(machine, SECRET, "secret", 1), write_all(machine, OPEN, "open", 2)
+    agent.look()
+    agent.live_for(SWEEP_S + 1)
+    for folder in (".gemini", ".copilot", ".codex"):
+        for path in sorted((machine.home / folder).rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        (machine.home / folder).mkdir(exist_ok=True)
+    for root in machine.roots:
+        Path(root.path).mkdir(parents=True, exist_ok=True)
+    agent.look()
+    agent.crash()
+    is_away[0] = False
+    agent.live_for(4 * SWEEP_S)
+    assert all(stored(receiver, session) for session in shown)
+    assert not any(stored(receiver, session) for session in hidden)
 
 
 SECRET_TOKEN = "ghp_0a1B2c3D4e5F6g7H8i9J0kLmNoPqRsTuVwXy"

@@ -121,7 +121,7 @@ def test_the_folder_stands_beside() -> None:
         (b"\\\\host\\share", "\\\\host\\share"),
         (b"demo", ""),
         (b"", ""),
-        (b"\xff", ""),
+        (b"/\xff", ""),
     ],
 )
 def test_only_a_path_is_a_folder(data: bytes, folder: str) -> None:

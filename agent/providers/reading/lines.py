@@ -23,7 +23,7 @@ _REMEMBERED = 1024
 """Calls and messages that later lines may refer to; an answer stands some lines behind its question."""
 
 _LONGEST_ID = 256
-"""Longer ones are nobody's and are not remembered."""
+"""Longer ones are nobody's and are not remembered, and neither is the empty one."""
 
 _LONE_HALF = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
@@ -41,7 +41,7 @@ class Recent(Generic[Key, Value]):
         return self._kept.get(key)
 
     def put(self, key: Key, value: Value) -> None:
-        if isinstance(key, (str, bytes)) and len(key) > _LONGEST_ID:
+        if isinstance(key, str) and not 0 < len(key) <= _LONGEST_ID:
             return
         kept = self._kept
         kept[key] = value

@@ -290,6 +290,32 @@ def test_copilot_calls_a_tool_once() -> None:
     ]
 
 
+def test_copilot_reasons_as_often_as_it_says() -> None:
+    alone = {"type": "assistant.reasoning", "data": {"content": "hm"}}
+    said = {"type": "assistant.message", "data": {"content": "x", "reasoningText": "hm"}}
+    assert len(_kinds(_read("copilot", alone, said, alone, said, said), Kind.REASONING)) == 3
+    assert len(_kinds(_read("copilot", alone, said), Kind.ASSISTANT_MESSAGE)) == 1
+
+
+def test_calls_without_an_id_are_not_taken_for_one_another() -> None:
+    call = {"name": "glob", "args": {}, "result": []}
+    line = {"id": "m", "type": "gemini", "content": "", "toolCalls": [call, {**call, "name": "edit"}]}
+    events = list(_read("gemini", line))
+    assert [event.tool for event in _kinds(events, Kind.TOOL_CALL)] == ["glob", "edit"]
+    assert [event.tool for event in _kinds(events, Kind.TOOL_RESULT)] == ["", ""]
+
+
+def test_what_codex_writes_in_the_users_name_is_no_message() -> None:
+    def said(text: str) -> Event:
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+        (event,) = _read("codex", {"type": "response_item", "payload": item})
+        return event
+
+    assert said("<environment_context>\n<cwd>/w</cwd>").kind is Kind.STATUS
+    assert said("# AGENTS.md instructions for /w").kind is Kind.STATUS
+    assert said("<div> is what I see").kind is Kind.USER_MESSAGE
+
+
 def test_what_is_remembered_is_bounded() -> None:
     reader: LineReader = PROVIDERS["claude"].reader(STREAM)
     block: dict[str, Any] = {"type": "tool_use", "name": "Bash", "input": {}}
