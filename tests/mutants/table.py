@@ -1566,7 +1566,7 @@ WAY_BACK = (
         PLACING,
         """return next((why for part in parts if (why := _unfit(part))), "")""",
         """return \"\" """,
-        (f"{TEST_PULL}no_name_leads_out_of_the_session[stream-backslash]",),
+        (f"{TEST_PULL}no_name_leads_out_of_the_session[stream-drive]",),
     ),
     Mutant(
         "follow links on the way",
@@ -1637,6 +1637,53 @@ WAY_BACK = (
         "if not isinstance(parent, str) or parent in known:",
         "if True:",
         (f"{TEST_CHANGING}what_a_cut_leaves_has_a_beginning",),
+    ),
+)
+
+TEST_AGENTS = "tests/daemon/test_agents.py::test_"
+
+AGENTS = (
+    Mutant(
+        "any folder in a line is where a session began",
+        PERMITS,
+        "if PROVIDERS[self._provider].lines_name_project:",
+        "if PROVIDERS:",
+        (f"{TEST_AGENTS}a_session_whose_folder_nobody_tells_is_private_while_folders_matter",),
+    ),
+    Mutant(
+        "what stands beside a transcript is not learned",
+        ENGINE,
+        "if observation.project:",
+        "if not observation:",
+        (f"{TEST_AGENTS}a_private_folder_is_private_for_every_agent",),
+    ),
+    Mutant(
+        "a fork does not name its parent",
+        "agent/providers/codex.py",
+        "id|thread_id|forked_from_id|parent_thread_id",
+        "id|thread_id|parent_thread_id",
+        (f"{TEST_AGENTS}a_fork_of_a_private_session_is_private_too",),
+    ),
+    Mutant(
+        "a packed file that is cut off is taken for a shorter one",
+        "agent/core/packed.py",
+        "        if at > size:\n",
+        "        if at > size + (1 << 40):\n",
+        (f"{TEST_AGENTS}a_damaged_packed_session_is_told_of_and_takes_nothing_back",),
+    ),
+    Mutant(
+        "a packed file is as long as it lies there",
+        "agent/daemon/scanner.py",
+        "not is_packed(entry.path)",
+        "entry.path",
+        (f"{TEST_AGENTS}a_session_that_was_packed_before_anybody_saw_it_is_sent",),
+    ),
+    Mutant(
+        "everything in a session's folder travels",
+        "agent/providers/copilot.py",
+        "below[-1] in _SIDE_FILES if len(below) == 1",
+        "bool(below) if len(below) == 1",
+        (f"{TEST_AGENTS}side_files_of_gemini_and_copilot_travel_with_their_session",),
     ),
 )
 
