@@ -106,7 +106,7 @@ def judge_retention(
     age_days = max(0.0, now_s - oldest_unsent_s) / 86_400
     words += f"; the oldest unsent change is {age_days:.1f} days old"
     if age_days > days - SOON_DAYS:
-        return Finding(Level.WARN, name, words, f"transcriptd push, or a larger cleanupPeriodDays in {settings_file}")
+        return Finding(Level.WARN, name, words, f"transcriptd push, or have them kept longer in {settings_file}")
     return Finding(Level.OK, name, words)
 
 

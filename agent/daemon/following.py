@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.core.session import StreamId, is_side_file
-from agent.daemon.message_feed import run_json
+from agent.daemon.message_feed import Followed, Since, run_json
 from agent.daemon.report import resolve_sessions
-from agent.daemon.runs import Followed, Since
 from agent.daemon.tracks import streams_of
 from agent.errors import DiskError, UsageError
 from agent.providers import PROVIDERS

@@ -1,15 +1,65 @@
 """A subscriber's place in what is added to a session. The control socket's thread asks it, and waits for nobody."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.core.runs import Run
+from agent.daemon.events import Following
 
 if TYPE_CHECKING:
-    from agent.daemon.tailing import Tail
+    from agent.daemon.tailing import Place, Tail
 
 HEARTBEAT_S = 15.0
 """A subscriber of a run hears so often that it is still on."""
+
+
+class Followed(NamedTuple):
+    """What somebody wants to follow. `places`: subpath → file, the main one under the empty one."""
+
+    session_id: str
+    provider: str
+    places: "Mapping[str, Place]"
+    subagents: bool = False
+
+
+class Since(NamedTuple):
+    """What a subscriber knows: up to which number of which epoch, and which run it believes to be on."""
+
+    after_seq: int | None = None
+    epoch: str = ""
+    run: str = ""
+
+
+class ListFeed:
+    """One subscriber's place in the changes of the list; the control socket's `Feed`."""
+
+    def __init__(self, following: Following, *, left: "Callable[[ListFeed], None]") -> None:
+        self._following = following
+        self._left = left
+        self._ended = False
+        self._wake: Callable[[], None] = lambda: None
+
+    @property
+    def refresh(self) -> bool:
+        return self._following.refresh
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._following.listen(wake)
+
+    def end(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def take(self, most: int) -> Sequence[Any]:
+        """Raises OSError as `MessageFeed.take` does."""
+        if self._ended:
+            raise ConnectionAbortedError("the daemon made room for another one")
+        return self._following.take(most)
+
+    def close(self) -> None:
+        self._following.close()
+        self._left(self)
 
 
 class MessageFeed:

@@ -12,23 +12,23 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from agent.core.events import Happening
 from agent.core.runs import REPLAY_S, ChangeKind, Run, RunChange
 from agent.core.session import Observation, is_side_file
-from agent.daemon.events import Following, Ring
+from agent.daemon.events import Ring
 from agent.daemon.heartbeats import Heartbeats
-from agent.daemon.message_feed import MessageFeed, run_json, told_of
+from agent.daemon.message_feed import Followed, ListFeed, MessageFeed, Since, run_json, told_of
 from agent.daemon.workers import where
-from agent.errors import DiskError, UsageError
+from agent.errors import DiskError, NotRunning, UsageError
 from agent.providers.ending import ENDING, says_over
 
 if TYPE_CHECKING:
     from agent.core.session import Provider
-    from agent.daemon.tailing import Place, Tail
+    from agent.daemon.tailing import Tail
     from agent.daemon.world import Files
 
 log = logging.getLogger(__name__)
@@ -65,23 +65,6 @@ class ListChange(Happening, frozen=True):
     state: str = ""
     title: str = ""
     before: str = ""
-
-
-class Followed(NamedTuple):
-    """What somebody wants to follow. `places`: subpath → file, the main one under the empty one."""
-
-    session_id: str
-    provider: str
-    places: "Mapping[str, Place]"
-    subagents: bool = False
-
-
-class Since(NamedTuple):
-    """What a subscriber knows: up to which number of which epoch, and which run it believes to be on."""
-
-    after_seq: int | None = None
-    epoch: str = ""
-    run: str = ""
 
 
 class LiveRuns:
@@ -125,6 +108,7 @@ class LiveRuns:
         self._watched: frozenset[str] = frozenset()
         """Sessions whose files are looked at."""
         self._list: Ring | None = None
+        self._list_feeds: set[ListFeed] = set()
         self.trouble = ""
 
     # --- what others tell -------------------------------------------------------------------------------------
@@ -174,16 +158,20 @@ class LiveRuns:
         run = self._last.get(session_id)
         return None if run is None or self._is_old(run) else run
 
-    def follow_list(self, after_seq: int | None, epoch: str) -> tuple[dict[str, Any], Following]:
+    def follow_list(self, after_seq: int | None, epoch: str) -> tuple[dict[str, Any], ListFeed]:
+        """Raises NotRunning once it is closed."""
         with self._guard:
+            self._check_open()
             if self._list is None:
                 self._list = Ring(uuid.uuid4().hex, self._now_s, size=LIST_RING)
-            feed = self._list.follow(after_seq, epoch)
+            feed = ListFeed(self._list.follow(after_seq, epoch), left=self._list_feeds.discard)
+            self._list_feeds.add(feed)
             return {**self._list.describe(), "refresh": feed.refresh}, feed
 
     def follow(self, what: Followed, since: Since) -> "tuple[dict[str, Any], MessageFeed]":
-        """Raises UsageError when too many are followed."""
+        """Raises UsageError when too many are followed, NotRunning once it is closed."""
         with self._guard:
+            self._check_open()
             run = self.run_of(what.session_id)
             tail = self._tail(what, run, since)
             next_seq, refresh = self._place(tail, run, since)
@@ -206,6 +194,10 @@ class LiveRuns:
         with self._turn:
             self._dirty.setdefault((session_id, subpath), path)
             self._turn.notify()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotRunning("transcriptd is stopping", hint="transcriptd status")
 
     def _tail(self, what: Followed, run: Run | None, since: Since) -> "Tail":
         from agent.daemon.tailing import Tail
@@ -435,6 +427,7 @@ class LiveRuns:
 
     def _let_go(self) -> None:
         with self._guard:
-            feeds, self._feeds = list(self._feeds), set()
+            feeds: list[MessageFeed | ListFeed] = [*self._feeds, *self._list_feeds]
+            self._feeds, self._list_feeds = set(), set()
         for feed in feeds:
             feed.end()

@@ -370,6 +370,7 @@ class Daemon:
         if self._store.note:
             problems.append((self._store.note, self._store.hint))
         problems += self._spooling.problems()
+        problems += [(self.live.trouble, "")] if self.live.trouble else []
         problems += [(describe_stuck(one), "transcriptd logs") for one in self.find_stuck()]
         problems += [(f"{root} is not there yet", "") for root in self._missed_roots()]
         unwatched = self._watcher.missing | set(polling)

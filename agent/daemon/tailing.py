@@ -34,6 +34,7 @@ MOST_BACK_BYTES = 4 << 20
 _MARKER_BYTES = 64
 _BACK_BYTES = 64 << 10
 _AN_EVENT_BYTES = 300
+_TEXTS = frozenset({"text", "arguments", "raw"})
 
 
 class Place(NamedTuple):
@@ -245,8 +246,9 @@ def event_json(event: "Event", characters: int = TEXT_CHARACTERS) -> dict[str, A
     value: dict[str, Any] = msgspec.to_builtins(event)
     is_cut = False
     for name, text in value.items():
-        if isinstance(text, str) and len(text) > characters:
-            value[name] = text[:characters]
+        most = characters if name in _TEXTS else TEXT_CHARACTERS
+        if isinstance(text, str) and len(text) > most:
+            value[name] = text[:most]
             is_cut = True
     if is_cut:
         value["cut"] = True

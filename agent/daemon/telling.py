@@ -67,6 +67,8 @@ class Telling:
         self._changed: dict[str, None] = {}
         """Of these something may have to be told at the next tick."""
         self._runs = RunBook(new_run_id, self._run_changed)
+        self._other_names: dict[str, str] = {}
+        """Session that is worked in → one whose file seems to be the same."""
         self._tell_run = tell_run
         self._is_settled = False
         """What was there at the start has been looked at: what is found from now on is new."""
@@ -94,10 +96,8 @@ class Telling:
 
     def found(self, key: TrackKey, track: Track) -> None:
         """The first stream of a session that nobody knew."""
-        before = self._runs.session_of(track.inode)
-        if before and before != key.session_id and self._is_same_file(before, key, track):
-            self._runs.rename(before, key.session_id, self._now())
-        is_live = self._expect_end(key, track, LIVE_S, 0, is_new=self._is_settled)
+        is_other_name = self._take_other_name(key, track)
+        is_live = self._expect_end(key, track, LIVE_S, 0, is_new=self._is_settled and not is_other_name)
         if track.state is State.PRIVATE:
             self._changed[key.session_id] = None
         self._say(EventKind.SESSION_STARTED, key.session_id, history=not is_live)
@@ -120,6 +120,8 @@ class Telling:
             if not self._open[session]:
                 del self._open[session]
                 self._changed[session] = None
+        if state is State.GONE and not key.subpath and (after := self._other_names.pop(session, "")):
+            self._runs.rename(session, after, self._now())
         if state is State.GONE and before in _OPEN:
             self._delivered.discard(session)  # what was not sent of it never will be
         if state is State.PRIVATE:
@@ -215,14 +217,25 @@ class Telling:
 
     def _run_changed(self, change: RunChange) -> None:
         self._tell_run(change)
+        if change.kind is ChangeKind.COMPLETE:
+            self._other_names.pop(change.run.session_id, None)
         if change.kind is ChangeKind.COMPLETE and change.run.why != End.JOINED:
             self._say(EventKind.SESSION_ENDED, change.run.session_id)
 
-    def _is_same_file(self, before: str, key: TrackKey, track: Track) -> bool:
-        """Whether the main transcript of `before` lies now where that of another session is. Inodes are given again, so
-        the old name has to be gone or be this one."""
+    def _take_other_name(self, key: TrackKey, track: Track) -> bool:
+        """Whether this seems to be the main transcript of a session that somebody works in, under another name: then
+        its run goes on here as soon as the old name is gone. Inodes are given again, so it may not be shorter."""
+        before = self._runs.session_of(track.inode)
+        if key.subpath or not before or before == key.session_id:
+            return False
         old = self._tracks.get(TrackKey(key.destination, before, ""))
-        return old is None or old.state is State.GONE or old.path == track.path
+        if old is not None and track.size < old.size:
+            return False
+        if old is None or old.state is State.GONE or old.path == track.path:
+            self._runs.rename(before, key.session_id, self._now())
+        else:
+            self._other_names[before] = key.session_id
+        return True
 
     # --- what is known of a session ---------------------------------------------------------------------------
 

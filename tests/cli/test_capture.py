@@ -258,3 +258,16 @@ def test_somebody_who_asks_is_told_what_it_is(flag: str) -> None:
     done = subprocess.run([*COMMAND, flag], cwd=REPOSITORY, capture_output=True, text=True, timeout=ENDS_S, check=True)
     assert done.stdout.startswith("Usage: transcriptd capture [OPTIONS]")
     assert "hook install" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["SessionStart", "SessionEnd", "Stop", "PreCompact", "PreToolUse", "SubagentStop"])
+def test_only_the_end_of_a_session_is_noted_as_one(spool: Spool, corpus: Path, name: str) -> None:
+    payload = (corpus / "hooks" / f"{name}.json").read_bytes()
+    session_id = json.loads(payload)["session_id"]
+    before_s = time.time()
+    capture(payload)
+    (snapshot,) = spool.snapshots()
+    ends = spool.read_ends(snapshot)
+    assert list(ends) == ([session_id] if name == "SessionEnd" else [])
+    assert all(before_s - 1 < at_s < time.time() + 1 for at_s in ends.values())
+    assert set(spool.read(snapshot).values()) == {session_id}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.core.spool import parse_lines, render_line, render_lines
+from agent.core.spool import parse_ends, parse_lines, render_end, render_ends, render_line, render_lines
 
 ids = st.text(st.characters(exclude_categories=("C", "Z")), max_size=40)
 names = st.binary(min_size=1, max_size=60).map(os.fsdecode)
@@ -82,3 +82,25 @@ def test_any_bytes_are_read_and_can_be_put_back(damage: bytes) -> None:
 
 def test_blocks_of_nul_before_a_line_and_line_ends_of_windows_are_overlooked() -> None:
     assert parse_lines(b"\0\0\0s\t/a\r\n\0\0/b\r\n") == {"/a": "s", "/b": ""}
+
+
+@given(st.dictionaries(ids.filter(bool), st.floats(0, 4e9), max_size=8), st.binary(max_size=40))
+def test_ends_are_read_beside_lines_of_any_kind(ends: dict[str, float], damage: bytes) -> None:
+    data = render_line("s", "/p") + render_ends(ends) + damage + b"\ns\t/next\n"
+    assert parse_ends(data).items() >= {one: pytest.approx(at_s, abs=0.001) for one, at_s in ends.items()}.items()
+    assert parse_lines(data)["/p"] == "s"
+    assert parse_lines(data)["/next"] == "s"
+
+
+def test_an_end_is_no_line_for_readers_of_before() -> None:
+    """They split at the first tab, and leave out a path with another one."""
+    assert parse_lines(render_end("s", 5.0)) == {}
+    assert parse_ends(b"s\t/p\n/old\n") == {}
+
+
+@pytest.mark.parametrize(
+    "line", [b"\t\tend 5", b"s\t/p\tend 5", b"s\t\tend x", b"s\t\tend 5.5.5", b"s\t\tend " + b"9" * 400, b"s\t\tend -1"]
+)
+def test_what_is_no_end_ends_nothing(line: bytes) -> None:
+    assert parse_ends(line + b"\nt\t\tend 7\n") == {"t": 7.0}
+    assert render_end("", 5.0) == render_end("a\tb", 5.0) == b""

@@ -1,21 +1,26 @@
 """What is told of live sessions: remembered first, complete once, replayed, and nothing that anybody waits for."""
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agent.core.events import EventKind, Happening
 from agent.core.runs import REPLAY_S, ChangeKind, Run, RunChange
 from agent.core.session import Observation, StreamId
 from agent.daemon import runs as runs_module
 from agent.daemon.heartbeats import Heartbeats
-from agent.daemon.message_feed import HEARTBEAT_S, MessageFeed
-from agent.daemon.runs import Followed, LiveRuns, Since
+from agent.daemon.message_feed import HEARTBEAT_S, Followed, MessageFeed, Since
+from agent.daemon.runs import LiveRuns
 from agent.daemon.tailing import Place
-from agent.errors import DiskError, UsageError
+from agent.errors import DiskError, NotRunning, UsageError
 from agent.providers import PROVIDERS
 from agent.system import files
 from agent.system.runs_file import RunsFile
@@ -53,10 +58,11 @@ class Stage:
         dirty, room._dirty = room._dirty, {}
         room.do(news, dirty)
 
-    def write(self, words: str) -> None:
+    def write(self, words: str, *, is_noticed: bool = True) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps({"type": "user", "message": {"content": words}}) + "\n")
-        self.seen()
+        if is_noticed:
+            self.seen()
 
     def seen(self, provider: str = "claude", subpath: str = "") -> None:
         self.room.seen([Observation(StreamId("s", subpath), provider, str(self.path), 0, 0, 0, 0)])
@@ -97,9 +103,9 @@ def test_a_subscriber_hears_the_lines_and_one_end(stage: Stage) -> None:
         stage.write(words)
         stage.turn()
     assert told(feed) == ["one", "two"]
-    stage.write("last")
+    stage.write("last", is_noticed=False)
     stage.complete()
-    assert told(feed) == ["last", "complete"], "its last lines stand before its end"
+    assert told(feed) == ["last", "complete"], "its last lines stand before its end, also when their notice got lost"
     stage.turn()
     assert told(feed) == []
 
@@ -286,11 +292,16 @@ def test_subagents_are_followed_where_somebody_wants_them(stage: Stage, tmp_path
 
 
 def test_subscribers_are_let_go_when_the_daemon_makes_room(stage: Stage) -> None:
-    feed = stage.follow()[1]
+    feeds = (stage.follow()[1], stage.room.follow_list(None, "")[1])
     stage.room.close()
     stage.room.run()
-    with pytest.raises(OSError, match="made room"):
-        feed.take(1)
+    for feed in feeds:
+        with pytest.raises(OSError, match="made room"):
+            feed.take(1)
+    with pytest.raises(NotRunning):
+        stage.follow()
+    with pytest.raises(NotRunning):
+        stage.room.follow_list(None, "")
 
 
 def test_changes_of_the_list_are_told_with_titles_to_who_asks(stage: Stage) -> None:
@@ -316,3 +327,119 @@ def test_a_damaged_file_of_runs_is_none(stage: Stage, tmp_path: Path, data: byte
     stage.begin()
     assert [run.id for run in stage.file.read()] == ["r1"]
     assert (tmp_path / "runs.json").stat().st_mode & 0o777 == 0o600
+
+
+class AnyDay(RuleBasedStateMachine):
+    """A client as `sessions tail -f` is one: it comes back with what it knows, and reads what it missed in the file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.stage = Stage(Path(self.folder.name), FakeClock())
+        self.written = 0
+        self.runs = 0
+        self.on: Run | None = None
+        self.lines: list[str] = []
+        self.offset = 0
+        self.completed: list[str] = []
+        self.told_runs: set[str] = set()
+        self.known_run, self.epoch, self.seq = "", "", 0
+        self.feed: MessageFeed | None = None
+        self.connect(is_back=False)
+
+    def read_to(self, offset: int) -> None:
+        data = self.stage.path.read_bytes()[self.offset : offset]
+        self.lines += [json.loads(one)["message"]["content"] for one in data.splitlines()]
+        self.offset = max(self.offset, offset)
+
+    def connect(self, *, is_back: bool) -> None:
+        since = Since(self.seq, self.epoch, self.known_run) if is_back else Since()
+        answer, self.feed = self.stage.room.follow(Followed("s", "claude", {"": Place(str(self.stage.path))}), since)
+        if answer["refresh"] or not is_back:
+            self.read_to(answer["offsets"][""])
+            self.seq = answer["seq"]
+        self.epoch = answer["epoch"]
+        run = answer["run"]
+        if run is not None and run["state"] == "running":
+            self.know(run["id"])
+
+    def know(self, run_id: str) -> None:
+        self.known_run = run_id
+        self.told_runs.add(run_id)
+
+    @rule(number=st.integers(1, 3), is_noticed=st.booleans())
+    def write(self, number: int, is_noticed: bool) -> None:
+        for _ in range(number):
+            self.written += 1
+            self.stage.write(f"{self.written}", is_noticed=is_noticed)
+
+    @rule()
+    def begin(self) -> None:
+        if self.on is None:
+            self.runs += 1
+            self.on = Run(f"r{self.runs}", "s", "claude", self.stage.clock.now_s())
+            self.stage.room.changed(RunChange(ChangeKind.BEGAN, self.on))
+
+    @rule()
+    def complete(self) -> None:
+        if self.on is not None:
+            done = msgspec.structs.replace(self.on, ended_at_s=self.stage.clock.now_s(), why="quiet")
+            self.on = None
+            self.stage.room.changed(RunChange(ChangeKind.COMPLETE, done))
+
+    @rule(span_s=st.sampled_from([0.0, 1.0, 20.0]))
+    def turn(self, span_s: float) -> None:
+        self.stage.clock.advance(span_s)
+        self.stage.turn()
+
+    @rule(most=st.integers(1, 8))
+    def take(self, most: int) -> None:
+        assert self.feed is not None
+        for one in self.feed.take(most):
+            if one["kind"] in ("heartbeat", "refresh"):
+                continue
+            assert one["seq"] == self.seq + 1, "without a gap or a repeat"
+            self.seq = one["seq"]
+            if one["kind"] == "message":
+                self.lines.append(one["event"]["text"])
+                self.offset = one["offset"]
+            elif one["kind"] == "run.began":
+                self.know(one["run"])
+            elif one["kind"] == "complete":
+                self.completed.append(one["run"])
+                self.known_run = ""
+
+    @rule()
+    def reconnect(self) -> None:
+        assert self.feed is not None
+        self.feed.close()
+        self.connect(is_back=True)
+
+    @rule()
+    def crash(self) -> None:
+        """What the engine said and nobody had written down is lost: it says it again, or it never was."""
+        room = self.stage.room
+        lost = [one.run for one in room._news if isinstance(one, RunChange)]
+        self.stage.boot()
+        durable = {run.id: run for run in self.stage.room.found}
+        self.on = next((run for run in durable.values() if not run.is_complete), None)
+        assert self.on is None or self.on.id in {run.id for run in lost} | {self.known_run, *self.told_runs, *durable}
+        self.connect(is_back=True)
+
+    @invariant()
+    def each_line_comes_once_and_in_order(self) -> None:
+        assert self.lines == [f"{number}" for number in range(1, len(self.lines) + 1)]
+        assert len(self.completed) == len(set(self.completed))
+
+    def teardown(self) -> None:
+        self.complete()
+        for _ in range(self.written + 2 * self.runs + 4):
+            self.turn(1.0)
+            self.take(8)
+        assert len(self.lines) == self.written
+        assert set(self.completed) >= self.told_runs, "whoever heard of a run hears of its end"
+        self.folder.cleanup()
+
+
+AnyDay.TestCase.settings = hypothesis_settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestAnyDay = AnyDay.TestCase

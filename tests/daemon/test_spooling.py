@@ -28,6 +28,8 @@ class Desk:
         self.clock = FakeClock()
         self.looked: list[str] = []
         self.requeued: list[str] = []
+        self.over: list[tuple[str, float, list[str]]] = []
+        """With what had been looked at before."""
         self.scans = 0
         self.boot()
 
@@ -39,6 +41,7 @@ class Desk:
             scan=self._scan,
             requeued=self.requeued.append,
             monotonic_s=self.clock.monotonic_s,
+            over=lambda session, at_s: self.over.append((session, at_s, list(self.looked))),
         )
 
     def look(self, path: str) -> None:
@@ -75,6 +78,16 @@ def test_what_hooks_named_is_looked_at_and_done_with(desk: Desk) -> None:
         desk.spool.append("s", path)
     assert desk.poll() == [one, two]
     assert (desk.poll(), desk.files()) == ([], set())
+
+
+def test_an_end_is_told_behind_the_last_lines_and_once(desk: Desk) -> None:
+    path = desk.transcript()
+    desk.spool.append("s", path, 5.0)
+    desk.spool.append("t", "")
+    desk.poll()
+    assert desk.over == [("s", 5.0, [path])]
+    desk.poll(60)
+    assert len(desk.over) == 1
 
 
 def test_a_line_that_comes_later_is_taken_by_the_next_look(desk: Desk) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from agent.core.events import EventKind, Happening
 from agent.core.lifecycle import UNSENT, State
-from agent.core.runs import QUIET_S
-from agent.daemon.inputs import Retry
+from agent.core.runs import QUIET_S, SETTLE_S, End
+from agent.daemon.inputs import Retry, SaidOver
 from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
 from agent.daemon.private import RulesChanged
 from agent.daemon.telling import REST_S
@@ -56,6 +56,55 @@ def test_a_session_starts_arrives_grows_and_ends(make_agent: Make, lines: Lines,
     agent.settle()
     agent.live_for(QUIET_S + 1)
     assert kinds(agent)[5:] == [CHANGED, SYNCED, ENDED]
+
+
+@pytest.mark.parametrize("why", [End.HOOK, End.LINE])
+def test_a_session_ends_when_it_is_said_so(make_agent: Make, lines: Lines, receiver: AsgiServer, why: End) -> None:
+    agent = make_agent(receiver)
+    write(agent, lines(3))
+    agent.settle()
+    agent.engine.handle(SaidOver("s", why, agent.clock.now_s()))
+    agent.live_for(SETTLE_S + 1)
+    assert kinds(agent) == [STARTED, SYNCED, ENDED]
+    agent.live_for(2 * QUIET_S)
+    assert kinds(agent).count(ENDED) == 1
+    (run,) = agent.runs.values()
+    assert (run.session_id, run.why) == ("s", why)
+    write(agent, lines(1))
+    agent.settle()
+    agent.live_for(QUIET_S + 1)
+    assert kinds(agent).count(ENDED) == 2
+    assert len(agent.runs) == 2
+
+
+def test_a_transcript_under_another_name_goes_on_with_its_run(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    agent = make_agent(receiver)
+    write(agent, lines(3))
+    agent.settle()
+    (before,) = agent.runs.values()
+    agent.path("s").rename(agent.path("t"))
+    agent.look()
+    write(agent, lines(1), "t")
+    agent.settle()
+    agent.live_for(QUIET_S + 1)
+    (run,) = agent.runs.values()
+    assert (run.id, run.session_id, run.why) == (before.id, "t", End.QUIET)
+    assert (kinds(agent, "s").count(ENDED), kinds(agent, "t").count(ENDED)) == (0, 1)
+
+
+def test_what_was_written_before_the_start_is_no_run(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+    """A home that was copied here has thousands of fresh files, and nobody works in them."""
+    agent = make_agent(receiver)
+    agent.crash()
+    agent.engine.telling._is_settled = False
+    write(agent, lines(3))
+    agent.settle()
+    assert agent.runs == {}
+    write(agent, lines(1))
+    agent.settle()
+    assert len(agent.runs) == 1
 
 
 def test_what_is_told_of_a_session_is_no_word_of_it(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:

@@ -15,7 +15,7 @@ from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient
 from agent.system.paths import default_paths
 from agent.system.spool import Spool
-from tests.e2e.processes import Receiver, agent, command, end, read_until, receiver, write_config
+from tests.e2e.processes import PROGRAM, Receiver, agent, command, end, environment, read_until, receiver, write_config
 
 pytestmark = pytest.mark.e2e
 
@@ -114,6 +114,49 @@ def test_lines_come_in_order_and_a_run_is_complete_once_over_a_crash(tmp_path: P
         again.client.close()
         late.client.close()
         assert end(second) == 0
+
+
+def test_the_command_shows_each_line_once_over_a_crash_and_ends_with_0(tmp_path: Path, server: Receiver) -> None:
+    home, projects = tmp_path / "td", tmp_path / "projects"
+    write(projects, 0)
+    write_config(home, server.url, projects)
+    shown: list[str] = []
+
+    def until(words: str) -> None:
+        shown.append(json.loads(read_until(tail, words))["text"])
+
+    with agent(home) as first:
+        read_until(first, "transcriptd is running")
+        assert command(home, "push").returncode == 0
+        tail = subprocess.Popen(
+            [*PROGRAM, "sessions", "tail", SESSION, "-f", "--json"],
+            env=environment(home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            until('"word 0"')
+            for number in (1, 2):
+                write(projects, number)
+                until(f'"word {number}"')
+            end(first, signal.SIGKILL)
+            write(projects, 3)
+            until('"word 3"')
+            with agent(home) as second:
+                read_until(second, "transcriptd is running")
+                for number in (4, 5, 6):
+                    write(projects, number)
+                    until(f'"word {number}"')
+            tail.send_signal(signal.SIGINT)
+            assert tail.stdout is not None
+            assert tail.stderr is not None
+            assert tail.stdout.read() == ""
+            assert "Traceback" not in tail.stderr.read()
+            assert tail.wait(30) == 0
+        finally:
+            end(tail, signal.SIGKILL)
+    assert shown == [f"word {number}" for number in range(7)]
 
 
 def tell_hook(home: Path, payload: dict[str, str]) -> None:

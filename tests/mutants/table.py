@@ -1276,8 +1276,8 @@ TOLD = (
     ),
     Mutant(
         "a session that went on ends all the same",
-        TELLING,
-        "if at_s > now_s:",
+        "agent/core/runs.py",
+        "if entry.due_s > now.mono_s:",
         "if False:",
         (f"{TEST_TELLING}a_session_starts_arrives_grows_and_ends",),
     ),
@@ -1329,6 +1329,203 @@ TOLD = (
         "before.since_s if is_unknown else None",
         "None",
         (f"{TEST_NOTICES}a_server_that_is_just_being_asked_is_as_it_was",),
+    ),
+)
+
+TEST_AGENTS = "tests/daemon/test_agents.py::test_"
+
+AGENTS = (
+    Mutant(
+        "any folder in a line is where a session began",
+        PERMITS,
+        "if PROVIDERS[self._provider].lines_name_project:",
+        "if PROVIDERS:",
+        (f"{TEST_AGENTS}a_session_whose_folder_nobody_tells_is_private_while_folders_matter",),
+    ),
+    Mutant(
+        "what stands beside a transcript is not learned",
+        ENGINE,
+        "if observation.project:",
+        "if not observation:",
+        (f"{TEST_AGENTS}a_private_folder_is_private_for_every_agent",),
+    ),
+    Mutant(
+        "a fork does not name its parent",
+        "agent/providers/codex.py",
+        "id|thread_id|forked_from_id|parent_thread_id",
+        "id|thread_id|parent_thread_id",
+        (f"{TEST_AGENTS}a_fork_of_a_private_session_is_private_too",),
+    ),
+    Mutant(
+        "a packed file that is cut off is taken for a shorter one",
+        "agent/core/packed.py",
+        "        if at > size:\n",
+        "        if at > size + (1 << 40):\n",
+        (f"{TEST_AGENTS}a_damaged_packed_session_is_told_of_and_takes_nothing_back",),
+    ),
+    Mutant(
+        "a packed file is as long as it lies there",
+        "agent/daemon/scanner.py",
+        "not is_packed(entry.path)",
+        "entry.path",
+        (f"{TEST_AGENTS}a_session_that_was_packed_before_anybody_saw_it_is_sent",),
+    ),
+    Mutant(
+        "everything in a session's folder travels",
+        "agent/providers/copilot.py",
+        "below[-1] in _SIDE_FILES if len(below) == 1",
+        "bool(below) if len(below) == 1",
+        (f"{TEST_AGENTS}side_files_of_gemini_and_copilot_travel_with_their_session",),
+    ),
+)
+
+RUNS = "agent/core/runs.py"
+LIVE_RUNS = "agent/daemon/runs.py"
+TAILING = "agent/daemon/tailing.py"
+LINEAGE = "agent/core/lineage.py"
+TEST_RUNS = "tests/core/test_runs.py::test_"
+TEST_LIVE_RUNS = "tests/daemon/test_runs.py::test_"
+TEST_TAILING = "tests/daemon/test_tailing.py::test_"
+TEST_LINEAGE = "tests/core/test_lineage.py::test_"
+
+FOLLOWED = (
+    Mutant(
+        "a run that ended is told complete again after a crash",
+        RUNS,
+        "if run.ended_at_s is not None:\n                self._note_ended",
+        "if False:\n                self._note_ended",
+        (f"{TEST_RUNS}what_ended_before_a_restart_does_not_end_again",),
+    ),
+    Mutant(
+        "an open run of an earlier life is forgotten",
+        RUNS,
+        "            elif run.session_id not in self._entries:",
+        "            elif False:",
+        (f"{TEST_RUNS}an_open_run_of_an_earlier_life_goes_on_or_ends",),
+    ),
+    Mutant(
+        "the word of a hook ends nothing",
+        RUNS,
+        "Signal.END: (RunState.ENDING, Action.WAIT),",
+        "Signal.END: (RunState.RUNNING, Action.NOTHING),",
+        (f"{TEST_RUNS}an_end_that_is_said_waits_for_the_last_lines",),
+    ),
+    Mutant(
+        "a hook from before the last lines ends what was gone on with",
+        RUNS,
+        "if entry.run is not None and entry.wrote_at_s > at_s + SETTLE_S:",
+        "if False:",
+        (f"{TEST_RUNS}a_hook_from_long_ago_ends_nothing",),
+    ),
+    Mutant(
+        "a run gets another id with its session",
+        RUNS,
+        "entry.run = msgspec.structs.replace(entry.run, session_id=after)",
+        "entry.run = msgspec.structs.replace(entry.run, session_id=after, id=self._new_id())",
+        (f"{TEST_RUNS}a_run_keeps_its_id_when_its_session_gets_another",),
+    ),
+    Mutant(
+        "each line of a live session stays in the heap",
+        RUNS,
+        "        if due_s < entry.stands_s:",
+        "        if due_s < entry.stands_s or True:",
+        (f"{TEST_RUNS}a_session_that_writes_all_day_takes_no_more_memory",),
+    ),
+    Mutant(
+        "the end of a run is told before it is on disk",
+        LIVE_RUNS,
+        "            self._remember(runs)\n",
+        "",
+        (f"{TEST_LIVE_RUNS}an_end_is_on_disk_before_anybody_hears_of_it",),
+    ),
+    Mutant(
+        "the end of a run is told before its last lines",
+        LIVE_RUNS,
+        "                if change.kind is ChangeKind.COMPLETE:\n                    self._read_all(tail)\n",
+        "                if change.kind is ChangeKind.COMPLETE:\n",
+        (f"{TEST_LIVE_RUNS}a_subscriber_hears_the_lines_and_one_end",),
+    ),
+    Mutant(
+        "what is kept for replay has no bound",
+        TAILING,
+        "while len(self._kept) > self._most_events or",
+        "while",
+        (f"{TEST_TAILING}what_is_kept_has_a_bound_in_number_and_in_size",),
+    ),
+    Mutant(
+        "a rewritten transcript is read on as if nothing had happened",
+        TAILING,
+        "        return _marker(file, stream.offset) != stream.marker",
+        "        return False",
+        (f"{TEST_TAILING}a_rewritten_file_is_said_to_be_one_and_followed_from_its_end",),
+    ),
+    Mutant(
+        "who comes back hears the last event again",
+        LIVE_RUNS,
+        "(since.after_seq + 1, False)",
+        "(since.after_seq, False)",
+        (f"{TEST_LIVE_RUNS}who_comes_back_gets_what_was_missed_without_gap_or_repeat",),
+    ),
+    Mutant(
+        "a copy descends from the first session that holds anything of it",
+        LINEAGE,
+        "for hashed in reversed(one.sample.hashes):",
+        "for hashed in one.sample.hashes:",
+        (f"{TEST_LINEAGE}a_chain_of_copies_descends_link_by_link",),
+    ),
+    Mutant(
+        "sessions that name each other in a circle are lost",
+        LINEAGE,
+        "            del parents[min(circle, key=rank.__getitem__)]",
+        "            pass",
+        (f"{TEST_LINEAGE}a_circle_of_names_has_its_earliest_as_root",),
+    ),
+)
+
+READING_LINES = "agent/providers/reading/lines.py"
+READING_CODEX = "agent/providers/reading/codex.py"
+RENDERING = "agent/cli/sessions/rendering.py"
+TEST_READERS = "tests/providers/reading/test_readers.py::test_"
+TEST_RENDERING = "tests/cli/test_rendering.py::test_"
+
+READ = (
+    Mutant(
+        "usage is counted on each line of a message",
+        READING_LINES,
+        "        if known is None:\n            self._known.put(key, usage)",
+        "        if True:\n            self._known.put(key, usage)",
+        (f"{TEST_READERS}usage_that_stands_on_each_line_of_a_message_is_counted_once",),
+    ),
+    Mutant(
+        "an unknown line says nothing",
+        READING_LINES,
+        "            told.warn(UNKNOWN, source_of(decoded))",
+        "            pass",
+        (f"{TEST_READERS}what_nobody_knows_becomes_a_warning_with_the_line",),
+    ),
+    Mutant(
+        "a line that is nested too deep stops its reader",
+        READING_LINES,
+        "except RecursionError:",
+        "except ZeroDivisionError:",
+        (f"{TEST_READERS}what_nobody_knows_becomes_a_warning_with_the_line",),
+    ),
+    Mutant(
+        "what Codex says twice is told twice",
+        READING_CODEX,
+        "if self.pairs.is_second(way, _NOTE if way == _ITEM else _ITEM, kind, text):",
+        "if False:",
+        (f"{TEST_READERS}the_same_words_typed_twice_are_two_messages",),
+    ),
+    Mutant(
+        "escape sequences reach the terminal",
+        RENDERING,
+        "ch if ch in _KEPT or ch.isprintable() else _visible(ch)",
+        "ch",
+        (
+            f"{TEST_RENDERING}what_terminals_obey_is_made_visible",
+            f"{TEST_RENDERING}a_call_is_one_line_with_its_kind",
+        ),
     ),
 )
 
@@ -1509,5 +1706,7 @@ MUTANTS = (
     *BACKGROUND,
     *LOOKING,
     *TOLD,
+    *FOLLOWED,
+    *READ,
     *WAY_BACK,
 )

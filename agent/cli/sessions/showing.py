@@ -55,7 +55,7 @@ def show(
         page(_lines(chosen, streams, options, paths), environment(), pager=not no_pager)
 
 
-_UNSEEN_WIDTH = 140
+_UNSEEN_WIDTH = 100
 """Of lines that go to no terminal."""
 
 

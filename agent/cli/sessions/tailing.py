@@ -3,17 +3,20 @@
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_settings
 from agent.errors import NotRunning, UsageError
 from agent.system.paths import Paths, default_paths
 
 if TYPE_CHECKING:
     from agent.cli.sessions.choosing import Chosen
+    from agent.cli.sessions.rendering import Options
     from agent.core.normalised import Event
     from agent.core.settings import Settings
     from agent.daemon.tailing import Tail
@@ -28,6 +31,15 @@ QUIET_S = 300.0
 
 MOST_LINES = 100_000
 
+MOST_BYTES = 64 << 20
+"""Of a file that are looked through for its last events."""
+
+_LINES_AN_EVENT = 8
+"""Of the lines that a coding agent writes, so many are shown as one: most are notes of its own."""
+
+_UNSEEN_WIDTH = 140
+"""Of lines that go to no terminal."""
+
 _ALL = 1 << 60
 
 
@@ -40,28 +52,35 @@ class Shown(NamedTuple):
 
 
 @click.command()
-@click.argument("session")
+@click.argument("session", shell_complete=complete_session)
 @click.option("-n", "--lines", type=click.IntRange(0, MOST_LINES), default=20, help="How many events; 20 without it.")
 @click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on with what is added, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
-@click.option("--raw", is_flag=True, help="The lines as the coding agent wrote them.")
+@click.option("--all", "notes", is_flag=True, help="Also what the agent notes of itself: turns, modes, tokens.")
 @click.option("--subagents", is_flag=True, help="With what its subagents do.")
-def tail(session: str, *, lines: int, is_followed: bool, as_json: bool, raw: bool, subagents: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Every event, one JSON object a line, for scripts.")
+@click.option("--raw", is_flag=True, help="The lines as the coding agent wrote them.")
+def tail(
+    session: str, *, lines: int, is_followed: bool, notes: bool, subagents: bool, as_json: bool, raw: bool
+) -> None:
     """The last events of SESSION; with -f also what comes, as it comes.
 
-    SESSION is an id or its beginning, words of a title, or latest. Without a running agent its files are looked at.
+    SESSION is an id or its beginning, words of its title, or latest. Without a running agent its files are looked at.
     """
+    from agent.cli.output import screen_size
     from agent.cli.sessions.choosing import choose_session
+    from agent.cli.sessions.rendering import Options, render_event
 
     if as_json and raw:
         raise UsageError("--json and --raw are two ways to show lines: choose one")
     paths, around = default_paths(environment()), environment()
     settings = load_settings(paths)
+    options = Options(screen_size()[0] or _UNSEEN_WIDTH, notes)
     try:
         chosen = choose_session(session, settings, paths, around)
-        show = _show_raw if raw else (_show_json if as_json else _show_text)
+        show = _show_raw if raw else (_show_json if as_json else _Showing(options).show)
         following = Following(chosen, paths, settings, around, subagents=subagents, raw=raw)
-        for one in following.last(lines):
+        is_plain = not (raw or as_json)
+        for one in following.last(lines, lambda event: not is_plain or bool(render_event(event, options))):
             show(one)
         if is_followed:
             for one in following.follow():
@@ -108,12 +127,12 @@ class Following:
 
     # --- what is there ----------------------------------------------------------------------------------------
 
-    def last(self, count: int) -> list[Shown]:
-        """The last of all files, in the order of their times where several are shown."""
+    def last(self, count: int, is_wanted: "Callable[[Event], bool]" = lambda _: True) -> list[Shown]:
+        """The last of all files that are wanted, in the order of their times where several are shown."""
         found: list[tuple[float, int, Shown]] = []
         for subpath, path in self._files.items():
             before = 0.0
-            for number, one in enumerate(self._read_last(subpath, path, count)):
+            for number, one in enumerate(self._read_last(subpath, path, count, is_wanted)):
                 at_s = one.event.at_s if one.event is not None else None
                 before = max(before, at_s or before)
                 found.append((before, number, one))
@@ -121,16 +140,18 @@ class Following:
             found.sort(key=lambda one: one[0])
         return [one for _, _, one in found[len(found) - min(count, len(found)) :]]
 
-    def _read_last(self, subpath: str, path: str, count: int) -> list[Shown]:
+    def _read_last(
+        self, subpath: str, path: str, count: int, is_wanted: "Callable[[Event], bool]"
+    ) -> "Sequence[Shown]":
         from agent.daemon.tailing import find_last_lines, find_line_start
         from agent.system.files import open_file
 
         with open_file(path) as file:
             end = find_line_start(file, file.size())
             self._offsets[subpath] = end
-            start = find_last_lines(file, count, 64 << 20) if count else end
-        shown = list(self._read(subpath, path, start, end))
-        return shown[len(shown) - min(count, len(shown)) :]
+            start = find_last_lines(file, count * _LINES_AN_EVENT, MOST_BYTES) if count else end
+        shown = self._read(subpath, path, start, end)
+        return deque((one for one in shown if one.event is None or is_wanted(one.event)), maxlen=count)
 
     def _read(self, subpath: str, path: str, start: int, end: int) -> "Iterator[Shown]":
         """What stands between two places where lines begin."""
@@ -298,17 +319,24 @@ def _show_json(one: Shown) -> None:
     click.echo(json.dumps({"schema": SCHEMA, **msgspec.to_builtins(one.event)}))
 
 
-def _show_text(one: Shown) -> None:
-    if one.event is not None:
-        for line in render_lines(one.event):
-            click.echo(line)
+class _Showing:
+    """Events for people. Where they are of several transcripts, a line says of which."""
 
+    def __init__(self, options: "Options") -> None:
+        from agent.cli.output import has_colour
+        from agent.cli.sessions.rendering import Rendering
 
-def render_lines(event: "Event") -> Sequence[str]:
-    """One or more lines for people."""
-    from agent.cli.output import clean
+        self._rendering = Rendering(options)
+        self._colour = has_colour()
+        self._subpath = ""
 
-    at = time.strftime("%H:%M:%S", time.localtime(event.at_s)) if event.at_s is not None else " " * 8
-    text = event.text or event.arguments or event.model
-    words = " ".join(filter(None, (event.tool, clean(text[:2000]))))
-    return [f"{at}  {event.kind:<18} {words}".rstrip()]
+    def show(self, one: Shown) -> None:
+        from agent.cli.layout import Span, paint
+        from agent.cli.sessions.rendering import safe_line
+
+        lines = list(self._rendering.lines(one.event)) if one.event is not None else []
+        if lines and one.subpath != self._subpath:
+            self._subpath = one.subpath
+            lines.insert(0, [Span(safe_line(one.subpath, 100) or "main transcript", "bold")])
+        for line in lines:
+            click.echo(paint(line, colour=self._colour))

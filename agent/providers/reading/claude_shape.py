@@ -1,4 +1,5 @@
-"""What is read of a line of Claude Code. Any where another type is no reason to lose the line."""
+"""What is read of a line of Claude Code. Any where another type is no reason to lose the line. Trees have no
+cycles, and a line has a dozen of these: the collector need not look at them."""
 
 from typing import Any
 
@@ -12,7 +13,7 @@ class Tokens(msgspec.Struct, gc=False):
     cache_creation_input_tokens: Any = 0
 
 
-class Block(msgspec.Struct):
+class Block(msgspec.Struct, gc=False):
     type: Any = None
     text: Any = None
     thinking: Any = None
@@ -24,39 +25,39 @@ class Block(msgspec.Struct):
     is_error: Any = None
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, gc=False):
     id: Any = None
     model: Any = None
     content: list[Block] | str | None = None
     usage: Tokens | None = None
 
 
-class Attachment(msgspec.Struct):
+class Attachment(msgspec.Struct, gc=False):
     type: Any = None
     prompt: Any = None
     commandMode: Any = None  # noqa: N815 - the key of the format
     filename: Any = None
 
 
-class Error(msgspec.Struct):
+class Error(msgspec.Struct, gc=False):
     formatted: Any = None
     status: Any = None
 
 
-class Forked(msgspec.Struct):
+class Forked(msgspec.Struct, gc=False):
     sessionId: Any = None  # noqa: N815 - the key of the format
 
 
-class Origin(msgspec.Struct):
+class Origin(msgspec.Struct, gc=False):
     kind: Any = None
 
 
-class Command(msgspec.Struct):
+class Command(msgspec.Struct, gc=False):
     command: Any = None
     args: Any = None
 
 
-class Line(msgspec.Struct):
+class Line(msgspec.Struct, gc=False):
     type: Any = None
     subtype: Any = None
     uuid: Any = None

@@ -45,7 +45,10 @@ _ITEM, _NOTE = "item", "note"
 _REPEAT = "repeat"
 _RECORD = "token_usage_record"
 
-_HARNESS = re.compile(r"\s*(?:<[a-z][a-z_ -]{2,40}>|# AGENTS\.md instructions)")
+_HARNESS = re.compile(
+    r"\s*(?:# AGENTS\.md instructions|<(?:environment_context|user_instructions|user_shell_command|turn_aborted|skill"
+    r"|subagent_notification|model_switch|collaboration_mode|personality_spec|[a-z]+[ _]instructions|INSTRUCTIONS)>)"
+)
 """How texts begin that stand in the user's name and were written by the program."""
 
 _FAILED = re.compile(r"(?:Exit code|Process exited with code):? (?!0\b)-?\d")

@@ -1,11 +1,12 @@
-"""What is read of a line of Codex. Any where another type is no reason to lose the line."""
+"""What is read of a line of Codex. Any where another type is no reason to lose the line. Trees have no
+cycles, and a line has a dozen of these: the collector need not look at them."""
 
 from typing import Any
 
 import msgspec
 
 
-class Part(msgspec.Struct):
+class Part(msgspec.Struct, gc=False):
     type: Any = None
     text: Any = None
 
@@ -18,26 +19,26 @@ class Tokens(msgspec.Struct, gc=False):
     total_tokens: Any = 0
 
 
-class Info(msgspec.Struct):
+class Info(msgspec.Struct, gc=False):
     total_token_usage: Tokens | None = None
     last_token_usage: Tokens | None = None
 
 
-class Window(msgspec.Struct):
+class Window(msgspec.Struct, gc=False):
     used_percent: Any = None
 
 
-class Limits(msgspec.Struct):
+class Limits(msgspec.Struct, gc=False):
     primary: Window | None = None
     secondary: Window | None = None
     rate_limit_reached_type: Any = None
 
 
-class Kinds(msgspec.Struct):
+class Kinds(msgspec.Struct, gc=False):
     content_item_kinds: Any = None
 
 
-class Item(msgspec.Struct):
+class Item(msgspec.Struct, gc=False):
     type: Any = None
     id: Any = None
     content: list[Part] | str | None = None
@@ -46,7 +47,7 @@ class Item(msgspec.Struct):
     status: Any = None
 
 
-class Payload(msgspec.Struct):
+class Payload(msgspec.Struct, gc=False):
     type: Any = None
     id: Any = None
     role: Any = None
@@ -82,7 +83,7 @@ class Payload(msgspec.Struct):
     passthrough: Kinds | None = msgspec.field(name="internal_chat_message_metadata_passthrough", default=None)
 
 
-class Line(msgspec.Struct):
+class Line(msgspec.Struct, gc=False):
     type: Any = None
     timestamp: Any = None
     payload: Payload | None = None

@@ -12,34 +12,36 @@ import msgspec
 
 from agent.core.normalised import Completeness, Kind, LineReader, Usage
 from agent.core.session import StreamId
-from agent.providers.reading.lines import Recent, TableReader, Told, count_of, json_of, text_of
+from agent.providers.reading.lines import Pairs, Recent, TableReader, Told, count_of, json_of, text_of
 from agent.providers.reading.tools import COPILOT, tool_kind
 
 name = "copilot"
 
+_ALONE, _IN_MESSAGE = "alone", "in message"
+
 _LIMIT_ERRORS = ("rate_limit", "quota", "user_weekly_rate_limited", "user_global_rate_limited")
 
 
-class _Context(msgspec.Struct):
+class _Context(msgspec.Struct, gc=False):
     cwd: Any = None
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     toolCallId: Any = None  # noqa: N815 - the keys of the format, to the end of these classes
     name: Any = None
     arguments: msgspec.Raw = msgspec.Raw()
 
 
-class _Result(msgspec.Struct):
+class _Result(msgspec.Struct, gc=False):
     content: Any = None
 
 
-class _Error(msgspec.Struct):
+class _Error(msgspec.Struct, gc=False):
     message: Any = None
     code: Any = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     model: Any = None
     apiCallId: Any = None  # noqa: N815
     inputTokens: Any = 0  # noqa: N815
@@ -80,7 +82,7 @@ class _Data(_Usage):
     forkedFromSessionId: Any = None  # noqa: N815
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     type: Any = None
     data: _Data | None = None
     id: Any = None
@@ -104,7 +106,7 @@ class _Reader:
         self.model = ""
         self.version = ""
         self.counted: Recent[str, bool] = Recent()
-        self.reasoned: Recent[int, bool] = Recent()
+        self.pairs = Pairs()
         self.limited = False
 
     def tell(self, line: _Line) -> bool:
@@ -146,7 +148,7 @@ def _assistant(reader: _Reader, data: _Data, source: str) -> None:
         reader.limited = False
         told.add(Kind.LIMIT_RESUMED, source, model=model)
     if data.reasoningText or data.reasoningOpaque or data.encryptedContent:
-        _reason(reader, source, text_of(data.reasoningText), model)
+        _reason(reader, source, text_of(data.reasoningText), model, (_IN_MESSAGE, _ALONE))
     if text := text_of(data.content):
         told.add(Kind.ASSISTANT_MESSAGE, source, text=text, model=model)
     for request in data.toolRequests or ():
@@ -156,16 +158,15 @@ def _assistant(reader: _Reader, data: _Data, source: str) -> None:
 
 
 def _reasoning(reader: _Reader, data: _Data, source: str) -> None:
-    _reason(reader, source, text_of(data.content) or text_of(data.reasoningText), text_of(data.model))
+    text = text_of(data.content) or text_of(data.reasoningText)
+    _reason(reader, source, text, text_of(data.model), (_ALONE, _IN_MESSAGE))
 
 
-def _reason(reader: _Reader, source: str, text: str, model: str) -> None:
-    """A message repeats the reasoning that stands before it."""
-    key = hash(text)
-    if text and reader.reasoned.get(key):
+def _reason(reader: _Reader, source: str, text: str, model: str, ways: tuple[str, str]) -> None:
+    """A message repeats the reasoning that stands on a line of its own. `ways`: how this one says it, and the other."""
+    if text and reader.pairs.is_second(*ways, text):
         reader.told.add(Kind.STATUS, source, text="repeat", completeness=Completeness.PARTIAL)
         return
-    reader.reasoned.put(key, True)
     completeness = Completeness.FULL if text else Completeness.METADATA_ONLY
     reader.told.add(Kind.REASONING, source, text=text, model=model, completeness=completeness)
 

@@ -44,35 +44,35 @@ class _Tokens(msgspec.Struct, gc=False):
     thoughts: Any = 0
 
 
-class _Thought(msgspec.Struct):
+class _Thought(msgspec.Struct, gc=False):
     subject: Any = None
     description: Any = None
 
 
-class _Response(msgspec.Struct):
+class _Response(msgspec.Struct, gc=False):
     output: Any = None
     error: Any = None
 
 
-class _FunctionResponse(msgspec.Struct):
+class _FunctionResponse(msgspec.Struct, gc=False):
     id: Any = None
     name: Any = None
     response: _Response | None = None
 
 
-class _FunctionCall(msgspec.Struct):
+class _FunctionCall(msgspec.Struct, gc=False):
     id: Any = None
     name: Any = None
     args: msgspec.Raw = msgspec.Raw()
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, gc=False):
     text: Any = None
     functionResponse: _FunctionResponse | None = None  # noqa: N815 - the key of the format
     functionCall: _FunctionCall | None = None  # noqa: N815 - the key of the format
 
 
-class _Call(msgspec.Struct):
+class _Call(msgspec.Struct, gc=False):
     id: Any = None
     name: Any = None
     args: msgspec.Raw = msgspec.Raw()
@@ -80,7 +80,7 @@ class _Call(msgspec.Struct):
     status: Any = None
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     id: Any = None
     type: Any = None
     timestamp: Any = None
@@ -91,7 +91,7 @@ class _Message(msgspec.Struct):
     toolCalls: list[_Call] | None = None  # noqa: N815 - the key of the format
 
 
-class _Patch(msgspec.Struct):
+class _Patch(msgspec.Struct, gc=False):
     messages: list[_Message] | None = None
     summary: Any = None
     sessionId: Any = None  # noqa: N815 - the key of the format

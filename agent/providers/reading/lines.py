@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from agent.core.normalised import LONGEST_LINE_BYTES, RAW_BYTES, Event, Kind, ToolKind, Usage
+from agent.core.normalised import LONGEST_LINE_BYTES, RAW_BYTES, Completeness, Event, Kind, ToolKind, Usage
 from agent.core.session import StreamId
 
 Key = TypeVar("Key")
@@ -17,11 +17,13 @@ Line = TypeVar("Line")
 
 UNKNOWN, BROKEN, TOO_LONG, TOO_DEEP = "unknown", "broken", "too_long", "too_deep"
 
+_USUAL_TIME = len("2026-11-20T23:24:51.223Z")
+
 _REMEMBERED = 1024
 """Calls and messages that later lines may refer to; an answer stands some lines behind its question."""
 
 _LONGEST_ID = 256
-"""Longer ones are nobody's and are not remembered."""
+"""Longer ones are nobody's and are not remembered, and neither is the empty one."""
 
 _LONE_HALF = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
@@ -39,7 +41,7 @@ class Recent(Generic[Key, Value]):
         return self._kept.get(key)
 
     def put(self, key: Key, value: Value) -> None:
-        if isinstance(key, (str, bytes)) and len(key) > _LONGEST_ID:
+        if isinstance(key, str) and not 0 < len(key) <= _LONGEST_ID:
             return
         kept = self._kept
         kept[key] = value
@@ -104,7 +106,7 @@ class Told:
         self.sidechain = False
         self._raw = b""
         self._calls: Recent[str, tuple[str, ToolKind]] = Recent()
-        self._last_time: tuple[object, float | None] = (None, None)
+        self._minute, self._minute_s = "", 0
 
     def begin(self, raw: bytes) -> None:
         """The next line."""
@@ -115,13 +117,38 @@ class Told:
         self.entry_id = self.parent_id = ""
         self.sidechain = False
 
-    def date(self, value: object) -> None:
-        """When the line was written. Lines of one flush say the same time."""
-        if value != self._last_time[0] or type(value) is not type(self._last_time[0]):
-            self._last_time = (value, time_of(value))
-        self.at_s = self._last_time[1]
+    def date(self, value: Any) -> None:
+        """When the line was written. Lines that follow one another mostly say the same minute."""
+        usual = isinstance(value, str) and len(value) == _USUAL_TIME and value[19] == "." and value[23] == "Z"
+        if usual and value[:17] == self._minute:
+            seconds = value[17:19] + value[20:23]
+            if seconds.isdigit() and seconds < "60":
+                self.at_s = self._minute_s + int(seconds) / 1000
+                return
+        self.at_s = time_of(value)
+        if usual and self.at_s is not None:
+            self._minute, self._minute_s = value[:17], int(self.at_s) // 60 * 60
 
-    def add(self, kind: Kind, source: str, **fields: Any) -> None:
+    def add(
+        self,
+        kind: Kind,
+        source: str,
+        *,
+        text: str = "",
+        completeness: Completeness = Completeness.FULL,
+        model: str = "",
+        cwd: str = "",
+        command: str = "",
+        resumed: bool = False,
+        parent_session_id: str = "",
+        tool: str = "",
+        tool_kind: ToolKind | None = None,
+        call_id: str = "",
+        arguments: str = "",
+        is_error: bool = False,
+        usage: Usage | None = None,
+        raw: bytes = b"",
+    ) -> None:
         self.seq += 1
         self.events.append(
             Event(
@@ -133,10 +160,23 @@ class Told:
                 source=source,
                 subpath=self.subpath,
                 at_s=self.at_s,
+                completeness=completeness,
                 entry_id=self.entry_id,
                 parent_id=self.parent_id,
+                parent_session_id=parent_session_id,
+                text=text,
+                model=model,
+                cwd=cwd,
+                command=command,
+                resumed=resumed,
+                tool=tool,
+                tool_kind=tool_kind,
+                call_id=call_id,
+                arguments=arguments,
+                is_error=is_error,
+                usage=usage,
+                raw=raw,
                 sidechain=self.sidechain,
-                **fields,
             )
         )
 

@@ -36,21 +36,21 @@ _OBJECTS = st.dictionaries(_KEYS, _VALUES, max_size=8).map(lambda one: json.dump
 _LINES = st.lists(st.binary(max_size=60).map(lambda one: one.replace(b"\n", b"")) | _OBJECTS, max_size=8)
 
 
-@AGENTS
 @settings(max_examples=60)
 @given(lines=_LINES)
-def test_any_line_says_something_and_nothing_is_raised(name: str, lines: list[bytes]) -> None:
-    reader = PROVIDERS[name].reader(STREAM)
-    seq = 0
-    for ordinal, line in enumerate(lines, 1):
-        events = reader.read(line)
-        assert events
-        for event in events:
-            seq += 1
-            assert (event.seq, event.line) == (seq, ordinal)
-            assert event.at_s is None or event.at_s >= 0
-            assert len(event.raw) <= RAW_BYTES
-            msgspec.json.encode(event)  # what it says can be shown
+def test_any_line_says_something_and_nothing_is_raised(lines: list[bytes]) -> None:
+    for provider in PROVIDERS.values():
+        reader = provider.reader(STREAM)
+        seq = 0
+        for ordinal, line in enumerate(lines, 1):
+            events = reader.read(line)
+            assert events
+            for event in events:
+                seq += 1
+                assert (event.seq, event.line) == (seq, ordinal)
+                assert event.at_s is None or event.at_s >= 0
+                assert len(event.raw) <= RAW_BYTES
+                msgspec.json.encode(event)  # what it says can be shown
 
 
 _HOSTILE = {
@@ -118,6 +118,17 @@ def test_a_message_keeps_its_text_its_time_and_its_place(name: str) -> None:
 def test_a_time_that_can_be_none_is_none(name: str, time: object) -> None:
     events = PROVIDERS[name].reader(STREAM).read(_user_line(name, "x", time))
     assert [event.at_s for event in events] == [None]
+
+
+@AGENTS
+def test_times_of_one_minute_are_told_apart_and_zones_are_kept(name: str) -> None:
+    reader = PROVIDERS[name].reader(STREAM)
+    said = ["24:51.223Z", "24:51+0200", "24:51.223Z", "24:59.999Z", "24:60.000Z", "24:5١.223Z", "25:00.000Z"]
+    times = [reader.read(_user_line(name, "x", f"2026-11-20T23:{one}"))[0].at_s for one in said]
+    first = 1795217091.223
+    assert times[:4] == [first, 1795209891.0, first, 1795217099.999]
+    assert times[4] is None
+    assert times[6] == 1795217100.0
 
 
 @AGENTS
@@ -277,6 +288,32 @@ def test_copilot_calls_a_tool_once() -> None:
         ("c", ToolKind.SHELL, '{"command": "ls"}'),
         ("d", ToolKind.OTHER, "{}"),
     ]
+
+
+def test_copilot_reasons_as_often_as_it_says() -> None:
+    alone = {"type": "assistant.reasoning", "data": {"content": "hm"}}
+    said = {"type": "assistant.message", "data": {"content": "x", "reasoningText": "hm"}}
+    assert len(_kinds(_read("copilot", alone, said, alone, said, said), Kind.REASONING)) == 3
+    assert len(_kinds(_read("copilot", alone, said), Kind.ASSISTANT_MESSAGE)) == 1
+
+
+def test_calls_without_an_id_are_not_taken_for_one_another() -> None:
+    call = {"name": "glob", "args": {}, "result": []}
+    line = {"id": "m", "type": "gemini", "content": "", "toolCalls": [call, {**call, "name": "edit"}]}
+    events = list(_read("gemini", line))
+    assert [event.tool for event in _kinds(events, Kind.TOOL_CALL)] == ["glob", "edit"]
+    assert [event.tool for event in _kinds(events, Kind.TOOL_RESULT)] == ["", ""]
+
+
+def test_what_codex_writes_in_the_users_name_is_no_message() -> None:
+    def said(text: str) -> Event:
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+        (event,) = _read("codex", {"type": "response_item", "payload": item})
+        return event
+
+    assert said("<environment_context>\n<cwd>/w</cwd>").kind is Kind.STATUS
+    assert said("# AGENTS.md instructions for /w").kind is Kind.STATUS
+    assert said("<div> is what I see").kind is Kind.USER_MESSAGE
 
 
 def test_what_is_remembered_is_bounded() -> None:
