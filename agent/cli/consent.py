@@ -74,7 +74,7 @@ def is_terminal() -> bool:
 
 def find_projects(paths: Paths, settings: Settings) -> list[ProjectHere]:
     """What lies on this machine, project by project, the one with the most to share first."""
-    from agent.daemon.supervisor import find_roots
+    from agent.daemon.roots import find_roots
     from agent.daemon.survey import survey_sessions
     from agent.system.git import GitRemotes
 

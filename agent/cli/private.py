@@ -88,7 +88,7 @@ def add(as_json: bool, **named: Any) -> None:
     rules_list = PrivacyList(paths.private_list, settings.privacy)
     known = _read_known(paths)
     rules = [one.rules[0] for one in name_rules(_with_ids(known, settings, **named), **named)]
-    edited = rules_list.add(rules, create=not _had_list(paths))
+    edited = rules_list.add(rules, create=not had_list(paths))
     agent, note = tell_agent(paths)
     covered = count_covered(PrivacyList(paths.private_list, settings.privacy).read(), rules, settings, known)
     if as_json:
@@ -166,7 +166,7 @@ def list_(as_json: bool) -> None:
     rules = rules_list.rules()
     known = _read_known(paths)
     in_force = rules_list.read()
-    if in_force.missing and _had_list(paths):
+    if in_force.missing and had_list(paths):
         raise PrivacyListError(
             f"the private list is gone, so everything is private: {rules_list.path}", hint=BRING_BACK
         )
@@ -246,7 +246,7 @@ def _with_ids(
     """`known` with every id that a beginning may mean: also of what the agent has not seen yet."""
     found = [*listed]
     if not all(_WHOLE_ID.fullmatch(one) for one in (*word, *sessions)):
-        from agent.daemon.supervisor import find_roots
+        from agent.daemon.roots import find_roots
         from agent.daemon.survey import find_sessions
 
         found += find_sessions(find_roots(settings, environment()))
@@ -369,7 +369,7 @@ def _decide_all(
 
 def survey(rules: PrivateRules, settings: "Settings", facts: Mapping[str, Facts]) -> "Survey":
     """The sessions of this user's coding agents, with what `rules` say of each."""
-    from agent.daemon.supervisor import find_roots
+    from agent.daemon.roots import find_roots
     from agent.daemon.survey import survey_sessions
     from agent.system.git import GitRemotes
 
@@ -377,7 +377,7 @@ def survey(rules: PrivateRules, settings: "Settings", facts: Mapping[str, Facts]
     return survey_sessions(find_roots(settings, environment()), facts, rules, git)
 
 
-def _had_list(paths: Paths) -> bool:
+def had_list(paths: Paths) -> bool:
     """Whether an agent has seen a list here. One that is missing since must not be begun anew."""
     from agent.cli.rehearsing import read_remembered
 

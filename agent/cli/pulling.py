@@ -166,8 +166,8 @@ def _look_around(paths: Paths, settings: "Settings", destination: str, session_i
     from agent.daemon.permits import Guard
     from agent.daemon.pulling import Here
     from agent.daemon.redacting import open_redactor
+    from agent.daemon.roots import find_roots
     from agent.daemon.rulebook import FixedRules
-    from agent.daemon.supervisor import find_roots
     from agent.daemon.survey import find_files
     from agent.system import files
     from agent.system.git import GitRemotes
@@ -293,7 +293,7 @@ def _continue_command(report: "Report") -> str:
 def _list(source: "Source", settings: "Settings", owner: str | None, as_json: bool) -> None:
     from agent.cli.output import age_words, clean, console, make_table, plural, print_json
     from agent.daemon.fetching import list_sessions
-    from agent.daemon.supervisor import find_roots
+    from agent.daemon.roots import find_roots
     from agent.daemon.survey import find_sessions
 
     here = set(find_sessions(find_roots(settings, environment())))

@@ -14,6 +14,8 @@ from agent.system.paths import Paths
 _STATE = (
     "state.db*",
     "state.*-*.db*",
+    "index.*",
+    "annotations.*",
     "daemon.*",
     "lives.json*",
     "runs.json*",

@@ -44,8 +44,8 @@ class Preview(NamedTuple):
 def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
     """Looks at everything on this disk, or at the sessions whose ids begin so. Makes and sends nothing."""
     from agent.daemon.permits import Guard
+    from agent.daemon.roots import find_roots
     from agent.daemon.rulebook import FixedRules
-    from agent.daemon.supervisor import find_roots
     from agent.daemon.survey import survey_sessions
     from agent.system import files
     from agent.system.git import GitRemotes

@@ -92,6 +92,9 @@ SECTION_FIELDS: Mapping[str, Mapping[str, Field]] = {
         "files_bytes_per_s": Field(int, 8_000_000, (1000, 10**12), "bytes a second of side files (tool results)"),
         "kept_bytes": Field(int, 1 << 30, (0, 1 << 50), "copies of unsent transcripts, where no links can be made"),
     },
+    "index": {
+        "enabled": Field(bool, True, None, "keep an index of sessions, for `sessions list`, `stats` and the like"),
+    },
     "notify": {
         "enabled": Field(bool, True, None, "tell on the desktop what needs somebody; at most once a day each"),
     },
@@ -165,6 +168,11 @@ class FileLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Notify:
     enabled: bool = True
 
@@ -182,6 +190,7 @@ class Settings:
     watch: Watch = Watch()
     privacy: Privacy = Privacy()
     limits: FileLimits = FileLimits()
+    index: Index = Index()
     notify: Notify = Notify()
     log: Log = Log()
 
@@ -221,6 +230,7 @@ def parse_settings(text: str, source: str = "config.toml") -> Settings:
         "watch": Watch,
         "privacy": Privacy,
         "limits": FileLimits,
+        "index": Index,
         "notify": Notify,
         "log": Log,
     }

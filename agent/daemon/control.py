@@ -13,7 +13,8 @@ from agent.daemon.changing_methods import changing_methods
 from agent.daemon.events import Ring
 from agent.daemon.following import following_methods
 from agent.daemon.pulled import pulled_methods
-from agent.daemon.report import list_streams, report, resolve_sessions
+from agent.daemon.report import report
+from agent.daemon.session_methods import session_methods
 from agent.daemon.supervisor import Daemon
 from agent.errors import UsageError
 from agent.system.control_socket import PROTOCOL, Method, Subscribed, check_protocol
@@ -70,7 +71,7 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         "agent.privacy_changed": privacy_changed,
         "agent.token_changed": token_changed,
         "agent.progress": progress,
-        **_session_methods(daemon),
+        **session_methods(daemon),
         **pulled_methods(daemon),
         **changing_methods(daemon),
         **_event_methods(daemon.events),
@@ -98,23 +99,6 @@ def _is_number(value: Any) -> bool:
 def _paused(found: tuple[str, float | None]) -> dict[str, Any]:
     why, until_s = found
     return {"paused": why, "paused_until_s": until_s}
-
-
-def _session_methods(daemon: Daemon) -> Mapping[str, Method]:
-    def sessions(_: Mapping[str, Any]) -> Any:
-        def read(engine: Any) -> Any:
-            streams = [msgspec.to_builtins(line) for line in list_streams(engine)]
-            return {"streams": streams, "facts": {sid: list(facts) for sid, facts in engine.facts.known.items()}}
-
-        return daemon.ask(read)
-
-    def resolve(params: Mapping[str, Any]) -> Any:
-        beginning, limit = params.get("beginning", ""), params.get("limit", 100)
-        if not isinstance(beginning, str) or not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise UsageError("beginning: a text; limit: a whole number from 1")
-        return {"sessions": daemon.ask(lambda engine: resolve_sessions(engine, beginning, limit))}
-
-    return {"sessions.list": sessions, "sessions.resolve": resolve}
 
 
 def _event_methods(ring: Ring) -> Mapping[str, Method]:

@@ -71,7 +71,7 @@ from agent.daemon.tasks import (
 )
 from agent.daemon.telling import Telling
 from agent.daemon.timers import Due, Timers
-from agent.daemon.tracks import DestinationState, Track, lacks_entries
+from agent.daemon.tracks import DestinationState, Track, lacks_entries, streams_of
 from agent.daemon.world import Limits, World
 from agent.errors import DiskError
 from agent.system.state_db import TrackRow
@@ -565,6 +565,10 @@ class Engine:
                 self.facts.note_told(done.destination, done.session_id, done.digest)
 
     # --- what several rooms ask for ---------------------------------------------------------------------------
+
+    def streams_of(self, session: str) -> list[tuple[TrackKey, Track]]:
+        """Those of a session at each destination, the main one first."""
+        return list(streams_of(session, self.gates, self.subpaths, self.tracks))
 
     def forget_sent(self, key: TrackKey, track: Track) -> None:
         """The server has nothing of it."""

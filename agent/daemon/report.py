@@ -23,7 +23,8 @@ from agent.core.status import (
 if TYPE_CHECKING:
     # `status` without a daemon answers from the store, and need not load the engine for that.
     from agent.daemon.engine import Engine
-    from agent.daemon.tracks import DestinationState
+    from agent.daemon.tasks import TrackKey
+    from agent.daemon.tracks import DestinationState, Track
     from agent.system.state_db import TrackRow
 
 _HINTS = {
@@ -65,27 +66,33 @@ class News(NamedTuple):
 
 
 def list_streams(engine: "Engine") -> list[StreamLine]:
-    return [
-        StreamLine(
-            key.destination,
-            key.session_id,
-            key.subpath,
-            track.path,
-            track.state,
-            track.size,
-            track.cursor.offset,
-            track.cursor.entry_count,
-            track.cursor.sent_count,
-            track.mtime_ns / 1e9,
-            track.reason,
-            track.retry_at_s if track.state is State.WAITING else None,
-            track.cursor.generation,
-            track.status,
-            key.stream in engine.keeper.held,
-            track.generations,
-        )
-        for key, track in engine.tracks.items()
-    ]
+    return [_line(engine, key, track) for key, track in engine.tracks.items()]
+
+
+def list_streams_of(engine: "Engine", sessions: Iterable[str]) -> list[StreamLine]:
+    """The same of these sessions only."""
+    return [_line(engine, *one) for session in sessions for one in engine.streams_of(session)]
+
+
+def _line(engine: "Engine", key: "TrackKey", track: "Track") -> StreamLine:
+    return StreamLine(
+        key.destination,
+        key.session_id,
+        key.subpath,
+        track.path,
+        track.state,
+        track.size,
+        track.cursor.offset,
+        track.cursor.entry_count,
+        track.cursor.sent_count,
+        track.mtime_ns / 1e9,
+        track.reason,
+        track.retry_at_s if track.state is State.WAITING else None,
+        track.cursor.generation,
+        track.status,
+        key.stream in engine.keeper.held,
+        track.generations,
+    )
 
 
 def describe_line(engine: "Engine") -> str:

@@ -35,6 +35,7 @@ from agent.daemon.engine import Engine
 from agent.daemon.events import Ring, open_ring
 from agent.daemon.heartbeats import Heartbeats, Stuck
 from agent.daemon.holding import find_held, hold
+from agent.daemon.index_keeper import IndexKeeper
 from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, SaidOver, ScanEnded, Vanished, Woken
 from agent.daemon.looks import Looks
 from agent.daemon.notifying import LOOK_S, MEMORY, Notifying, find_concerns
@@ -45,9 +46,10 @@ from agent.daemon.pusher import Pusher
 from agent.daemon.redacting import REDACTION_S, Budget, open_redactor
 from agent.daemon.report import News, Surroundings, describe_line
 from agent.daemon.reviewing import review
+from agent.daemon.roots import find_roots
 from agent.daemon.rulebook import HAS_LIST, ListedRules
 from agent.daemon.runs import LiveRuns
-from agent.daemon.scanner import Root, Scanner
+from agent.daemon.scanner import Scanner
 from agent.daemon.spooling import Spooling
 from agent.daemon.tasks import DiskOutcome, DiskTask, Outcome, ReviewTask, Task, destination_of
 from agent.daemon.thrift import LOOK_S as THRIFT_S
@@ -58,7 +60,7 @@ from agent.daemon.vitals import describe_stuck
 from agent.daemon.workers import PUSH_S, Threads, run_keeper, run_pusher, where
 from agent.daemon.world import Limits, World
 from agent.errors import DiskError, MachineError, NotRunning
-from agent.providers import PROVIDERS, watched_folders
+from agent.providers import PROVIDERS
 from agent.system import files
 from agent.system.clock import Clock, SystemClock
 from agent.system.files import read_text
@@ -102,15 +104,6 @@ class _Stop(NamedTuple):
     pass
 
 
-def find_roots(settings: Settings, environment: Mapping[str, str]) -> list[Root]:
-    """The folders to watch: those of the settings, else where each coding agent keeps its transcripts."""
-    home = os.path.expanduser("~")
-    return [
-        Root(provider, os.path.realpath(os.path.expanduser(folder)))
-        for provider, folder in watched_folders(settings.watch, environment, home)
-    ]
-
-
 class Daemon:
     """One agent at work: `start`, then `ask` and `request_scan` from any thread, then `stop`. The caller holds the
     home's lock."""
@@ -132,6 +125,7 @@ class Daemon:
         make_private_folder(paths.state)
         self.since_s = clock.now_s()
         self.full_scans = 0
+        self.paths = paths
         self.find_news: Callable[[], News] = News
         self.failed = threading.Event()
         """Set when the engine's thread died of a defect."""
@@ -218,6 +212,7 @@ class Daemon:
         self._thrift = Thrift(settings.push, readers or Readers(), self._inbox.put)
         self._ticks = Ticks(clock, way_out, self._woken, self._beats)
         self._threads = Threads(self._beats, self._stopping.is_set)
+        self.index = IndexKeeper(paths.state, self._roots) if settings.index.enabled else None
         self._notifying = Notifying(
             clock, self._store.settled(MEMORY), concerns=self._concerns, remember=self._remember_notices, show=show
         )
@@ -253,12 +248,16 @@ class Daemon:
         if watch:
             self._looks.put(self._ensure_watches)
             self._schedule()
+            if self.index is not None:
+                self.index.start()
 
     def stop(self) -> None:
         """Finishes or abandons the requests in flight and writes what is known."""
         self._stopping.set()
         self._ticks.stop()
         self._watcher.stop()
+        if self.index is not None:
+            self.index.stop()
         self._looks.put(None)
         self._disk_tasks.put(None)
         for tasks in self._tasks.values():
@@ -397,6 +396,13 @@ class Daemon:
         is_none_there = all(one.path in missing for one in self._roots)
         return named or [one.path for one in self._roots[:1] if is_none_there]
 
+    def is_private(self, session_id: str, project: str) -> bool:
+        """Whether the rules keep it here, as far as its id and folder tell."""
+        return bool(self._guard.judge(session_id, project, frozenset({project} if project else ()), frozenset()).why)
+
+    def now_s(self) -> float:
+        return self._now_s()
+
     # --- threads ----------------------------------------------------------------------------------------------
 
     def _run_engine(self) -> None:
@@ -522,6 +528,8 @@ class Daemon:
 
     def _observed(self, observations: list[Observation], live: bool) -> None:
         self._inbox.put(Observed(observations, live))
+        if self.index is not None:
+            self.index.observed(observations)
         self.live.seen(observations)
 
     def _say_over(self, why: End, session_id: str, at_s: float) -> None:
@@ -535,6 +543,8 @@ class Daemon:
 
     def _vanished(self, gone: list[Gone]) -> None:
         self._inbox.put(Vanished(gone))
+        if self.index is not None:
+            self.index.vanished(gone)
 
 
 def _find_retention_s(environment: Mapping[str, str]) -> dict[str, float]:

@@ -46,6 +46,20 @@ class Paths:
         return self.state / "state.db"
 
     @property
+    def index(self) -> Path:
+        """What transcripts say of themselves, counted; made anew when it is lost."""
+        return self.state / "index.db"
+
+    @property
+    def index_lock(self) -> Path:
+        return self.state / "index.lock"
+
+    @property
+    def annotations(self) -> Path:
+        """What people set of sessions: labels and the like. Nobody else knows it."""
+        return self.state / "annotations.json"
+
+    @property
     def lock(self) -> Path:
         return self.state / "daemon.lock"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import backlog, commands, fairness, idle, intake, latency, memory, reading, redaction, tail
+from tests.bench import backlog, commands, fairness, idle, intake, latency, memory, reading, redaction, sessions, tail
 from tests.bench.children import ChildFailed
 from tests.bench.figures import Figure, print_table
 from tests.bench.machine import machine_words
@@ -27,6 +27,7 @@ MEASUREMENTS: Mapping[str, Callable[[Workshop], list[Figure]]] = {
     "capture": commands.measure_capture,
     "intake": intake.measure,
     "redaction": redaction.measure,
+    "sessions": sessions.measure,
     "reading": reading.measure,
 }
 

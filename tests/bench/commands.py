@@ -24,7 +24,7 @@ _HOOK = b"""{
 def measure(shop: Workshop) -> list[Figure]:
     count, turns = (200, 5) if shop.quick else (1_000, 9)
     corpus, home = shop.small_sessions(count), shop.home()
-    environment = _as_installed(shop, shop.environment(home))
+    environment = as_installed(shop, shop.environment(home))
     with shop.fast_server() as server:
         with RunningAgent(shop, home, server.url, corpus.root):
             running, nothing = _side_by_side(environment, turns)
@@ -37,7 +37,7 @@ def measure(shop: Workshop) -> list[Figure]:
 
 
 def measure_capture(shop: Workshop) -> list[Figure]:
-    environment, turns = _as_installed(shop, shop.environment(shop.home())), 15 if shop.quick else 41
+    environment, turns = as_installed(shop, shop.environment(shop.home())), 15 if shop.quick else 41
     hook, nothing = _side_by_side(environment, turns, _CAPTURE, _HOOK)
     shop.say(f"capture: {statistics.median(hook):.0f} ms, Python alone {statistics.median(nothing):.0f} ms")
     ratio = median_ratio(hook, nothing)
@@ -47,7 +47,7 @@ def measure_capture(shop: Workshop) -> list[Figure]:
     ]
 
 
-def _as_installed(shop: Workshop, environment: Mapping[str, str]) -> dict[str, str]:
+def as_installed(shop: Workshop, environment: Mapping[str, str]) -> dict[str, str]:
     """An installed package is compiled once, whatever whoever runs this has forbidden Python to write."""
     kept = {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPYCACHEPREFIX": str(shop.folder / "compiled")}

@@ -16,6 +16,7 @@ from agent.core.settings import (
     Destination,
     Field,
     FileLimits,
+    Index,
     Log,
     Notify,
     Privacy,
@@ -29,7 +30,8 @@ from agent.core.settings import (
 )
 from agent.errors import SettingsError
 
-SECTIONS = {"push": Push, "watch": Watch, "privacy": Privacy, "limits": FileLimits, "notify": Notify, "log": Log}
+SECTIONS = {"push": Push, "watch": Watch, "privacy": Privacy, "limits": FileLimits}
+SECTIONS |= {"index": Index, "notify": Notify, "log": Log}
 URL = "https://transcripts.example.com"
 ALL_FIELDS = [
     pytest.param(section, key, field, id=f"{section}.{key}")
@@ -134,12 +136,13 @@ DESTINATIONS = st.lists(
     unique_by=lambda one: one.name,
 ).map(tuple)
 ANY_SETTINGS = st.builds(
-    lambda destinations, push, watch, privacy, limits, notify, log: Settings(
+    lambda destinations, push, watch, privacy, limits, index, notify, log: Settings(
         destinations,
         Push(**push),
         Watch(**watch),
         Privacy(**privacy),
         FileLimits(**limits),
+        Index(**index),
         Notify(**notify),
         Log(**log),
     ),

@@ -1,15 +1,13 @@
-"""Which session somebody means: an id, its beginning, words of its title, or `latest`."""
+"""Which session somebody means: an id, its beginning, a label, words of its title, or `latest`."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from agent.core.session import Facts, Observation
 from agent.core.settings import Settings
-from agent.errors import UsageError
 from agent.system.paths import Paths
 
 LATEST = "latest"
-_SHOWN = 5
 
 
 class Chosen(NamedTuple):
@@ -26,27 +24,52 @@ def choose_session(words: str, settings: Settings, paths: Paths, environment: Ma
     """The one session that `words` mean among those whose files lie here. Raises UsageError for none, or for several,
     with the beginnings of their ids in the hint."""
     from agent.cli.sessions.known import read_sessions
-    from agent.daemon.supervisor import find_roots
+    from agent.cli.sessions.resolving import check_one
+    from agent.daemon.roots import find_roots
     from agent.daemon.survey import find_files
+    from agent.system.annotations import Annotations
 
     found, _ = find_files(find_roots(settings, environment))
-    known = read_sessions(paths)[1]
-    ids = _matching(words, found, known)
-    if len(ids) != 1:
-        what = f"no session here is called {words!r}" if not ids else f"{len(ids)} sessions are called {words!r}"
-        hint = "transcriptd sessions list" if not ids else "say more of its id: " + ", ".join(sorted(ids)[:_SHOWN])
-        raise UsageError(what, hint=hint)
+    ids = _by_id(words, found)
+    known: Mapping[str, Facts] = {}
+    if len(ids) != 1 or words != ids[0]:
+        known = {**read_sessions(paths)[1], **_indexed_facts(settings, paths)}
+        if not ids:
+            labels = {session: one.label for session, one in Annotations(paths.annotations).read().items()}
+            ids = _by_name(words, found, labels, known)
+    check_one(words, ids)
     session_id = ids[0]
     files = tuple(sorted(found[session_id], key=lambda one: one.stream.subpath))
-    return Chosen(session_id, files[0].provider, files, known.get(session_id, Facts()))
+    facts = known.get(session_id) or read_sessions(paths)[1].get(session_id, Facts())
+    return Chosen(session_id, files[0].provider, files, facts)
 
 
-def _matching(words: str, found: Mapping[str, Sequence[Observation]], known: Mapping[str, Facts]) -> list[str]:
-    """The first way that finds any: the id, the newest, the beginning of an id, the title."""
+def _by_id(words: str, found: Mapping[str, Sequence[Observation]]) -> list[str]:
+    """The id, the newest, or those whose ids begin so."""
     if words in found:
         return [words]
     if words == LATEST:
         return [max(found, key=lambda session: max(one.mtime_ns for one in found[session]))] if found else []
-    ids = [session for session in found if session.startswith(words)] if words else []
+    return [session for session in found if session.startswith(words)] if words else []
+
+
+def _by_name(
+    words: str, found: Mapping[str, Sequence[Observation]], labels: Mapping[str, str], known: Mapping[str, Facts]
+) -> list[str]:
+    """Those with such a label; where there are none, those with such a title."""
     wanted = words.casefold()
-    return ids or [one for one in found if wanted and wanted in known.get(one, Facts()).shown_title().casefold()]
+    if not wanted:
+        return []
+    labelled = [one for one in found if wanted in labels.get(one, "").casefold()]
+    return labelled or [one for one in found if wanted in known.get(one, Facts()).shown_title().casefold()]
+
+
+def _indexed_facts(settings: Settings, paths: Paths) -> dict[str, Facts]:
+    from agent.system.index_db import open_index_readonly
+
+    db = open_index_readonly(paths.index) if settings.index.enabled else None
+    if db is None:
+        return {}
+    with db:
+        rows = db.ask("select session_id, project, title, prompt from sessions")
+    return {row["session_id"]: Facts(row["project"], row["title"], row["prompt"]) for row in rows}

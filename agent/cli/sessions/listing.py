@@ -1,73 +1,131 @@
 """`transcriptd sessions list`: what there is."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from agent.cli.config import environment
-from agent.cli.sessions.known import read_sessions
-from agent.core.session import Facts
-from agent.core.status import StreamLine
+from agent.cli.config import environment, load_settings
+from agent.cli.sessions.wishes import narrowing, read_wanted
+from agent.core.session_queries import LIVES, SORTS
 from agent.system.paths import default_paths
 
 
 @click.command("list")
+@narrowing
+@click.option("--state", default="", metavar="STATE", help=f"{', '.join(LIVES)}, private, or synced, waiting, … .")
+@click.option("--archived/--all", "archived", default=None, help="Only archived ones; or those too.")
+@click.option("--sort", default="changed", show_default=True, type=click.Choice(list(SORTS)), help="What comes first.")
+@click.option("--flat", is_flag=True, help="One row for each session, also of one conversation.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(0), help="How many; 0 for all.")
-def list_(as_json: bool, limit: int) -> None:
-    """Sessions, the one that changed last first."""
-    from agent.cli.output import age_words, clean, console, make_table, plural, print_json, size_words, state_text
+def list_(
+    *, state: str, archived: bool | None, sort: str, flat: bool, as_json: bool, limit: int, **narrowed: str
+) -> None:
+    """Sessions, the one that changed last first.
 
-    lines, facts = read_sessions(default_paths(environment()))
-    rows = _by_session(lines, facts)
-    shown = rows[:limit] if limit else rows
+    Sessions that began as copies of each other (resumed, forked, branched) are one conversation and one row: the one
+    that changed last, with how many there are. Archived ones are left out.
+    """
+    from agent.cli.sessions.shelf import opened_look
+    from agent.daemon.session_rows import Asked, list_sessions
+
+    wanted = read_wanted(**narrowed)
+    paths = default_paths(environment())
+    shown = {None: False, True: True, False: None}[archived]
+    with opened_look(load_settings(paths), paths, environment()) as look:
+        found = list_sessions(look, Asked(wanted, state, shown, sort, limit, flat))
     if as_json:
-        print_json({"schema": 1, "sessions": shown, "total": len(rows)})
+        from agent.cli.output import print_json
+
+        print_json(found)
         return
+    _print(found["sessions"], found["total"], narrowed=bool(state or any(narrowed.values())))
+
+
+def _print(rows: list[dict[str, Any]], total: int, *, narrowed: bool) -> None:
+    from agent.cli.output import age_words, clean, has_colour, plural, screen_size, size_words
+
     if not rows:
-        click.echo("no sessions yet; the agent has not run here (transcriptd run), or there are no transcripts")
+        click.echo(
+            "no such sessions"
+            if narrowed
+            else "no sessions yet; the agent has not run here (transcriptd run), or there are no transcripts"
+        )
         return
-    columns = [("session", "left"), ("project", "left"), ("title", "fold"), ("entries", "right"), ("size", "right")]
-    columns += [("changed", "right"), ("", "left")]
-    table = [
+    width = screen_size()[0] or 140
+    table: list[tuple[str, ...]] = [("session", "project", "title", "entries", "size", "changed", "")]
+    table += [
         (
             clean(row["session"][:8]),
             clean(row["project"].replace("\\", "/").rstrip("/").rpartition("/")[2], 24),
             clean(row["title"], 60),
-            f"{row['entries']:,}",
+            f"{row.get('lines', row['entries']):,}",
             size_words(row["bytes"]),
             age_words(row["changed_at_s"]),
-            state_text(row["state"]),
+            _state_words(row),
         )
-        for row in shown
+        for row in rows
     ]
-    console().print(make_table(columns, table))
-    if len(shown) < len(rows):
-        click.echo(f"{plural(len(rows) - len(shown), 'more session')}: --limit 0")
+    for number, line in enumerate(_laid_out(table, width)):
+        state = "bold" if number == 0 else _colour(rows[number - 1])
+        click.echo(_painted(*line, state) if has_colour() else "".join(line).rstrip())
+    if len(rows) < total:
+        click.echo(f"{plural(total - len(rows), 'more session')}: --limit 0")
 
 
-def _by_session(lines: list[StreamLine], facts: Mapping[str, Facts]) -> list[dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
-    for line in lines:
-        about = facts.get(line.session_id, Facts())
-        row = rows.setdefault(
-            line.session_id,
-            {
-                "session": line.session_id,
-                "project": about.project,
-                "title": about.shown_title(),
-                "streams": 0,
-                "entries": 0,
-                "bytes": 0,
-                "changed_at_s": 0.0,
-                "state": "synced",
-            },
-        )
-        row["streams"] += 1
-        row["entries"] += line.entries
-        row["bytes"] += max(line.size, 0)
-        row["changed_at_s"] = max(row["changed_at_s"], line.mtime_s)
-        if line.state not in ("synced", "gone"):
-            row["state"] = line.state
-    return sorted(rows.values(), key=lambda row: -row["changed_at_s"])
+def _laid_out(table: list[tuple[str, ...]], width: int) -> list[tuple[str, str]]:
+    """Lines, the last column apart: the title gives way. Done here, since the library for tables takes as long as all
+    the rest."""
+    from rich.cells import cell_len, set_cell_size
+
+    widths = [max(cell_len(row[at]) for row in table) for at in range(len(table[0]))]
+    widths[_TITLE] = max(10, min(widths[_TITLE], width - sum(widths) + widths[_TITLE] - 2 * len(widths) + 2))
+    lines = []
+    for row in table:
+        cells = []
+        for at, text in enumerate(row[:-1]):
+            if at in _RIGHT:
+                cells.append(" " * (widths[at] - cell_len(text)) + text)
+            else:
+                fits = cell_len(text) <= widths[at]
+                cells.append(set_cell_size(text if fits else set_cell_size(text, widths[at] - 1) + "…", widths[at]))
+        lines.append(("  ".join(cells) + "  ", row[-1]))
+    return lines
+
+
+_TITLE = 2
+_RIGHT = (3, 4, 5)
+
+
+def _painted(line: str, state: str, colour: str) -> str:
+    if colour == "bold":
+        return click.style(line + state, bold=True)
+    known = colour if colour in _COLOURS else ""
+    return line + (click.style(state, fg=known) if known else click.style(state, dim=True))
+
+
+_COLOURS = ("cyan", "yellow", "green", "magenta", "red")
+
+
+def _colour(row: dict[str, Any]) -> str:
+    from agent.cli.output import STATE_WORDS
+
+    return STATE_WORDS.get(_state_of(row), ("", ""))[1]
+
+
+def _state_of(row: dict[str, Any]) -> str:
+    if row["private"]:
+        return "private"
+    if row["life"] == "gone" and row["state"] in ("", "synced"):
+        return "gone"
+    return str(row["state"] or row["life"])
+
+
+def _state_words(row: dict[str, Any]) -> str:
+    from agent.cli.output import STATE_WORDS, clean
+
+    state = _state_of(row)
+    words = STATE_WORDS.get(state, (clean(state, 24), ""))[0]
+    if row["life"] == "live" and state != "live":
+        words = f"live, {words}"
+    return f"{words} +{row['members'] - 1:,}" if row["members"] > 1 else words

@@ -1,8 +1,9 @@
 """The open database: what is written, what is read, and how it comes back to its file."""
 
 import contextlib
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from agent.system.state_db.tables import Table, copy_rows, insert_rows, read_row
 
 _NOTHING = Note()
 _MEMORY_HINT = "make room, or let it be written; transcriptd goes on with it by itself"
+
+_AMONG = "where session_id in (select value from json_each(?))"
 
 _MEND_LOCKED_S = 0.2
 """A daemon at work waits this long for a lock, each time it tries to come back to its file."""
@@ -113,6 +116,20 @@ class StateDb:
     def tracks(self) -> Iterator[TrackRow]:
         return map(tables.decode_track, self._rows(tables.TRACKS))
 
+    def tracks_of(self, sessions: Iterable[str]) -> Iterator[TrackRow]:
+        """The same of these sessions only."""
+        table = tables.TRACKS._replace(select=f"{tables.TRACKS.select} {_AMONG}")
+        return map(tables.decode_track, self._rows(table, (json.dumps(list(sessions)),)))
+
+    def session_ids(self) -> set[str]:
+        """Of all tracks, damaged ones included."""
+        try:
+            with naming_damage():
+                return {row[0] for row in self._db.execute("select distinct session_id from tracks")}
+        except sqlite3.Error as exc:
+            self._note_damage(exc)
+            return set()
+
     def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]:
         return ((row[0], StreamId(row[1], row[2]), row[3], row[4]) for row in self._rows(tables.TOMBSTONES))
 
@@ -126,9 +143,9 @@ class StateDb:
         """In the order in which it was noted."""
         return map(tables.decode_audit, self._rows(tables.AUDIT))
 
-    def _rows(self, table: Table) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, table: Table, values: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
         """What is damaged is left out, and remembered for `mend`. Raises DiskError where nobody will mend it."""
-        return read_rows(self._db, table, self._note_damage)
+        return read_rows(self._db, table, self._note_damage, values)
 
     def _note_damage(self, exc: sqlite3.Error | None) -> None:
         if exc is not None and self._home is None:

@@ -45,11 +45,13 @@ OnDamage = Callable[[sqlite3.Error | None], None]
 """What SQLite says; None for a row that fails its checksum."""
 
 
-def read_rows(db: sqlite3.Connection, table: Table, on_damage: OnDamage) -> Iterator[tuple[Any, ...]]:
+def read_rows(
+    db: sqlite3.Connection, table: Table, on_damage: OnDamage, values: Values = ()
+) -> Iterator[tuple[Any, ...]]:
     """The rows that are as they were written. Raises nothing of SQLite."""
     try:
         with naming_damage():
-            for row in db.execute(table.select):
+            for row in db.execute(table.select, values):
                 if _is_whole(row):
                     yield row[:-1]
                 else:
