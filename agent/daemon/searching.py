@@ -152,16 +152,17 @@ class _Look:
     def run(self) -> _Looked:
         try:
             with real_files.open_file(self._target.path) as file:
-                for piece, offset in self._pieces(file):
-                    self._look_at(file, piece, offset)
+                for piece, cut, offset in self._pieces(file):
+                    self._look_at(file, piece, cut, offset)
                     if self._is_to_end() or (self._each and len(self._hits) >= self._each):
                         return _Looked(self._hits, self._read, is_whole=False)
         except DiskError as exc:
             return _Looked(self._hits, self._read, False, exc.message)
         return _Looked(self._hits, self._read, is_whole=True)
 
-    def _pieces(self, file: TranscriptFile) -> Iterator[tuple[bytes, int]]:
-        """Whole lines together, with their offset. A line without an end counts in side files, which are no lines."""
+    def _pieces(self, file: TranscriptFile) -> Iterator[tuple[bytes, int, int]]:
+        """Whole lines together, up to where in a piece, and its offset: to cut it would cost a tenth of the time. A
+        line without an end counts in side files, which are no lines."""
         offset, wanted = 0, _PIECE_BYTES
         while data := file.read_at(offset, wanted):
             cut = data.rfind(b"\n") + 1
@@ -179,22 +180,22 @@ class _Look:
             if not cut:
                 return
             self._read += cut
-            yield data[:cut] if cut < len(data) else data, offset
+            yield data, cut, offset
             offset, wanted = offset + cut, _PIECE_BYTES
             if at_end:
                 return
 
-    def _look_at(self, file: TranscriptFile, piece: bytes, offset: int) -> None:
+    def _look_at(self, file: TranscriptFile, piece: bytes, cut: int, offset: int) -> None:
         pattern, *others = self._matcher.raw
         at = 0
-        while (found := pattern.search(piece, at)) is not None:
+        while (found := pattern.search(piece, at, cut)) is not None:
             start, end = found.span()
             if not self._matcher.may_be(piece, start, end):
                 at = end
                 continue
             begins = piece.rfind(b"\n", 0, start) + 1
-            ends = piece.find(b"\n", end)
-            ends = len(piece) if ends < 0 else ends
+            ends = piece.find(b"\n", end, cut)
+            ends = cut if ends < 0 else ends
             line = piece[begins:ends]
             if all(other.search(line) is not None for other in others):
                 self._ask(file, line, offset + begins)

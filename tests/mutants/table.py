@@ -1640,50 +1640,103 @@ WAY_BACK = (
     ),
 )
 
-TEST_AGENTS = "tests/daemon/test_agents.py::test_"
+INDEXING = "agent/daemon/indexing.py"
+INDEX_DB = "agent/system/index_db.py"
+SESSION_ROWS = "agent/daemon/session_rows.py"
+ANNOTATIONS = "agent/system/annotations.py"
+SEARCH_TERMS = "agent/core/search_terms.py"
+SEARCHING = "agent/daemon/searching.py"
+INDEX_KEEPER = "agent/daemon/index_keeper.py"
+TEST_INDEXING = "tests/daemon/test_indexing.py::test_"
+TEST_INDEX_DB = "tests/system/test_index_db.py::test_"
+TEST_SEARCHING = "tests/daemon/test_searching.py::test_"
+TEST_KEEPER = "tests/daemon/test_index_keeper.py::test_"
+TEST_SESSIONS = "tests/cli/test_sessions.py::test_"
 
-AGENTS = (
+INDEXED = (
     Mutant(
-        "any folder in a line is where a session began",
-        PERMITS,
-        "if PROVIDERS[self._provider].lines_name_project:",
-        "if PROVIDERS:",
-        (f"{TEST_AGENTS}a_session_whose_folder_nobody_tells_is_private_while_folders_matter",),
+        "what grew is read from its beginning",
+        INDEXING,
+        "return place if is_same and marker_at",
+        "return place if False and marker_at",
+        (f"{TEST_INDEXING}what_grew_is_read_on_and_not_again",),
     ),
     Mutant(
-        "what stands beside a transcript is not learned",
-        ENGINE,
-        "if observation.project:",
-        "if not observation:",
-        (f"{TEST_AGENTS}a_private_folder_is_private_for_every_agent",),
+        "a rewritten transcript is read on",
+        INDEXING,
+        "marker_at(file, place.offset) == known.marker",
+        "True",
+        (f"{TEST_INDEXING}what_was_rewritten_is_read_from_its_beginning",),
     ),
     Mutant(
-        "a fork does not name its parent",
-        "agent/providers/codex.py",
-        "id|thread_id|forked_from_id|parent_thread_id",
-        "id|thread_id|parent_thread_id",
-        (f"{TEST_AGENTS}a_fork_of_a_private_session_is_private_too",),
+        "another file with the id takes the place of the first",
+        INDEXING,
+        "            return False  # another file with the same id",
+        "            pass  # another file with the same id",
+        (f"{TEST_INDEXING}a_second_file_with_the_same_id_does_not_take_the_first_ones_place",),
     ),
     Mutant(
-        "a packed file that is cut off is taken for a shorter one",
-        "agent/core/packed.py",
-        "        if at > size:\n",
-        "        if at > size + (1 << 40):\n",
-        (f"{TEST_AGENTS}a_damaged_packed_session_is_told_of_and_takes_nothing_back",),
+        "others may read the index",
+        INDEX_DB,
+        "        path.chmod(0o600)",
+        "        pass",
+        (f"{TEST_INDEX_DB}only_its_owner_reads_it_and_readers_do_not_wait_for_the_writer",),
     ),
     Mutant(
-        "a packed file is as long as it lies there",
-        "agent/daemon/scanner.py",
-        "not is_packed(entry.path)",
-        "entry.path",
-        (f"{TEST_AGENTS}a_session_that_was_packed_before_anybody_saw_it_is_sent",),
+        "an index of another version is used",
+        INDEX_DB,
+        "        elif found != USER_VERSION or not _is_whole(db):",
+        "        elif not _is_whole(db):",
+        (f"{TEST_INDEX_DB}what_can_not_be_used_is_made_anew",),
     ),
     Mutant(
-        "everything in a session's folder travels",
-        "agent/providers/copilot.py",
-        "below[-1] in _SIDE_FILES if len(below) == 1",
-        "bool(below) if len(below) == 1",
-        (f"{TEST_AGENTS}side_files_of_gemini_and_copilot_travel_with_their_session",),
+        "what was never sent is forgotten",
+        SESSION_ROWS,
+        "sent if subpaths and subpaths <= whole else unsent",
+        "sent if subpaths else unsent",
+        (f"{TEST_SESSIONS}only_what_a_server_has_is_forgotten",),
+    ),
+    Mutant(
+        "private sessions are not marked",
+        SESSION_ROWS,
+        'return any(one.state == "private" for one in lines) or look.is_private(session, project)',
+        "return False",
+        (f"{TEST_SESSIONS}private_goes_through_the_private_list",),
+    ),
+    Mutant(
+        "a damaged file of annotations is believed",
+        ANNOTATIONS,
+        "return kept.sessions if kept.sum == _sum(kept.sessions) else None",
+        "return kept.sessions",
+        ("tests/system/test_annotations.py::test_a_damaged_file_costs_the_last_change_and_no_more",),
+    ),
+    Mutant(
+        "a word behind an escape is not found",
+        SEARCH_TERMS,
+        "before.isalnum() and not is_escape",
+        "before.isalnum()",
+        (f"{TEST_SEARCHING}a_word_behind_an_escape_is_found",),
+    ),
+    Mutant(
+        "a search goes on when it has enough",
+        SEARCHING,
+        "            if limit and len(hits) >= limit:",
+        "            if False:",
+        (f"{TEST_SEARCHING}enough_is_enough_and_that_there_may_be_more_is_told",),
+    ),
+    Mutant(
+        "the daemon remembers all that is to be indexed",
+        INDEX_KEEPER,
+        "if len(self._files) >= MOST_PENDING:",
+        "if False:",
+        (f"{TEST_KEEPER}many_changes_become_one_look_at_everything",),
+    ),
+    Mutant(
+        "a process of the index that fails is started without end",
+        INDEX_KEEPER,
+        "            self._not_before_s = self._monotonic_s() + self._backoff_s",
+        "            pass",
+        (f"{TEST_KEEPER}a_process_that_dies_is_told_of_once_and_tried_again_later",),
     ),
 )
 
