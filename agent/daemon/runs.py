@@ -214,12 +214,20 @@ class LiveRuns:
         if since.after_seq == 0 and not since.epoch and run is not None and "" in places:
             places[""] = places[""]._replace(offset=run.start_bytes)
         tail.begin(places)
+        self._note_earlier(tail, run)
         if run is not None and run.is_complete:
             self._read_all(tail)
             tail.note("complete", **told_of(run))
         self._tails[key] = tail
         self._note_watched()
         return tail
+
+    def _note_earlier(self, tail: "Tail", last: Run | None) -> None:
+        """The ends of runs before the last one, for a client that comes back and was on one of them."""
+        for run in sorted(self._runs.values(), key=lambda run: run.started_at_s):
+            if run.session_id == tail.session_id and run.is_complete and run is not last:
+                tail.note("complete", **told_of(run))
+        tail.earlier_seq = tail.last_seq
 
     def _place(self, tail: "Tail", run: Run | None, since: Since) -> tuple[int, bool]:
         """The first number that the subscriber is told, and whether it missed some."""
@@ -231,8 +239,9 @@ class LiveRuns:
             return newest, False
         if since.after_seq > tail.last_seq:
             return newest, True
-        if since.after_seq == 0:
-            return tail.oldest_seq, tail.oldest_seq > 1
+        if since.after_seq == 0 and not since.epoch:
+            first_seq = tail.earlier_seq + 1
+            return max(tail.oldest_seq, first_seq), tail.oldest_seq > first_seq
         is_gone = since.after_seq + 1 < tail.oldest_seq
         return (newest, True) if is_gone else (since.after_seq + 1, False)
 

@@ -82,6 +82,8 @@ class Tail:
         self.session_id = session_id
         self.epoch = epoch
         self.run_id = ""
+        self.earlier_seq = 0
+        """Up to there stand the ends of earlier runs only."""
         self._provider = provider
         self._files = files
         self._streams: dict[str, _Stream] = {}

@@ -329,6 +329,19 @@ def test_a_damaged_file_of_runs_is_none(stage: Stage, tmp_path: Path, data: byte
     assert (tmp_path / "runs.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_who_was_on_an_earlier_run_when_the_agent_died_hears_of_its_end_once(stage: Stage) -> None:
+    stage.begin()
+    answer, _ = stage.follow()
+    known = Since(answer["seq"], answer["epoch"], answer["run"]["id"])
+    stage.complete()
+    stage.change(ChangeKind.BEGAN, Run("r2", "s", "claude", stage.clock.now_s() + 1))
+    stage.boot()
+    answer, feed = stage.follow(known)
+    assert answer["run"]["id"] == "r2"
+    assert told(feed) == ["refresh", "complete"]
+    assert told(stage.follow(Since(0))[1]) == [], "who asks for the run that is on"
+
+
 class AnyDay(RuleBasedStateMachine):
     """A client as `sessions tail -f` is one: it comes back with what it knows, and reads what it missed in the file."""
 
@@ -343,7 +356,8 @@ class AnyDay(RuleBasedStateMachine):
         self.offset = 0
         self.completed: list[str] = []
         self.told_runs: set[str] = set()
-        self.known_run, self.epoch, self.seq = "", "", 0
+        self.known_runs: list[str] = []
+        self.epoch, self.seq = "", 0
         self.feed: MessageFeed | None = None
         self.connect(is_back=False)
 
@@ -353,7 +367,7 @@ class AnyDay(RuleBasedStateMachine):
         self.offset = max(self.offset, offset)
 
     def connect(self, *, is_back: bool) -> None:
-        since = Since(self.seq, self.epoch, self.known_run) if is_back else Since()
+        since = Since(self.seq, self.epoch, next(iter(self.known_runs), "")) if is_back else Since()
         answer, self.feed = self.stage.room.follow(Followed("s", "claude", {"": Place(str(self.stage.path))}), since)
         if answer["refresh"] or not is_back:
             self.read_to(answer["offsets"][""])
@@ -364,7 +378,8 @@ class AnyDay(RuleBasedStateMachine):
             self.know(run["id"])
 
     def know(self, run_id: str) -> None:
-        self.known_run = run_id
+        if run_id not in self.known_runs:
+            self.known_runs.append(run_id)
         self.told_runs.add(run_id)
 
     @rule(number=st.integers(1, 3), is_noticed=st.booleans())
@@ -407,7 +422,7 @@ class AnyDay(RuleBasedStateMachine):
                 self.know(one["run"])
             elif one["kind"] == "complete":
                 self.completed.append(one["run"])
-                self.known_run = ""
+                self.known_runs = [run for run in self.known_runs if run != one["run"]]
 
     @rule()
     def reconnect(self) -> None:
@@ -423,7 +438,7 @@ class AnyDay(RuleBasedStateMachine):
         self.stage.boot()
         durable = {run.id: run for run in self.stage.room.found}
         self.on = next((run for run in durable.values() if not run.is_complete), None)
-        assert self.on is None or self.on.id in {run.id for run in lost} | {self.known_run, *self.told_runs, *durable}
+        assert self.on is None or self.on.id in {run.id for run in lost} | {*self.told_runs, *durable}
         self.connect(is_back=True)
 
     @invariant()

@@ -122,7 +122,8 @@ class Following:
             if not is_side_file(one.stream.subpath) and (subagents or not one.stream.subpath)
         }
         self._offsets: dict[str, int] = {}
-        self._run = ""
+        self._runs: list[str] = []
+        """Those that it heard of, and whose end is still to be told; the oldest first."""
         self._has_said_quiet = False
 
     # --- what is there ----------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ class Following:
                     "messages.subscribe",
                     session=self._chosen.session_id,
                     subagents=self._subagents,
-                    run=self._run or None,
+                    run=self._runs[0] if self._runs else None,
                 )
                 if answer["session_id"] != self._chosen.session_id:
                     return
@@ -228,14 +229,18 @@ class Following:
             self._offsets[subpath] = offset
             self._say("the transcript was rewritten; going on from its end")
         elif one["kind"] == "run.began":
-            self._run = str(one["run"])
+            self._know(str(one["run"]))
         elif one["kind"] == "complete":
-            self._run = ""
+            self._runs = [run for run in self._runs if run != one["run"]]
             self._say(f"the session ended ({_WHY.get(str(one.get('why')), 'over')}); waiting whether it goes on")
+
+    def _know(self, run: str) -> None:
+        if run not in self._runs:
+            self._runs.append(run)
 
     def _say_state(self, run: Mapping[str, Any] | None) -> None:
         if run is not None and run["state"] == "running":
-            self._run = str(run["id"])
+            self._know(str(run["id"]))
         elif not self._has_said_quiet:
             self._has_said_quiet = True
             self._say("nobody works in this session now; waiting whether it goes on")
@@ -243,7 +248,7 @@ class Following:
     # --- without an agent -------------------------------------------------------------------------------------
 
     def _look_until(self, span_s: float) -> Iterator[Shown]:
-        if self._run == "" and not self._has_said_quiet and self._quiet_s() > QUIET_S:
+        if not self._runs and not self._has_said_quiet and self._quiet_s() > QUIET_S:
             self._say_state(None)
         tails = self._open_tail()
         for _ in range(max(1, round(span_s / POLL_S))):
