@@ -372,8 +372,8 @@ class Daemon:
         problems += [(self.live.trouble, "")] if self.live.trouble else []
         problems += [(describe_stuck(one), "transcriptd logs") for one in self.find_stuck()]
         problems += [(f"{root} is not there yet", "") for root in self._missed_roots()]
-        unwatched = self._watcher.missing | set(polling)
-        watching = tuple(root.path for root in self._roots if root.path not in unwatched)
+        watched = self._watcher.watched
+        watching = tuple(root.path for root in self._roots if root.path in watched)
         retention_s = _find_retention_s(self._environment)
         return Surroundings(
             os.getpid(),

@@ -46,6 +46,11 @@ class Watcher:
         self.missing: set[str] = set()
         """Roots that are not there yet."""
 
+    @property
+    def watched(self) -> frozenset[str]:
+        """Roots for which change notices come."""
+        return frozenset(self._watched)
+
     def ensure(self, roots: list[str]) -> bool:
         """Watches every root that is there, again where a root was replaced or its emitter died. True when a root
         is newly watched: what happened in it before is not known. Call it now and then."""
