@@ -129,13 +129,19 @@ def ask_everything(home: Path) -> dict[str, str]:
     return told
 
 
+INDEX = "index.db"
+"""Holds titles, for the user alone, and nothing else of what was said (docs/privacy.md)."""
+
+
 def places_with(words: str, told: dict[str, str], *folders: Path) -> list[str]:
+    """Titles are looked for everywhere but in the index."""
     found = [name for name, text in told.items() if words in text]
     for folder in folders:
         found += [
             str(path.relative_to(folder))
             for path in folder.rglob("*")
             if path.is_file() and path.stat().st_nlink == 1 and words.encode() in path.read_bytes()
+            if words != CANARY or not path.name.startswith(INDEX)
         ]
     return found
 
