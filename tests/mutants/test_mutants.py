@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.mutants.table import MUTANTS, Mutant
+from tests.mutants.mutant import Mutant
+from tests.mutants.table import MUTANTS
 from tests.mutants.workshop import Run, Workshop, complaint, mutated
 
 LEAST = 30

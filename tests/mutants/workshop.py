@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.mutants.table import Mutant
+from tests.mutants.mutant import Mutant
 
 TIMEOUT_S = 90.0
 """Tests of a mutant take seconds. One that makes a test run without end is no use: choose another test, or mutant."""
@@ -34,7 +34,7 @@ def mutated(source: str, mutant: Mutant) -> str:
     found = source.count(mutant.text)
     if found != 1:
         raise ValueError(
-            f"{mutant.file} holds the text of this mutant {found} times, not once: let tests/mutants/table.py follow"
+            f"{mutant.file} holds the text of this mutant {found} times, not once: let its table follow"
             f" the code\n{mutant.text}"
         )
     changed = source.replace(mutant.text, mutant.becomes)
