@@ -86,6 +86,8 @@ class _Patient(io.RawIOBase):
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
+        self.is_long = False
+        """Each piece of the body that comes gives it more time."""
         self._deadline = time.monotonic() + REPLY_S
 
     def readable(self) -> bool:
@@ -95,7 +97,8 @@ class _Patient(io.RawIOBase):
         if time.monotonic() > self._deadline:
             raise _TooSlow
         count = self._raw.readinto(buffer)
-        self._deadline += (count or 0) / SLOWEST_BYTES_S
+        if self.is_long:
+            self._deadline += (count or 0) / SLOWEST_BYTES_S
         return count
 
     def close(self) -> None:
@@ -106,7 +109,8 @@ class _Patient(io.RawIOBase):
 class _Response(http.client.HTTPResponse):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        self.fp = io.BufferedReader(_Patient(self.fp.detach()))
+        self.patient = _Patient(self.fp.detach())
+        self.fp = io.BufferedReader(self.patient)
 
 
 class _Sockets:
@@ -376,7 +380,8 @@ class Remote:
         way = "ahead of" if apart_s > 0 else "behind"
         return f"{today}, but this machine's clock is {abs(apart_s) / 86_400:.1f} days {way} the server's"
 
-    def _pass_on(self, response: urllib3.BaseHTTPResponse, take: "Take") -> bytes:
+    def _pass_on(self, response: Any, take: "Take") -> bytes:
+        response._original_response.patient.is_long = True
         while piece := response.read1(_PIECE_BYTES, decode_content=True):  # what came, though more does not
             self._moved()
             take(piece)

@@ -331,7 +331,7 @@ def test_a_token_file_that_changes_needs_no_restart(in_process: InProcess) -> No
 def test_a_defect_with_the_token_in_hand_shows_its_place_only(
     in_process: InProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(self: Remote, request: Request, token: str) -> RawReply:
+    def broken(self: Remote, request: Request, token: str, take: object) -> RawReply:
         raise RuntimeError(f"a defect with {token} in its words")
 
     monkeypatch.setattr(Remote, "_send", broken)
