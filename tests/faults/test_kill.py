@@ -30,6 +30,7 @@ A_STORY = 7
 RARE = {
     "agent.daemon.facts.SessionFacts.note_told",
     "agent.daemon.pusher.meta_request",
+    "agent.daemon.realigner.Realigner.realign",
     "agent.daemon.realigner.streams_request",
     "agent.daemon.realigner.generation_request",
     "agent.daemon.realigner.decide_generation_reply",
