@@ -2,6 +2,7 @@
 worked on in a thread of its own, so a large transcript holds nobody up."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.core.lifecycle import UNSENT
@@ -16,67 +17,78 @@ if TYPE_CHECKING:
 
 
 def changing_methods(daemon: Daemon) -> dict[str, Method]:
-    """Imported when somebody asks: hardly anybody does."""
+    return {name: partial(answer, daemon) for name, answer in _ANSWERS.items()}
 
-    def list_(params: Mapping[str, Any]) -> Any:
-        from agent.daemon.changing import list_checkpoints
 
-        return {"checkpoints": [one._asdict() for one in list_checkpoints(_subject(daemon, params))]}
+# What does it is imported when somebody asks: hardly anybody does.
 
-    def get(params: Mapping[str, Any]) -> Any:
-        from agent.daemon.changing import get_checkpoint
 
-        found, summary = get_checkpoint(_subject(daemon, params), _text(params, "checkpoint"))
-        return {"checkpoint": found._asdict(), "summary": summary}
+def _list(daemon: Daemon, params: Mapping[str, Any]) -> Any:
+    from agent.daemon.changing import list_checkpoints
 
-    def branch(params: Mapping[str, Any]) -> Any:
-        from agent.daemon import changing
+    return {"checkpoints": [one._asdict() for one in list_checkpoints(_subject(daemon, params))]}
 
-        return _done(daemon, changing.branch(_subject(daemon, params), _text(params, "checkpoint")))
 
-    def restore(params: Mapping[str, Any]) -> Any:
-        from agent.daemon import changing
+def _get(daemon: Daemon, params: Mapping[str, Any]) -> Any:
+    from agent.daemon.changing import get_checkpoint
 
-        return _done(daemon, changing.restore(_subject(daemon, params), _text(params, "checkpoint")))
+    found, summary = get_checkpoint(_subject(daemon, params), _text(params, "checkpoint"))
+    return {"checkpoint": found._asdict(), "summary": summary}
 
-    def compact(params: Mapping[str, Any]) -> Any:
-        from agent.daemon import changing
 
-        keep = params.get("keep")
-        if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
-            raise UsageError("keep: a whole number of lines from 1")
-        return _done(daemon, changing.compact(_subject(daemon, params), keep))
+def _branch(daemon: Daemon, params: Mapping[str, Any]) -> Any:
+    from agent.daemon.changing import branch
 
-    def reset(params: Mapping[str, Any]) -> Any:
-        from agent.daemon import changing
+    return _done(daemon, branch(_subject(daemon, params), _text(params, "checkpoint")))
 
-        return _done(daemon, changing.reset(_subject(daemon, params)))
 
-    def delete(params: Mapping[str, Any]) -> Any:
-        from agent.daemon.changing import refuse_live, take_away
-        from agent.daemon.deleting import DELETED, delete_there
+def _restore(daemon: Daemon, params: Mapping[str, Any]) -> Any:
+    from agent.daemon.changing import restore
 
-        subject, transcript = _subject(daemon, params), params.get("transcript", False)
-        if not isinstance(transcript, bool):
-            raise UsageError("transcript: true or false")
-        if transcript:
-            refuse_live(subject, None, unsent_too=False)
-        told = delete_there(daemon.senders(), subject.session_id)
-        gone = frozenset(one.destination for one in told if one.outcome == DELETED)
-        daemon.take_in(DeletedThere(subject.session_id, gone))
-        archives = [one.archive for one in take_away(subject)] if transcript else []
-        daemon.request_scan()
-        return {"session": subject.session_id, "servers": [one._asdict() for one in told], "archives": archives}
+    return _done(daemon, restore(_subject(daemon, params), _text(params, "checkpoint")))
 
-    return {
-        "sessions.delete": delete,
-        "sessions.compact": compact,
-        "sessions.reset": reset,
-        "sessions.compaction.list": list_,
-        "sessions.compaction.get": get,
-        "sessions.compaction.branch": branch,
-        "sessions.compaction.restore": restore,
-    }
+
+def _compact(daemon: Daemon, params: Mapping[str, Any]) -> Any:
+    from agent.daemon.changing import compact
+
+    keep = params.get("keep")
+    if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
+        raise UsageError("keep: a whole number of lines from 1")
+    return _done(daemon, compact(_subject(daemon, params), keep))
+
+
+def _reset(daemon: Daemon, params: Mapping[str, Any]) -> Any:
+    from agent.daemon.changing import reset
+
+    return _done(daemon, reset(_subject(daemon, params)))
+
+
+def _delete(daemon: Daemon, params: Mapping[str, Any]) -> Any:
+    from agent.daemon.changing import refuse_live, take_away
+    from agent.daemon.deleting import DELETED, delete_there
+
+    subject, transcript = _subject(daemon, params), params.get("transcript", False)
+    if not isinstance(transcript, bool):
+        raise UsageError("transcript: true or false")
+    if transcript:
+        refuse_live(subject, None, unsent_too=False)
+    told = delete_there(daemon.senders(), subject.session_id)
+    gone = frozenset(one.destination for one in told if one.outcome == DELETED)
+    daemon.take_in(DeletedThere(subject.session_id, gone))
+    archives = [one.archive for one in take_away(subject)] if transcript else []
+    daemon.request_scan()
+    return {"session": subject.session_id, "servers": [one._asdict() for one in told], "archives": archives}
+
+
+_ANSWERS: Mapping[str, Callable[[Daemon, Mapping[str, Any]], Any]] = {
+    "sessions.delete": _delete,
+    "sessions.compact": _compact,
+    "sessions.reset": _reset,
+    "sessions.compaction.list": _list,
+    "sessions.compaction.get": _get,
+    "sessions.compaction.branch": _branch,
+    "sessions.compaction.restore": _restore,
+}
 
 
 def _done(daemon: Daemon, changed: "Changed") -> Any:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.core.session import FILES, Facts, StreamId
-from agent.providers.lines import FolderWords
+from agent.providers.lines import FolderWords, no_folder_beside, nothing_beside
 
 if TYPE_CHECKING:
     from agent.core.normalised import LineReader
@@ -165,13 +165,8 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and value not in ("", ".", "..")
 
 
-def beside(parts: tuple[str, ...]) -> None:
-    """Its lines say where a session works."""
-    return
-
-
-def read_beside(data: bytes) -> str:
-    return ""
+beside = nothing_beside
+read_beside = no_folder_beside
 
 
 def folders_in(data: bytes) -> tuple[str, ...]:

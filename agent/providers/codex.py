@@ -15,7 +15,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent.core.session import Facts, StreamId
-from agent.providers.lines import UUID, FolderWords, first_objects, part, shorten_prompt, text_of
+from agent.providers.lines import (
+    UUID,
+    FolderWords,
+    deletes_nothing,
+    first_objects,
+    no_folder_beside,
+    no_settings_file,
+    nothing_beside,
+    part,
+    shorten_prompt,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from agent.core.normalised import LineReader
@@ -51,13 +62,8 @@ def reader(stream: StreamId) -> "LineReader":
     return make_reader(stream)
 
 
-def settings_file(environment: Mapping[str, str], home: str) -> str | None:
-    return None
-
-
-def parse_retention_days(settings: str | None) -> float | None:
-    """It moves and packs sessions, and deletes none by itself."""
-    return None
+settings_file = no_settings_file
+parse_retention_days = deletes_nothing
 
 
 def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> StreamId | None:
@@ -78,13 +84,8 @@ def place(
     return None
 
 
-def beside(parts: tuple[str, ...]) -> None:
-    """Its lines say where a session works."""
-    return
-
-
-def read_beside(data: bytes) -> str:
-    return ""
+beside = nothing_beside
+read_beside = no_folder_beside
 
 
 def folders_in(data: bytes) -> tuple[str, ...]:

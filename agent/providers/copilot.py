@@ -20,7 +20,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.core.session import FILES, Facts, StreamId
-from agent.providers.lines import UUID, FolderWords, first_objects, part, shorten_prompt, text_of, usable_id
+from agent.providers.lines import (
+    UUID,
+    FolderWords,
+    deletes_nothing,
+    first_objects,
+    no_settings_file,
+    part,
+    shorten_prompt,
+    text_of,
+    usable_id,
+)
 
 if TYPE_CHECKING:
     from agent.core.normalised import LineReader
@@ -50,13 +60,8 @@ def reader(stream: StreamId) -> "LineReader":
     return make_reader(stream)
 
 
-def settings_file(environment: Mapping[str, str], home: str) -> str | None:
-    return None
-
-
-def parse_retention_days(settings: str | None) -> float | None:
-    """It deletes no session by itself."""
-    return None
+settings_file = no_settings_file
+parse_retention_days = deletes_nothing
 
 
 def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> StreamId | None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -92,3 +92,22 @@ def _folder(literal: bytes) -> str:
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
             text = msgspec.json.decode(literal, type=str)
     return unquote(text.removeprefix("file://")) if text.startswith("file:///") else text
+
+
+# --- what a coding agent may do without, as members of its module -----------------------------------------------------
+
+
+def no_settings_file(_environment: Mapping[str, str], _home: str) -> None:
+    """Nothing in its settings matters here."""
+
+
+def deletes_nothing(_settings: str | None) -> None:
+    """It deletes no session by itself."""
+
+
+def nothing_beside(_parts: tuple[str, ...]) -> None:
+    """Its lines say where a session works."""
+
+
+def no_folder_beside(_data: bytes) -> str:
+    return ""

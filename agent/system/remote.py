@@ -264,12 +264,12 @@ class Remote:
         `token` raises."""
         return self._exchange(request, None)
 
-    def receive(self, request: Request, take: Callable[[bytes], object]) -> RawReply:
+    def receive(self, request: Request, take: Take) -> RawReply:
         """The same for an answer of any length: the body of a 200 goes to `take` piece by piece, and is empty in what
         comes back. Where it breaks off, `take` was given what came. `take` may raise to end it."""
         return self._exchange(request, take)
 
-    def _exchange(self, request: Request, take: "Take | None") -> RawReply:
+    def _exchange(self, request: Request, take: Take | None) -> RawReply:
         token = self._fit(self._token())
         self._moved()
         reply = self._send(request, token, take)
@@ -279,7 +279,7 @@ class Remote:
         fresh = self._renew(token)
         return reply if fresh is None else self._send(request, self._fit(fresh), take)
 
-    def _send(self, request: Request, token: str, take: "Take | None") -> RawReply:
+    def _send(self, request: Request, token: str, take: Take | None) -> RawReply:
         headers = {"Authorization": f"Bearer {token}", **self._fixed, **request.headers}
         body = request.body or b""
         size = body.size if isinstance(body, LongBody) else len(body)
@@ -380,7 +380,7 @@ class Remote:
         way = "ahead of" if apart_s > 0 else "behind"
         return f"{today}, but this machine's clock is {abs(apart_s) / 86_400:.1f} days {way} the server's"
 
-    def _pass_on(self, response: Any, take: "Take") -> bytes:
+    def _pass_on(self, response: Any, take: Take) -> bytes:
         response._original_response.patient.is_long = True
         while piece := response.read1(_PIECE_BYTES, decode_content=True):  # what came, though more does not
             self._moved()

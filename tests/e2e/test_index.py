@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,6 @@ def test_a_daemon_keeps_the_index_by_a_process_that_goes_with_it(tmp_path: Path)
 
 
 def _life(home: Path) -> str:
-    time.sleep(0.2)  # a command a look is enough; what is waited for is the condition
     found = json.loads(command(home, "sessions", "list", "--json").stdout)["sessions"]
     return str(found[0].get("life", "")) if found else ""
 

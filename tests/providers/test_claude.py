@@ -364,8 +364,8 @@ def test_every_real_session_says_where_it_began(corpus: Path, version: str) -> N
 @pytest.mark.parametrize(
     ("project", "folder"),
     [
-        ("/home/dev/work/a_b", "-home-dev-work-a-b"),
-        ("/home/dev/work/with space & dots v1.2_under", "-home-dev-work-with-space---dots-v1-2-under"),
+        ("/home/dev/src/a_b", "-home-dev-src-a-b"),
+        ("/home/dev/src/with space & dots v1.2_under", "-home-dev-src-with-space---dots-v1-2-under"),
         ("/p/\u00e9", "-p--"),
         ("/p/\U0001f600x", "-p---x"),
         ("C:\\work\\x", "C--work-x"),
