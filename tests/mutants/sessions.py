@@ -312,6 +312,20 @@ INDEXED = (
 
 WAY_BACK = (
     Mutant(
+        "a long answer has no more time than a short one",
+        "agent/system/remote.py",
+        "response._original_response.patient.is_long = True",
+        "pass",
+        ("tests/system/test_remote.py::test_a_long_answer_has_more_time_for_what_comes",),
+    ),
+    Mutant(
+        "any answer has more time for what comes",
+        "agent/system/remote.py",
+        "        if self.is_long:\n",
+        "        if True:\n",
+        ("tests/system/test_remote.py::test_a_long_answer_has_more_time_for_what_comes",),
+    ),
+    Mutant(
         "place over a file that is there",
         LANDING,
         """        os.link(source, target)

@@ -624,3 +624,25 @@ def test_whoever_takes_may_end_it() -> None:
 
     with serving(sends(plain(body=b"x" * 100))) as server, remote_to(server.url) as remote, pytest.raises(DiskError):
         remote.receive(GET, enough)
+
+
+def test_a_long_answer_has_more_time_for_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And any other answer has not: what is sent fast without end would be read without end."""
+    monkeypatch.setattr(remote_module, "REPLY_S", 1.0)
+    monkeypatch.setattr(remote_module, "SLOWEST_BYTES_S", 200)
+    never = threading.Event()
+
+    def slow(connection: socket.socket, _: Seen) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 8000\r\n\r\n")
+        with contextlib.suppress(OSError):  # who has given up hangs up
+            for _number in range(8):
+                never.wait(0.2)
+                connection.sendall(b"x" * 1_000)
+        return False
+
+    pieces: list[bytes] = []
+    with serving(slow) as server, remote_to(server.url) as remote:
+        assert remote.receive(GET, pieces.append).status == 200
+        with pytest.raises(Unreachable):
+            remote.send(GET)
+    assert sum(map(len, pieces)) == 8_000
