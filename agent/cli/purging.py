@@ -18,7 +18,7 @@ _STATE = (
     "annotations.*",
     "daemon.*",
     "lives.json*",
-    "runs.json*",
+    "runs.jsonl*",
     "control.sock*",
     "spool*",
     "redaction.key",

@@ -132,6 +132,8 @@ class Gates:
     def _signal(self, one: DestinationState, signal: Signal) -> None:
         condition, steps = next_condition(one.condition, signal)
         if condition is not one.condition:
+            if condition is not Condition.PROBING or one.condition is Condition.RUNNING:
+                one.standing = condition
             one.condition = condition
             one.timer += 1
             if _tell_change(one):

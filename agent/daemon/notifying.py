@@ -78,15 +78,15 @@ class Notifying:
 
 
 def find_concerns(engine: "Engine", around: Surroundings) -> tuple[list[Concern], set[str]]:
-    """What holds now; and the destinations that are just being asked."""
+    """What holds now; and the destinations that have not answered yet."""
     found: list[Concern] = []
-    closed = {one.name: 0 for one in engine.gates if one.condition is not Condition.RUNNING}
+    closed = {one.name: 0 for one in engine.gates if one.standing is not Condition.RUNNING}
     if closed:
         for key, track in engine.tracks.items():
             if key.destination in closed and track.state in UNSENT:
                 closed[key.destination] += 1
     for name, waiting in closed.items():
-        match engine.gates[name].condition:
+        match engine.gates[name].standing:
             case Condition.NEEDS_LOGIN:
                 found.append(Concern("needs_login", name))
             case Condition.WAITING_FOR_KEYRING if waiting:
@@ -98,4 +98,4 @@ def find_concerns(engine: "Engine", around: Surroundings) -> tuple[list[Concern]
         found.append(Concern("about_to_be_lost", number=lost))
     if around.restarts >= CRASHES:
         found.append(Concern("crash_loop", number=around.restarts))
-    return found, {one.name for one in engine.gates if one.condition is Condition.PROBING}
+    return found, {one.name for one in engine.gates if one.standing is Condition.PROBING}

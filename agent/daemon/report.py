@@ -102,7 +102,7 @@ def describe_line(engine: "Engine") -> str:
         counts[track.state] = counts.get(track.state, 0) + 1
     states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no transcripts yet"
     paused = f"paused ({engine.pausing.why}); " if engine.pausing.why else ""
-    return f"{paused}{'; '.join(f'{one.name} {one.condition}' for one in engine.gates)}: {states}"
+    return f"{paused}{'; '.join(f'{one.name} {one.standing}' for one in engine.gates)}: {states}"
 
 
 def resolve_sessions(engine: "Engine", beginning: str, limit: int) -> list[dict[str, str]]:
@@ -212,7 +212,7 @@ def _destination(one: "DestinationState", token: str) -> DestinationLine:
     return DestinationLine(
         one.name,
         one.url,
-        one.condition,
+        one.standing,
         protocol,
         one.why,
         one.retry_at_s or None,
@@ -222,9 +222,9 @@ def _destination(one: "DestinationState", token: str) -> DestinationLine:
 
 
 def _hint(one: "DestinationState", token: str) -> str:
-    if one.condition is Condition.NEEDS_LOGIN and token == TokenIn.ENVIRONMENT:
+    if one.standing is Condition.NEEDS_LOGIN and token == TokenIn.ENVIRONMENT:
         return "set TRANSCRIPTD_TOKEN to a token of that server"
-    return one.hint or _HINTS[one.condition].format(url=one.url)
+    return one.hint or _HINTS[one.standing].format(url=one.url)
 
 
 def _problems(engine: "Engine", around: Surroundings, lines: list[StreamLine]) -> list[tuple[str, str]]:
@@ -235,7 +235,7 @@ def _problems(engine: "Engine", around: Surroundings, lines: list[StreamLine]) -
         if engine.gates[name].condition is Condition.RUNNING and not engine.gates[name].deletes:
             what = f"{name}: {number} private sessions are still there; this server offers no deletion"
             found.append((what, "ask whoever runs it"))
-    troubled = (one for one in engine.gates if one.condition in _HINTS and one.why)
+    troubled = (one for one in engine.gates if one.standing in _HINTS and one.why)
     found += [(f"{one.name}: {one.why}", _hint(one, around.tokens.get(one.name, ""))) for one in troubled]
     if engine.journal.trouble:
         found.append((f"{engine.journal.trouble}; progress is kept in memory", "free some disk space"))

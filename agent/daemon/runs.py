@@ -11,12 +11,13 @@ import logging
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from agent.core.events import Happening
+from agent.core.known_runs import KnownRuns, is_old
 from agent.core.runs import REPLAY_S, ChangeKind, Run, RunChange
 from agent.core.session import Observation, is_side_file
 from agent.daemon.events import Ring
@@ -55,7 +56,7 @@ class RunStore(Protocol):
     """`system.runs_file.RunsFile`."""
 
     def read(self) -> list[Run]: ...
-    def write(self, runs: Sequence[Run], /) -> None: ...
+    def note(self, changed: Sequence[Run], known: Collection[Run], /) -> None: ...
 
 
 class ListChange(Happening, frozen=True):
@@ -96,12 +97,9 @@ class LiveRuns:
         self._closed = False
         self._guard = threading.RLock()
         """Of what follows. Held while a file is read, so the control socket's thread never asks for it."""
-        self._runs: dict[str, Run] = {run.id: run for run in store.read() if not self._is_old(run)}
-        self.found = tuple(self._runs.values())
+        self._runs = KnownRuns(store.read(), now_s())
+        self.found = tuple(self._runs)
         """Those of the life before, for the engine."""
-        self._last: dict[str, Run] = {}
-        """Session → the run that is on, else its last one."""
-        self._index()
         self._looked_s = 0.0
         self._tails: dict[tuple[str, bool], Tail] = {}
         self._feeds: set[MessageFeed] = set()
@@ -150,12 +148,12 @@ class LiveRuns:
     def list_runs(self) -> list[Run]:
         """Those that are on, and those that ended within five minutes; by when they began."""
         with self._guard:
-            found = [run for run in self._runs.values() if not self._is_old(run)]
+            found = [run for run in self._runs if not self._is_old(run)]
         return sorted(found, key=lambda run: (run.started_at_s, run.id))
 
     def run_of(self, session_id: str) -> Run | None:
         """The one that is on, else the last one that is still known."""
-        run = self._last.get(session_id)
+        run = self._runs.last_of(session_id)
         return None if run is None or self._is_old(run) else run
 
     def follow_list(self, after_seq: int | None, epoch: str) -> tuple[dict[str, Any], ListFeed]:
@@ -224,8 +222,8 @@ class LiveRuns:
 
     def _note_earlier(self, tail: "Tail", last: Run | None) -> None:
         """The ends of runs before the last one, for a client that comes back and was on one of them."""
-        for run in sorted(self._runs.values(), key=lambda run: run.started_at_s):
-            if run.session_id == tail.session_id and run.is_complete and run is not last:
+        for run in self._runs.of_session(tail.session_id):
+            if run.is_complete and run is not last:
                 tail.note("complete", **told_of(run))
         tail.earlier_seq = tail.last_seq
 
@@ -324,11 +322,10 @@ class LiveRuns:
         changes = [one for one in news if isinstance(one, RunChange)]
         if changes:
             with self._guard:
-                self._runs = {name: run for name, run in self._runs.items() if not self._is_old(run)}
-                self._runs |= {one.run.id: one.run for one in changes}
-                self._index()
-                runs = list(self._runs.values())
-            self._remember(runs)
+                self._runs.forget_old(self._now_s())
+                for change in changes:
+                    self._runs.take(change.run)
+            self._remember([one.run for one in changes])
         for one in news:
             if isinstance(one, RunChange):
                 self._tell(one)
@@ -337,13 +334,9 @@ class LiveRuns:
         if changes:
             self._note_watched()
 
-    def _index(self) -> None:
-        order = sorted(self._runs.values(), key=lambda run: (not run.is_complete, run.started_at_s))
-        self._last = {run.session_id: run for run in order}
-
-    def _remember(self, runs: list[Run]) -> None:
+    def _remember(self, changed: list[Run]) -> None:
         try:
-            self._store.write(runs)
+            self._store.note(changed, self._runs)
             self.trouble = ""
         except DiskError as exc:
             if not self.trouble:
@@ -428,11 +421,11 @@ class LiveRuns:
 
     def _note_watched(self) -> None:
         with self._guard:
-            ending = {run.session_id for run in self._runs.values() if not run.is_complete and run.provider in ENDING}
+            ending = self._runs.open_sessions(ENDING)
             self._watched = frozenset({session for session, _ in self._tails} | ending)
 
     def _is_old(self, run: Run) -> bool:
-        return run.ended_at_s is not None and self._now_s() - run.ended_at_s > REPLAY_S
+        return is_old(run, self._now_s())
 
     def _let_go(self) -> None:
         with self._guard:

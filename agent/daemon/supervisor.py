@@ -190,7 +190,7 @@ class Daemon:
             version=__version__,
             tell=self._tell,
             tell_run=self.live.changed,
-            new_run_id=lambda: uuid.uuid4().hex,
+            new_run_id=lambda: uuid.UUID(int=random.getrandbits(128), version=4).hex,  # one for each file of a backup
             found_runs=self.live.found,
         )
         if rulebook.has_list:

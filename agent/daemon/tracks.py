@@ -64,8 +64,9 @@ class DestinationState:
     """`compress`: worth it when the way is longer than this machine. `projects`: patterns of those it takes, none for
     all. `bulk` follows from settings and offer. `metas`: sessions whose facts are to be told, with their provider.
     `parked`: side files that wait for their session's entries. `deletes`: whether it offers that; `deletions`: private
-    sessions that are to go there. `told`: what the log said last of the condition. `asked_again`: something is new
-    since the question that is out was asked. `acknowledged_s`: when something was taken last, 0 for never."""
+    sessions that are to go there. `standing`: the condition as people see it, which knocking again at a closed door
+    does not change. `told`: what the log said last of it. `asked_again`: something is new since the question that is
+    out was asked. `acknowledged_s`: when something was taken last, 0 for never."""
 
     name: str
     url: str
@@ -73,6 +74,7 @@ class DestinationState:
     compress: bool = True
     projects: tuple[str, ...] = ()
     condition: Condition = Condition.PROBING
+    standing: Condition = Condition.PROBING
     why: str = ""
     hint: str = ""
     told: str = ""

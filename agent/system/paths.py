@@ -71,7 +71,7 @@ class Paths:
     @property
     def runs(self) -> Path:
         """Which runs of sessions are on, and which ended lately."""
-        return self.state / "runs.json"
+        return self.state / "runs.jsonl"
 
     @property
     def kept(self) -> Path:

@@ -1,9 +1,10 @@
 """Which runs are on, and which ended lately: a small file, so that a run is told complete once whatever becomes of the
-process. Ids and times, never a word of a transcript."""
+process. A line for each change, and anew when most lines say what later ones say otherwise. Ids and times, never a word
+of a transcript."""
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,38 +13,59 @@ from agent.errors import DiskError
 if TYPE_CHECKING:
     from agent.core.runs import Run
 
-_MOST_BYTES = 4 << 20
+_MOST_LINE_BYTES = 64 << 10
+
+_SLACK_LINES = 256
 
 
 class RunsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lines: int | None = None
+        """How many it holds; None where it has to be written anew before a line may follow."""
 
     def read(self) -> "list[Run]":
-        """Those of the life before; none where the file is not there or is none of ours."""
+        """Those of the life before, each as its last line says; what is none of our lines is passed over."""
         import msgspec
 
         from agent.core.runs import Run
 
-        try:
-            with open(self._path, "rb") as file:
-                found: list[Run] = msgspec.json.decode(file.read(_MOST_BYTES), type=list[Run])
-        except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            return []
-        return found
+        found: dict[str, Run] = {}
+        decoder = msgspec.json.Decoder(Run)
+        with contextlib.suppress(OSError), open(self._path, "rb") as file:
+            for line in iter(lambda: file.readline(_MOST_LINE_BYTES), b""):
+                with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                    run = decoder.decode(line)
+                    found[run.id] = run
+        return list(found.values())
 
-    def write(self, runs: "Sequence[Run]") -> None:
-        """Atomic, and on the disk when it returns. Raises DiskError."""
-        import msgspec
-
-        fresh = self._path.with_name(f"{self._path.name}.new")
+    def note(self, changed: "Sequence[Run]", known: "Collection[Run]") -> None:
+        """`known`: all that are to be remembered, as they are now. On the disk when it returns. Raises DiskError."""
+        lines = None if self._lines is None else self._lines + len(changed)
         try:
-            with contextlib.suppress(FileNotFoundError):
-                fresh.unlink()
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(list(runs)))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, self._path)
+            if lines is None or lines > 2 * len(known) + _SLACK_LINES:
+                lines = len(known)
+                self._lines = None
+                self._write(known)
+            else:
+                self._lines = None
+                _put(self._path, os.O_APPEND, changed)
         except OSError as exc:
             raise DiskError(f"{self._path} can't be written: {exc.strerror or 'input/output error'}") from exc
+        self._lines = lines
+
+    def _write(self, runs: "Collection[Run]") -> None:
+        fresh = self._path.with_name(f"{self._path.name}.new")
+        with contextlib.suppress(FileNotFoundError):
+            fresh.unlink()
+        _put(fresh, os.O_CREAT | os.O_EXCL, runs)
+        os.replace(fresh, self._path)
+
+
+def _put(path: Path, flags: int, runs: "Collection[Run]") -> None:
+    import msgspec
+
+    with open(os.open(path, os.O_WRONLY | flags, 0o600), "wb") as file:
+        file.write(msgspec.json.Encoder().encode_lines(list(runs)))
+        file.flush()
+        os.fsync(file.fileno())

@@ -8,7 +8,20 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import backlog, commands, fairness, idle, intake, latency, memory, reading, redaction, sessions, tail
+from tests.bench import (
+    backlog,
+    burst,
+    commands,
+    fairness,
+    idle,
+    intake,
+    latency,
+    memory,
+    reading,
+    redaction,
+    sessions,
+    tail,
+)
 from tests.bench.children import ChildFailed
 from tests.bench.figures import Figure, print_table
 from tests.bench.machine import machine_words
@@ -21,6 +34,7 @@ MEASUREMENTS: Mapping[str, Callable[[Workshop], list[Figure]]] = {
     "latency": latency.measure,
     "tail": tail.measure,
     "fairness": fairness.measure,
+    "burst": burst.measure,
     "idle": idle.measure,
     "memory": memory.measure,
     "status": commands.measure,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.lifecycle import State
+from agent.core.lifecycle import Condition, State
 from agent.core.status import Status, count_streams
 from agent.core.wire import RawReply, Request
 from agent.daemon.report import Surroundings, list_streams, report
@@ -16,7 +16,7 @@ from agent.errors import DiskError
 from agent.system.state_db import Changes
 from tests.daemon.test_delivery import Lines, Make, is_append, stored
 from tests.daemon.test_generations import generations
-from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, body_bytes, reply
+from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, body_bytes, no_answer, reply
 from tests.simulation.world import SimulatedAgent
 
 
@@ -63,6 +63,29 @@ def test_what_grows_while_it_is_sent_rests_a_moment_and_travels_together(
     agent.settle()
     assert sum(map(is_append, server.requests)) == 2
     assert stored(receiver, "s") == agent.path("s").read_bytes()
+
+
+def test_a_server_that_is_away_is_shown_as_away_while_it_is_asked_again(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    """Into a black hole a question takes a minute."""
+    down = True
+    agent = make_agent(ScriptedServer(receiver, lambda _: no_answer() if down else None))
+    assert status_of(agent).destinations[0].condition == "probing"
+    agent.append("s", lines(1))
+    agent.look()
+    run_all(agent)
+    away = status_of(agent)
+    assert away.destinations[0].condition == "offline"
+    assert away.problems
+    while agent.destination.condition is not Condition.PROBING:
+        assert agent.wait()
+    assert status_of(agent).destinations[0].condition == "offline"
+    assert status_of(agent).problems == away.problems
+    down = False
+    agent.settle()
+    assert status_of(agent).destinations[0].condition == "running"
+    assert not status_of(agent).problems
 
 
 def test_a_live_session_goes_before_the_backlog(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:

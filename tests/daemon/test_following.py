@@ -34,7 +34,7 @@ class Asked:
     def __init__(self, agent: SimulatedAgent, folder: Path) -> None:
         self.agent = agent
         self.live = LiveRuns(
-            RunsFile(folder / "runs.json"),
+            RunsFile(folder / "runs.jsonl"),
             PROVIDERS,
             files,
             Heartbeats(agent.clock.monotonic_s),

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from agent.core.lifecycle import Condition
 from agent.core.notices import DAY_S, Concern
+from agent.core.wire import NeedsLogin
 from agent.daemon.notifying import LOOK_S, Notifying, find_concerns
 from agent.daemon.report import Surroundings
 from agent.system.notify import Shown
@@ -107,7 +107,7 @@ def test_a_server_that_is_being_asked_is_unknown(make_agent: Make) -> None:
 def test_a_locked_keyring_concerns_only_where_something_waits(make_agent: Make, lines: Lines) -> None:
     agent = make_agent(StrictBaseServer())
     agent.live_for(1)
-    agent.destination.condition = Condition.WAITING_FOR_KEYRING
+    agent.engine.gates.lock_out("there", NeedsLogin(later=True))
     assert find_concerns(agent.engine, around(agent))[0] == []
     agent.append("s", lines(3))
     agent.look()

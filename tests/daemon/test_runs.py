@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Stage:
 
     def __init__(self, folder: Path, clock: FakeClock) -> None:
         self.clock = clock
-        self.file = RunsFile(folder / "runs.json")
+        self.file = RunsFile(folder / "runs.jsonl")
         self.path = folder / "s.jsonl"
         self.path.write_bytes(b"")
         self.over: list[str] = []
@@ -120,12 +120,12 @@ def test_an_end_is_on_disk_before_anybody_hears_of_it(stage: Stage) -> None:
 
 
 def test_a_disk_that_takes_nothing_keeps_nobody_from_hearing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(_: Sequence[Run]) -> None:
+    def note(_changed: Sequence[Run], _known: Collection[Run]) -> None:
         raise DiskError("no room")
 
     stage.begin()
     feed = stage.follow()[1]
-    monkeypatch.setattr(stage.file, "write", write)
+    monkeypatch.setattr(stage.file, "note", note)
     stage.complete()
     assert told(feed) == ["complete"]
     assert stage.room.trouble == "no room"
@@ -321,12 +321,12 @@ def test_changes_of_the_list_are_told_with_titles_to_who_asks(stage: Stage) -> N
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[[", b'[{"id":7}]', b"[" * 100_000, b"\xff"])
 def test_a_damaged_file_of_runs_is_none(stage: Stage, tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "runs.json").write_bytes(data)
+    (tmp_path / "runs.jsonl").write_bytes(data)
     stage.boot()
     assert stage.room.found == ()
     stage.begin()
     assert [run.id for run in stage.file.read()] == ["r1"]
-    assert (tmp_path / "runs.json").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "runs.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 def test_who_was_on_an_earlier_run_when_the_agent_died_hears_of_its_end_once(stage: Stage) -> None:

@@ -64,8 +64,9 @@ class Agent:
 
     def wait_offline(self, words: str) -> None:
         self.wait_for(lambda seen: seen.destinations[0].condition == "offline")
-        assert words in self.status().destinations[0].why
-        assert any(words in problem for problem, _ in self.status().problems)
+        seen = self.status()
+        assert words in seen.destinations[0].why
+        assert any(words in problem for problem, _ in seen.problems)
 
 
 def is_synced(seen: Status) -> bool:

@@ -134,7 +134,7 @@ FOLLOWED = (
     Mutant(
         "the end of a run is told before it is on disk",
         LIVE_RUNS,
-        "            self._remember(runs)\n",
+        "            self._remember([one.run for one in changes])\n",
         "",
         (f"{TEST_LIVE_RUNS}an_end_is_on_disk_before_anybody_hears_of_it",),
     ),

@@ -1,5 +1,6 @@
 """Rows as SQLite keeps them, and back."""
 
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -15,14 +16,17 @@ class Table(NamedTuple):
     select: str
     """All columns that are summed, then the sum."""
     insert: str
+    """Of one row; `row` more times for more."""
+    row: str
     clear: str
 
 
 def _table(name: str, columns: str, order: str = "") -> Table:
-    marks = ", ".join("?" * (columns.count(",") + 2))
+    marks = f"({', '.join('?' * (columns.count(',') + 2))})"
     return Table(
         f"select {columns}, sum from {name} {order}",  # noqa: S608 - words of this page only
-        f"insert or replace into {name} ({columns}, sum) values ({marks})",  # noqa: S608 - the same
+        f"insert or replace into {name} ({columns}, sum) values {marks}",  # noqa: S608 - the same
+        marks,
         f"delete from {name}",  # noqa: S608 - the same
     )
 
@@ -39,6 +43,10 @@ METAS = _table("metas", "destination, session_id, digest")
 AUDIT = _table("audit", "at_s, destination, session_id, subpath, kind, detail, path", "order by seq")
 
 TABLES = (SETTLED, TRACKS, TOMBSTONES, SESSIONS, METAS, AUDIT)
+
+
+_ROWS = 128
+"""Of 23 values at most; SQLite takes 32,766 a statement."""
 
 
 OnDamage = Callable[[sqlite3.Error | None], None]
@@ -68,7 +76,12 @@ def _is_whole(row: tuple[Any, ...]) -> bool:
 
 
 def insert_rows(db: sqlite3.Connection, table: Table, rows: Iterable[Values]) -> None:
-    db.executemany(table.insert, ((*row, row_sum(row)) for row in rows))
+    """Many rows a statement where there are many: at the end of each other threads get their turn, and a busy one keeps
+    it for 5 ms."""
+    summed = ((*row, row_sum(row)) for row in rows)
+    while len(part := list(itertools.islice(summed, _ROWS))) == _ROWS:
+        db.execute(table.insert + f", {table.row}" * (_ROWS - 1), list(itertools.chain.from_iterable(part)))
+    db.executemany(table.insert, part)
 
 
 def copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, *, replace: bool) -> bool:
