@@ -55,6 +55,8 @@ def pack_cursor(cursor: Cursor) -> bytes:
 
 
 def unpack_cursor(packed: bytes) -> Cursor:
+    if packed == PACKED_START:
+        return START
     offset, count, last_uuid, chain, marker, generation, sent_count, raw_chain = msgspec.msgpack.decode(packed)
     return Cursor(offset, count, _lengthen(last_uuid), chain, marker, _lengthen(generation), sent_count, raw_chain)
 
@@ -71,6 +73,9 @@ def _lengthen(value: str | bytes | None) -> str | None:
         return value
     digits = value.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+PACKED_START = pack_cursor(START)
 
 
 def marker_of(before: bytes) -> bytes:

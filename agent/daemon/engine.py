@@ -15,7 +15,7 @@ from sys import intern
 
 from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
 from agent.core.events import Happening
-from agent.core.identity import START, pack_cursor
+from agent.core.identity import PACKED_START, START, pack_cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
 from agent.core.runs import Run, RunChange
 from agent.core.session import Facts, Observation, StreamId, is_side_file
@@ -397,7 +397,7 @@ class Engine:
     def _begin(self, key: TrackKey, seen: Observation) -> Track:
         why = self.private.see_new(key, seen.path, seen.provider)
         state = State.PRIVATE if why else State.SYNCED
-        track = Track(seen.provider, seen.path, -1, seen.mtime_ns, state, pack_cursor(START), why)
+        track = Track(seen.provider, seen.path, -1, seen.mtime_ns, state, PACKED_START, why)
         self._add(key, track)
         self.private.settle(key, track)
         return track
