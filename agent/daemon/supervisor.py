@@ -17,10 +17,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from agent import __version__
@@ -29,9 +27,11 @@ from agent.core.notices import Concern
 from agent.core.runs import End
 from agent.core.session import Gone, Observation
 from agent.core.settings import Destination, Settings, TokenIn, is_loopback
+from agent.daemon.around import Around
 from agent.daemon.asking import Sender
 from agent.daemon.beating_files import BeatingFiles
 from agent.daemon.engine import Engine
+from agent.daemon.engine_thread import EngineThread
 from agent.daemon.events import Ring, open_ring
 from agent.daemon.heartbeats import Heartbeats, Stuck
 from agent.daemon.holding import find_held, hold
@@ -56,19 +56,16 @@ from agent.daemon.thrift import LOOK_S as THRIFT_S
 from agent.daemon.thrift import Readers, Thrift
 from agent.daemon.ticks import Ticks
 from agent.daemon.tracks import DestinationState
-from agent.daemon.vitals import describe_stuck
-from agent.daemon.workers import PUSH_S, Threads, run_keeper, run_pusher, where
+from agent.daemon.workers import PUSH_S, Threads, run_keeper, run_pusher
 from agent.daemon.world import Limits, World
-from agent.errors import DiskError, MachineError, NotRunning
+from agent.errors import MachineError, NotRunning
 from agent.providers import PROVIDERS
 from agent.system import files
 from agent.system.clock import Clock, SystemClock
-from agent.system.files import read_text
 from agent.system.keeping import KeptFiles
 from agent.system.network import WayOut, read_way_out
 from agent.system.notify import show
 from agent.system.paths import Paths, make_private_folder
-from agent.system.process import give_back_memory
 from agent.system.remote import Remote
 from agent.system.runs_file import RunsFile
 from agent.system.spool import Spool
@@ -83,25 +80,8 @@ T = TypeVar("T")
 STOP_S = 5.0
 """A request in flight has this long to end when we are asked to stop; service managers wait 90 s, people do not."""
 
-
-ENGINE_S = 300.0
-"""The engine may be silent for so long over one event, with a disk that hardly takes a write."""
-
 TOKENS_S = 10.0
 """How often files with tokens are looked at, where the settings name some: one `stat` each."""
-
-
-class _Scanned(NamedTuple):
-    """A full scan ended; all it found stands before this in the queue."""
-
-
-class _Question(NamedTuple):
-    ask: Callable[[Engine], Any]
-    answer: "Future[Any]"
-
-
-class _Stop(NamedTuple):
-    pass
 
 
 class Daemon:
@@ -124,17 +104,14 @@ class Daemon:
         clock = clock or SystemClock()
         make_private_folder(paths.state)
         self.since_s = clock.now_s()
-        self.full_scans = 0
         self.paths = paths
         self.find_news: Callable[[], News] = News
-        self.failed = threading.Event()
-        """Set when the engine's thread died of a defect."""
         self._settings = settings
         self._tokens = tokens
         self._stopping = threading.Event()
         self._beats = Heartbeats(clock.monotonic_s)
         self._files = BeatingFiles(files, self._beats.beat)
-        self._inbox: queue.SimpleQueue[Input | _Scanned | _Question | _Stop] = queue.SimpleQueue()
+        self._engine_thread = EngineThread(self._beats, clock.monotonic_s)
         self._tasks: dict[str, queue.SimpleQueue[Task | None]] = {
             one.name: queue.SimpleQueue() for one in settings.destinations
         }
@@ -196,7 +173,6 @@ class Daemon:
         if rulebook.has_list:
             self._engine.journal.note_settled(HAS_LIST, "yes")
         self._monotonic_s, self._now_s = clock.monotonic_s, clock.now_s
-        self._environment = environment
         self._roots = find_roots(settings, environment)
         self._scanner = Scanner(self._roots, self._observed, self._vanished, self._files)
         self._spooling = Spooling(
@@ -204,20 +180,33 @@ class Daemon:
             self._roots,
             self._scanner,
             scan=self._scan,
-            requeued=lambda session_id: self._inbox.put(Requeued(session_id)),
+            requeued=lambda session_id: self._engine_thread.tell(Requeued(session_id)),
             monotonic_s=clock.monotonic_s,
             over=partial(self._say_over, End.HOOK),
         )
         self._watcher = Watcher(self._looks.put)
-        self._thrift = Thrift(settings.push, readers or Readers(), self._inbox.put)
+        self._thrift = Thrift(settings.push, readers or Readers(), self._engine_thread.tell)
         self._ticks = Ticks(clock, way_out, self._woken, self._beats)
         self._threads = Threads(self._beats, self._stopping.is_set)
         self.index = IndexKeeper(paths.state, self._roots) if settings.index.enabled else None
         self._notifying = Notifying(
             clock, self._store.settled(MEMORY), concerns=self._concerns, remember=self._remember_notices, show=show
         )
-        self._engine_thread = threading.Thread(target=self._run_engine, name="engine", daemon=True)
         self._live_thread = threading.Thread(target=self.live.run, name="runs", daemon=True)
+        self._around = Around(
+            settings,
+            environment,
+            self.since_s,
+            clock.now_s,
+            self._roots,
+            self._scanner,
+            self._watcher,
+            self._store,
+            self._spooling,
+            self.live,
+            tokens,
+            self.find_stuck,
+        )
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -234,8 +223,8 @@ class Daemon:
             raise MachineError("the system gives transcriptd no more threads", hint="ulimit -u") from exc
 
     def _start_threads(self, *, watch: bool) -> None:
-        self._engine_thread.start()
-        start, do, done = self._threads.start, self._do, self._inbox.put
+        self._engine_thread.start(self._engine, self._taken_up)
+        start, do, done = self._threads.start, self._do, self._engine_thread.tell
         start("scanner", self._run_scanner)
         self._live_thread.start()
         start(
@@ -254,6 +243,7 @@ class Daemon:
     def stop(self) -> None:
         """Finishes or abandons the requests in flight and writes what is known."""
         self._stopping.set()
+        self._engine_thread.refuse_questions()
         self._ticks.stop()
         self._watcher.stop()
         if self.index is not None:
@@ -265,29 +255,30 @@ class Daemon:
                 tasks.put(None)
         deadline = self._monotonic_s() + STOP_S
         self._threads.join(lambda: deadline - self._monotonic_s())
-        self._inbox.put(_Stop())
-        if self._engine_thread.ident is not None:
-            self._engine_thread.join(STOP_S)
+        has_ended = self._engine_thread.stop(STOP_S)
         self.live.close()  # behind the last that the engine told
         if self._live_thread.ident is not None:
             self._live_thread.join(STOP_S)
         for remote in self._remotes.values():
             remote.close()
-        if not self._engine_thread.is_alive():
+        if has_ended:
             self._store.close()
 
     # --- asked by others --------------------------------------------------------------------------------------
 
+    @property
+    def full_scans(self) -> int:
+        """That ended since the start."""
+        return self._engine_thread.scans
+
+    @property
+    def failed(self) -> threading.Event:
+        """Set when the engine died of a defect."""
+        return self._engine_thread.failed
+
     def ask(self, question: Callable[[Engine], T], timeout_s: float = 30.0) -> T:
         """What `question` gives when the engine's thread asks it. It must only read."""
-        if self.failed.is_set() or self._stopping.is_set():
-            raise NotRunning("transcriptd is stopping", hint="transcriptd status")
-        answer: Future[T] = Future()
-        self._inbox.put(_Question(question, answer))
-        try:
-            return answer.result(timeout_s)
-        except TimeoutError as exc:
-            raise NotRunning("the engine does not answer", hint="transcriptd status") from exc
+        return self._engine_thread.ask(question, timeout_s)
 
     def senders(self) -> Mapping[str, Sender]:
         """The way to each server that takes more than whole files."""
@@ -295,24 +286,24 @@ class Daemon:
 
     def take_in(self, event: Input) -> None:
         """Something that the engine is told from outside; what is asked afterwards finds it done."""
-        self._inbox.put(event)
+        self._engine_thread.tell(event)
 
     def request_scan(self) -> None:
         self._looks.put(self._scan)
 
     def request_push(self) -> None:
         """A pass now: a full look, and another try for whatever waits."""
-        self._inbox.put(Retry())
+        self._engine_thread.tell(Retry())
         self.request_scan()
 
     def request_pause(self, for_s: float | None) -> tuple[str, float | None]:
         """Nothing is handed out for so long, or until somebody resumes. Why nothing is now, and until when."""
-        self._inbox.put(PauseAsked(for_s))
+        self._engine_thread.tell(PauseAsked(for_s))
         return self.find_pause()
 
     def request_resume(self) -> tuple[str, float | None]:
         """Somebody's pause ends. What holds everything back still, if anything does."""
-        self._inbox.put(ResumeAsked())
+        self._engine_thread.tell(ResumeAsked())
         return self.find_pause()
 
     def find_pause(self) -> tuple[str, float | None]:
@@ -321,26 +312,26 @@ class Daemon:
     def look_at_rules(self) -> None:
         """Tells the engine when they are others than it knows."""
         if not self._engine.private.knows(self._guard.rules()):
-            self._inbox.put(RulesChanged())
+            self._engine_thread.tell(RulesChanged())
 
     def request_restore(self, beginnings: Sequence[str]) -> int:
         """Sessions that were deleted on a server, whose ids begin so, are sent there again. How many they are."""
         sessions = self.ask(lambda engine: engine.by_hand.deleted_there(beginnings))
         if sessions:
-            self._inbox.put(Restore(frozenset(sessions)))
+            self._engine_thread.tell(Restore(frozenset(sessions)))
         return len(sessions)
 
     def request_retry(self, beginnings: Sequence[str]) -> int:
         """Another try for what was given up: of the sessions whose ids begin so, or of all. How many they are."""
         sessions = self.ask(lambda engine: engine.by_hand.given_up(beginnings))
         if sessions:
-            self._inbox.put(Retry(frozenset(sessions)))
+            self._engine_thread.tell(Retry(frozenset(sessions)))
         return len(sessions)
 
     def take_new_token(self, destination: str) -> None:
         """Somebody stored or removed it: every destination is asked again, with what is there now."""
         self._tokens.forget(destination)
-        self._inbox.put(Retry())
+        self._engine_thread.tell(Retry())
 
     def describe_tokens(self) -> list[dict[str, str]]:
         """Where the token of each destination is, as the settings said at the start."""
@@ -359,42 +350,7 @@ class Daemon:
             return ""
 
     def surroundings(self) -> Surroundings:
-        polling = tuple(self._watcher.refused)
-        unreadable = list(self._scanner.unreadable.values())
-        news = self.find_news()
-        problems = [*news.problems, *((why, "") for why in unreadable)]
-        problems += [(f"{root}: {why}", "") for root, why in list(self._watcher.refused.items())]
-        if self._scanner.unnamed:
-            problems.append((f"{self._scanner.unnamed} files have names that are not UTF-8 and are left out", ""))
-        if self._store.note:
-            problems.append((self._store.note, self._store.hint))
-        problems += self._spooling.problems()
-        problems += [(self.live.trouble, "")] if self.live.trouble else []
-        problems += [(describe_stuck(one), "transcriptd logs") for one in self.find_stuck()]
-        problems += [(f"{root} is not there yet", "") for root in self._missed_roots()]
-        watched = self._watcher.watched
-        watching = tuple(root.path for root in self._roots if root.path in watched)
-        retention_s = _find_retention_s(self._environment)
-        return Surroundings(
-            os.getpid(),
-            self.since_s,
-            watching,
-            polling,
-            len(unreadable),
-            tuple(problems),
-            self._now_s(),
-            retention_s,
-            {one.name: self._tokens.source(one.name) for one in self._settings.destinations},
-            news.restarts,
-            {root.path: root.provider.title for root in self._roots if root.path not in self._watcher.missing},
-        )
-
-    def _missed_roots(self) -> list[str]:
-        """Folders that should be there: those that the settings name, else the first where there is none at all."""
-        missing, watch = self._watcher.missing, self._settings.watch
-        named = [one.path for one in self._roots if one.path in missing and watch.folders(one.provider.name)]
-        is_none_there = all(one.path in missing for one in self._roots)
-        return named or [one.path for one in self._roots[:1] if is_none_there]
+        return self._around.look(self.find_news())
 
     def is_private(self, session_id: str, project: str) -> bool:
         """Whether the rules keep it here, as far as its id and folder tell."""
@@ -405,47 +361,10 @@ class Daemon:
 
     # --- threads ----------------------------------------------------------------------------------------------
 
-    def _run_engine(self) -> None:
-        self._beats.work(ENGINE_S)
-        try:
-            self._engine.start()
-            self._looks.put(partial(self._scanner.expect, self._engine.followed()))
-            self.request_scan()
-            while True:
-                deadline = self._engine.next_deadline_s()
-                wait = None if deadline is None else max(0.0, deadline - self._monotonic_s())
-                self._beats.wait("engine")
-                try:
-                    event = self._inbox.get(timeout=wait)
-                except queue.Empty:
-                    event = None
-                self._beats.work(ENGINE_S, "engine")
-                if event is None:
-                    self._engine.tick()
-                    continue
-                if isinstance(event, _Stop):
-                    break
-                self._handle(event)
-                self._engine.tick()
-            self._engine.finish()
-        except Exception as exc:  # noqa: BLE001 - a defect: say where, without the values, and let the service restart
-            log.critical("the engine stopped: %s", where(exc))
-            self.failed.set()
-        finally:
-            self._beats.leave()
-
-    def _handle(self, event: "Input | _Scanned | _Question") -> None:
-        if isinstance(event, _Scanned):
-            self.full_scans += 1
-            give_back_memory()
-            self._engine.handle(ScanEnded())
-        elif isinstance(event, _Question):
-            try:
-                event.answer.set_result(event.ask(self._engine))
-            except Exception as exc:  # noqa: BLE001 - it belongs to the one who asked
-                event.answer.set_exception(exc)
-        else:
-            self._engine.handle(event)
+    def _taken_up(self) -> None:
+        """By the engine's thread, when it knows what was stored."""
+        self._looks.put(partial(self._scanner.expect, self._engine.followed()))
+        self.request_scan()
 
     def _do(self, task: Task) -> Outcome:
         return self._pusher.run(task)
@@ -491,7 +410,7 @@ class Daemon:
         for remote in self._remotes.values():
             remote.cut()
         self._thrift.look()
-        self._inbox.put(Woken())
+        self._engine_thread.tell(Woken())
         self._looks.put(self._ensure_watches)
         self.request_scan()
 
@@ -512,7 +431,7 @@ class Daemon:
     def _look_at_tokens(self) -> None:
         if self._tokens.find_changed():
             log.info("a file with a token changed")
-            self._inbox.put(Retry())
+            self._engine_thread.tell(Retry())
 
     def _pass(self) -> None:
         self._ensure_watches()
@@ -524,16 +443,16 @@ class Daemon:
 
     def _scan(self) -> None:
         self._scanner.scan()
-        self._inbox.put(_Scanned())
+        self._engine_thread.tell(ScanEnded())
 
     def _observed(self, observations: list[Observation], live: bool) -> None:
-        self._inbox.put(Observed(observations, live))
+        self._engine_thread.tell(Observed(observations, live))
         if self.index is not None:
             self.index.observed(observations)
         self.live.seen(observations)
 
     def _say_over(self, why: End, session_id: str, at_s: float) -> None:
-        self._inbox.put(SaidOver(session_id, why, at_s))
+        self._engine_thread.tell(SaidOver(session_id, why, at_s))
 
     def _tell(self, happening: Happening) -> None:
         """By the engine's thread."""
@@ -542,24 +461,9 @@ class Daemon:
             self.live.happened(happening, self._engine.facts.of(happening.session_id).shown_title())
 
     def _vanished(self, gone: list[Gone]) -> None:
-        self._inbox.put(Vanished(gone))
+        self._engine_thread.tell(Vanished(gone))
         if self.index is not None:
             self.index.vanished(gone)
-
-
-def _find_retention_s(environment: Mapping[str, str]) -> dict[str, float]:
-    """Provider → seconds after its last change until the coding agent deletes a transcript."""
-    found = {}
-    for name, provider in PROVIDERS.items():
-        path = provider.settings_file(environment, os.path.expanduser("~"))
-        try:
-            text = read_text(Path(path)) if path else None
-        except DiskError:
-            text = None  # its default is believed; a file that can't be read is no news to those who own it
-        days = provider.parse_retention_days(text)
-        if days is not None:
-            found[name] = days * 86_400
-    return found
 
 
 def _remote(one: Destination, tokens: TokenSource, moved: Callable[[], None]) -> Remote:
