@@ -1,6 +1,7 @@
 """Each mutant of the table is caught by the tests that it names, which pass without it."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ PARTS = 10
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(REPOSITORY, tmp_path_factory.mktemp("mutants") / "copy")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    with Workshop(REPOSITORY, tmp_path_factory.mktemp("mutants") / "copy") as made:
+        yield made
 
 
 @pytest.mark.mutants
@@ -101,12 +103,12 @@ def test_a_mutant_is_made_in_a_copy_and_leaves_nothing_behind(tmp_path: Path) ->
         "from agent.double import double\n\ndef test_it():\n    assert double(3) == 6\n", encoding="utf-8"
     )
     mutant = MUTANT._replace(file="agent/double.py")
-    workshop = Workshop(repository, tmp_path / "copy")
-    run = workshop.run(mutant)
-    assert complaint(mutant, run) == "", run.output
-    assert workshop.run_unchanged(mutant.caught_by).status == 0
-    missing = mutant._replace(caught_by=("tests/test_double.py::test_that",))
-    assert "exit status 4" in complaint(missing, workshop.run(missing))
-    with pytest.raises(ValueError, match="0 times"):
-        workshop.run(mutant._replace(text="number * 3"))
+    with Workshop(repository, tmp_path / "copy") as workshop:
+        run = workshop.run(mutant)
+        assert complaint(mutant, run) == "", run.output
+        assert workshop.run_unchanged(mutant.caught_by).status == 0
+        missing = mutant._replace(caught_by=("tests/test_double.py::test_that",))
+        assert "exit status 4" in complaint(missing, workshop.run(missing))
+        with pytest.raises(ValueError, match="0 times"):
+            workshop.run(mutant._replace(text="number * 3"))
     assert (repository / "agent" / "double.py").read_text(encoding="utf-8") == SOURCE

@@ -1,6 +1,7 @@
 """A copy of the repository, in which mutants are made and the tests that know them are run."""
 
 import compileall
+import json
 import os
 import py_compile
 import shutil
@@ -8,11 +9,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from tests.mutants.mutant import Mutant
 
-TIMEOUT_S = 90.0
+TIMEOUT_S = 90
 """Tests of a mutant take seconds. One that makes a test run without end is no use: choose another test, or mutant."""
 
 _COPIED = ("agent", "tests", "pyproject.toml")
@@ -48,7 +49,7 @@ def mutated(source: str, mutant: Mutant) -> str:
 def complaint(mutant: Mutant, run: Run) -> str:
     """What is wrong about a mutant's run; empty when every test that should catch it did."""
     if run.status is None:
-        return f"not done after {TIMEOUT_S:g} s"
+        return f"not done after {TIMEOUT_S} s"
     if run.status != _FAILED:
         return f"exit status {run.status}, where tests that fail give {_FAILED}"
     missed = [test for test in mutant.caught_by if not any(_is_of(one, test) for one in run.failed)]
@@ -65,6 +66,14 @@ class Workshop:
     def __init__(self, repository: Path, copy: Path) -> None:
         self._repository = repository
         self._copy = copy
+        self._server: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._server is not None:
+            self._server.__exit__(None, None, None)  # ends at the end of its input
 
     def run(self, mutant: Mutant) -> Run:
         """The tests that are to catch it, with the mutant in the code."""
@@ -73,14 +82,13 @@ class Workshop:
         source = path.read_text(encoding="utf-8")
         path.write_text(mutated(source, mutant), encoding="utf-8")
         try:
-            return _run_tests(self._copy, mutant.caught_by)
+            return self._run_tests(mutant.caught_by)
         finally:
             path.write_text(source, encoding="utf-8")
 
     def run_unchanged(self, tests: Sequence[str]) -> Run:
         """The tests on the code as it is."""
-        self._make_once()
-        return _run_tests(self._copy, tests, len(tests) * TIMEOUT_S)
+        return self._run_tests(tests, len(tests) * TIMEOUT_S)
 
     def _make_once(self) -> None:
         copy = self._copy
@@ -95,20 +103,31 @@ class Workshop:
         # By time and size, a mutant made within the second would pass for what was compiled before it.
         by_content = py_compile.PycInvalidationMode.CHECKED_HASH
         compileall.compile_dir(copy / "agent", quiet=1, invalidation_mode=by_content)
-
-
-def _run_tests(copy: Path, tests: Sequence[str], timeout_s: float = TIMEOUT_S) -> Run:
-    command = [sys.executable, "-m", "tests.mutants.inside", str(copy), *tests]
-    # Without plugins a run takes half of its time, and its order is always the same.
-    # A mutant's losses are none of the agent's, and the run outside is none of its business.
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(_OUTSIDE)}
-    environment = {**ours, "PYTHONPATH": str(copy), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    try:
-        done = subprocess.run(
-            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        # Without plugins a run takes half of its time, and its order is always the same.
+        # A mutant's losses are none of the agent's, and the run outside is none of its business.
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(_OUTSIDE)}
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutants.inside", str(copy)],
+            cwd=copy,
+            env={**ours, "PYTHONPATH": str(copy), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-    except subprocess.TimeoutExpired:
-        return Run(None, frozenset(), "")
-    words = [line.split() for line in done.stdout.splitlines()]
-    failed = frozenset(one[1] for one in words if len(one) > 1 and one[0] == "FAILED")
-    return Run(done.returncode, failed, done.stdout[-4000:] + done.stderr[-2000:])
+
+    def _run_tests(self, tests: Sequence[str], limit_s: int = TIMEOUT_S) -> Run:
+        self._make_once()
+        server = self._server
+        assert server is not None
+        assert server.stdin is not None
+        assert server.stdout is not None
+        log = self._copy.with_suffix(".log")
+        server.stdin.write(json.dumps({"tests": list(tests), "log": str(log), "limit_s": limit_s}) + "\n")
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        if status < 0:
+            return Run(None, frozenset(), "")
+        output = log.read_text(encoding="utf-8", errors="replace")
+        words = [line.split() for line in output.splitlines()]
+        failed = frozenset(one[1] for one in words if len(one) > 1 and one[0] == "FAILED")
+        return Run(status, failed, output[-4000:])
