@@ -13,7 +13,7 @@ from agent.core.wire import Request
 from tests.fakes import AsgiServer, StrictBaseServer, receiver_without_network
 from tests.simulation.world import SimulatedAgent, any_lines, entry
 
-SEEDS = int(os.environ.get("TRANSCRIPTD_REAL_SEEDS", "150"))
+SEEDS = int(os.environ.get("TRANSCRIPTD_REAL_SEEDS", "60"))
 """How many seeds of each kind; more with TRANSCRIPTD_REAL_SEEDS=1000."""
 
 STEPS = 120
