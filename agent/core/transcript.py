@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from agent.core.objects import read_object
+
 EMPTY_CHAIN = bytes(32)
 """h0: the chain hash of no entries."""
 
@@ -85,19 +87,8 @@ def entry_uuid(line: bytes) -> str | None:
     """The top-level `uuid` of one line (the last one, if the key recurs), or None: not an object, not JSON, none."""
     if b"uuid" not in line and b"\\u" not in line:
         return None
-    try:
-        return usable_uuid(_decode_uuid(line).uuid)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-
-
-def is_object(line: bytes) -> bool:
-    """Whether a line reads as an entry should: one JSON object and nothing else."""
-    try:
-        _decode_uuid(line)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return False
-    return True
+    read = read_object(line, _decode_uuid)
+    return None if read is None else usable_uuid(read.uuid)
 
 
 def derived_id(session_id: str, subpath: str, ordinal: int, line_sha256: str) -> str:

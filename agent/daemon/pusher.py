@@ -10,6 +10,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from agent.core.identity import MARKER_WINDOW_BYTES, Cursor, marker_of
+from agent.core.objects import is_object, is_object_in_pieces
 from agent.core.projects import matches_project
 from agent.core.redaction import Redactor
 from agent.core.session import Facts, Head, Provider
@@ -20,7 +21,6 @@ from agent.core.transcript import (
     entry_uuid,
     extend_chain,
     extend_chain_by_pieces,
-    is_object,
     measure_run,
     split_lines,
     tombstone_line,
@@ -106,6 +106,15 @@ class _Sent(NamedTuple):
     facts: Facts
     tombstones: Mapping[int, int] = {}
     redacted: Mapping[str, int] = {}
+
+
+class _Stretch(NamedTuple):
+    """Where a long line stands. `behind`: the offset behind it and its newline, if it has one."""
+
+    file: OpenFile
+    start: int
+    length: int
+    behind: int
 
 
 class _Lines(NamedTuple):
@@ -246,7 +255,7 @@ class Pusher:
                 return Rewritten(task.key)  # in place, between the two looks
             whole = whole_lines_bytes(data)
             if whole == 0 and len(data) >= task.max_bytes:
-                return self._push_long(task, file, size)
+                return self._push_long(task, file)
             if whole == 0 and not (task.tail and is_object(data)):
                 return Pushed(task.key, task.cursor, Accepted(), more=False, facts=task.leave.facts)
             lines = _Lines(before, data if whole else data + b"\n", tail=whole == 0)
@@ -318,34 +327,35 @@ class Pusher:
             return _Sent(task.cursor, Conflict(head), batch.entries, task.leave.facts)
         return _Sent(cursor, reply, batch.entries, task.leave.facts)
 
-    def _push_long(self, task: PushTask, file: OpenFile, size: int) -> Outcome:
-        """A line above `max_bytes`, streamed: read once to hash it, and once to send it."""
-        start = task.cursor.offset
+    def _push_long(self, task: PushTask, file: OpenFile) -> Outcome:
+        """A line above `max_bytes`, streamed: read once to hash it, and once to send it; one without a newline once
+        more, to see whether it is whole."""
+        start, size = task.cursor.offset, file.size()
         newline = file.find_newline(start)
-        if newline < 0:
+        end = newline if newline >= 0 else size
+        if newline < 0 and not (task.tail and is_object_in_pieces(file.pieces(start, size - start))):
             return Pushed(task.key, task.cursor, Accepted(), more=False, facts=task.leave.facts)
-        length = newline - start
-        task.leave.granted.look(task.path, start, newline)
-        sent = (self._append_long if task.bulk else self._put_long)(task, file, length)
-        return _pushed(task, sent, more=newline + 1 < size)
+        task.leave.granted.look(task.path, start, end)
+        stretch = _Stretch(file, start, end - start, end + (newline >= 0))
+        sent = (self._append_long if task.bulk else self._put_long)(task, stretch)
+        return _pushed(task, sent, more=stretch.behind < size)
 
-    def _append_long(self, task: PushTask, file: OpenFile, length: int) -> _Sent:
-        start, end = task.cursor.offset, task.cursor.offset + length + 1
-        line = _LongLine(file, start, length, self._redactor, task.cursor)
+    def _append_long(self, task: PushTask, at: _Stretch) -> _Sent:
+        line = _LongLine(at, self._redactor, task.cursor)
         body = LongBody(line.size + 1, lambda: joined(line.pieces(), [b"\n"]))
-        batch = _Batch(body, 1, end, line.chain, marker_at(file, end), line.raw_chain)
+        batch = _Batch(body, 1, at.behind, line.chain, marker_at(at.file, at.behind), line.raw_chain)
         sent = self._append(task, batch)
         if (status := _refusal(sent)) is not None:
             sent = self._append_stone(task, batch, line.pieces(), status)
         return sent._replace(redacted=line.redacted)
 
-    def _put_long(self, task: PushTask, file: OpenFile, length: int) -> _Sent:
-        cursor, start = task.cursor, task.cursor.offset
-        line = _LongLine(file, start, length, self._redactor, cursor)
+    def _put_long(self, task: PushTask, at: _Stretch) -> _Sent:
+        cursor = task.cursor
+        line = _LongLine(at, self._redactor, cursor)
         _, found, _ = describe_line(line.pieces())
-        end, ordinal = start + length + 1, cursor.entry_count + 1
+        marker, ordinal = marker_at(at.file, at.behind), cursor.entry_count + 1
         passed = cursor._replace(
-            offset=end, entry_count=ordinal, chain=line.chain, marker=marker_at(file, end), raw_chain=line.raw_chain
+            offset=at.behind, entry_count=ordinal, chain=line.chain, marker=marker, raw_chain=line.raw_chain
         )
         if found is None:
             return _Sent(passed, Accepted(), 1, task.leave.facts)
@@ -425,8 +435,8 @@ class _LongLine:
     """A line of a file that is too long to hold, as it travels: read and redacted once to measure it, and again each
     time that `pieces` are asked for."""
 
-    def __init__(self, file: OpenFile, start: int, length: int, redactor: Redactor, before: Cursor) -> None:
-        self._read = partial(file.pieces, start, length)
+    def __init__(self, at: _Stretch, redactor: Redactor, before: Cursor) -> None:
+        self._read = partial(at.file.pieces, at.start, at.length)
         self._redactor = redactor
         self.redacted: Counter[str] = Counter()
         self.size = 0

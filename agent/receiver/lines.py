@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from agent.core.objects import ObjectCheck, read_object
 from agent.core.session import StreamId
 from agent.core.transcript import (
     EMPTY_CHAIN,
@@ -17,7 +18,6 @@ from agent.core.transcript import (
     extend_chain,
     split_lines,
 )
-from agent.receiver.objects import ObjectCheck
 from agent.receiver.store import LongEntry, Reading, Run
 
 RUN_BYTES = 1 << 20
@@ -63,10 +63,7 @@ def _long_pieces(piece: bytes, body: BinaryIO) -> Iterator[bytes]:
 
 
 def facts_of(line: bytes) -> Facts:
-    try:
-        return _decode_facts(line)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return Facts()
+    return read_object(line, _decode_facts) or Facts()
 
 
 def last_compaction(run: bytes, lines: Sequence[bytes]) -> int | None:

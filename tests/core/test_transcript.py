@@ -79,6 +79,9 @@ def render_object(members: list[tuple[str, Any]], ascii_only: bool, spaced: bool
         (b'{"uuid":"first","uuid":{"uuid":"x"}}', None),
         (b'{"\\u0075uid":"escaped"}', "escaped"),
         (b'{"uuid":"\\u0061"}', "a"),
+        (b'{"uuid":"a","text":"cut \\ud83d"}', "a"),
+        (b'{"text":"\\uDE00 \\\\ud83d \\\\\\ud83d","uuid":"a"}', "a"),
+        (b'{"uuid":"a\\ud83d"}', None),
         (b'{"uuid":7}', None),
         (b'{"uuid":["a"]}', None),
         (b'{"uuid":""}', None),
@@ -100,7 +103,18 @@ def test_the_uuid_of_a_line(line: bytes, found: str | None) -> None:
         assert scanned(line, cuts) == found
 
 
-@pytest.mark.parametrize("line", [b"", b'{"uuid":"a"', b'{"uuid":"a', b"\x00" * 9, b'uuid":"a"}', b'{"uuid":"a"}}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b'{"uuid":"a","x":"\\ud83d',
+        b'{"uuid":"a"',
+        b'{"uuid":"a',
+        b"\x00" * 9,
+        b'uuid":"a"}',
+        b'{"uuid":"a"}}',
+    ],
+)
 def test_a_torn_line_has_none(line: bytes) -> None:
     assert entry_uuid(line) is None
     assert scanned(line, []) is None

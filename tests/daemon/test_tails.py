@@ -55,6 +55,50 @@ def test_the_quiet_is_waited_for_again_after_a_restart(make_agent: Make, lines: 
     assert server.sessions["s"][2:] == [TAIL]
 
 
+def long_tail(size: int) -> bytes:
+    return b'{"type":"user","uuid":"tail-1","text":"' + b"y" * size + b'"}'
+
+
+@pytest.mark.parametrize("base_only", [False, True])
+@pytest.mark.parametrize("size", [(1 << 20) - len(long_tail(0)), 3 << 20])
+def test_a_last_line_too_long_to_hold_is_sent_all_the_same(
+    base_only: bool, size: int, make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    server = StrictBaseServer()
+    agent = make_agent(server if base_only else receiver)
+
+    def got() -> bytes:
+        return b"".join(line + b"\n" for line in server.sessions["s"]) if base_only else stored(receiver, "s")
+
+    whole = lines(2)
+    agent.append("s", whole + long_tail(size))
+    agent.settle()
+    agent.live_for(QUIET_S - 1)
+    assert got() == whole
+    agent.live_for(2)
+    assert got() == whole + long_tail(size) + b"\n"
+    assert agent.track("s").cursor.offset == agent.path("s").stat().st_size
+    more = lines(1)
+    agent.append("s", b"\n" + more)
+    agent.settle()
+    assert got() == whole + long_tail(size) + b"\n" + more
+    assert "rewritten" not in [row.kind for row in agent.store.audit()]
+
+
+@pytest.mark.parametrize("end", [b"", b"}{", b'}{"glued":1}', b",}", b"\x00"])
+def test_a_torn_last_line_too_long_to_hold_waits_for_its_newline(
+    end: bytes, make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    agent, whole, tail = make_agent(receiver), lines(2), long_tail(2 << 20)[:-1] + end
+    agent.append("s", whole + tail)
+    agent.settle()
+    agent.live_for(3 * QUIET_S)
+    assert stored(receiver, "s") == whole
+    agent.append("s", b"\n")
+    agent.settle()
+    assert stored(receiver, "s") == whole + tail + b"\n"
+
+
 @pytest.mark.parametrize("tail", [b'{"torn":', b"\x00" * 50, b'{"a":1}{"b":2}', b"[1]", b"\xff"])
 def test_what_does_not_read_as_an_entry_waits_for_its_newline(
     tail: bytes, make_agent: Make, lines: Lines, receiver: AsgiServer

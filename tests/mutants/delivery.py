@@ -106,6 +106,20 @@ LINES = (
         (f"{TEST_TAILS}what_does_not_read_as_an_entry_waits_for_its_newline",),
     ),
     Mutant(
+        "a torn line is an entry when it is long",
+        PUSHER,
+        "if newline < 0 and not (task.tail and is_object_in_pieces(file.pieces(start, size - start))):",
+        "if newline < 0 and not task.tail:",
+        (f"{TEST_TAILS}a_torn_last_line_too_long_to_hold_waits_for_its_newline",),
+    ),
+    Mutant(
+        "half a surrogate pair is no JSON",
+        "agent/core/objects.py",
+        'return b"\\\\ufffd" if escape[1] else escape[0]',
+        "return escape[0]",
+        ("tests/core/test_transcript.py::test_the_uuid_of_a_line",),
+    ),
+    Mutant(
         "a last line is sent at once",
         PUSHER,
         "if whole == 0 and not (task.tail and is_object(data)):",

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from agent.core.identity import Cursor
 from agent.core.lifecycle import State
+from agent.core.objects import is_object
 from agent.core.session import StreamId
-from agent.core.transcript import EMPTY_CHAIN, entry_uuid, is_object, tombstone_line
+from agent.core.transcript import EMPTY_CHAIN, entry_uuid, tombstone_line
 from agent.core.wire import Request
 from agent.daemon.answers import DIVERGED
 from agent.daemon.permits import read_passage

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.receiver.objects import ObjectCheck, is_object
+from agent.core.objects import ObjectCheck, is_object
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
@@ -66,6 +66,16 @@ def test_damaged_values(value: Any, cuts: list[int], at: int, put: bytes, gone: 
 @given(CUTS)
 def test_edges(line: bytes, cuts: list[int]) -> None:
     assert check(line, cuts) == parses(line)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"cut \\ud83d", b"\\uDE00 \\\\ud83d", b"\\\\\\ud83d", b"\\ud83d\\ude00", b"\\ud83", b'\\ud83"', b"\\ud83d\\x"],
+)
+@given(CUTS)
+def test_half_a_surrogate_pair(text: bytes, cuts: list[int]) -> None:
+    line = b'{"text":"' + text + b'"}'
+    assert check(line, cuts) == is_object(line) == parses(line)
 
 
 @example(999)

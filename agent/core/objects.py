@@ -2,8 +2,12 @@
 
 import codecs
 import re
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 
 class _Nothing(msgspec.Struct):
@@ -11,6 +15,9 @@ class _Nothing(msgspec.Struct):
 
 
 _decode_nothing = msgspec.json.Decoder(_Nothing).decode
+
+_ESCAPE = re.compile(rb"\\(?:(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
+"""Any escape; one for half a surrogate pair is a group."""
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING_PART = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
@@ -26,11 +33,37 @@ _DEPTH = 1000
 def is_object(line: bytes) -> bool:
     """Whether `line`, which is held in one piece, is one JSON object in UTF-8."""
     try:
-        _decode_nothing(line)
         line.decode()
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except UnicodeDecodeError:
         return False
-    return True
+    return read_object(line, _decode_nothing) is not None
+
+
+def read_object(line: bytes, decode: Callable[[bytes], T]) -> T | None:
+    """What `decode`, a decoder of msgspec, makes of an object; None of anything else. Half a surrogate pair is allowed:
+    coding agents cut texts in the middle of an emoji, JSON has an escape for that (RFC 8259 section 8.2), and msgspec
+    refuses it. Such an escape is read as U+FFFD."""
+    try:
+        return decode(line)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        if b"\\ud" not in line and b"\\uD" not in line:
+            return None
+    try:
+        return decode(_ESCAPE.sub(_without_surrogate, line))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _without_surrogate(escape: re.Match[bytes]) -> bytes:
+    return b"\\ufffd" if escape[1] else escape[0]
+
+
+def is_object_in_pieces(pieces: Iterable[bytes]) -> bool:
+    """The same of a line that comes in pieces, cut anywhere."""
+    check = ObjectCheck()
+    for piece in pieces:
+        check.feed(piece)
+    return check.result()
 
 
 class ObjectCheck:
