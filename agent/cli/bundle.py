@@ -40,7 +40,7 @@ status.json    what `transcriptd status --json` says
 settings.toml  the settings in force; patterns and exceptions are masked
 versions.json  transcriptd, Python, the system, and libraries
 state.json     how many rows of which kind the state holds
-log.txt        the end of the log, as far as it is in a file
+log.txt        the end of the log, from the journal or from files
 
 There is no line, title or prompt of any transcript in it, no token and no environment.
 {names}

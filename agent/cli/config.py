@@ -28,7 +28,7 @@ def load_with_destination(paths: Paths) -> Settings:
     if not settings.destinations:
         raise SettingsError(
             f"{paths.config} names no server to send to",
-            hint='add to it: [[destination]] and below that url = "https://…"; to look around first: transcriptd try',
+            hint="transcriptd login URL; to look around first: transcriptd try",
         )
     return settings
 

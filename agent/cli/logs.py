@@ -10,11 +10,13 @@ import click
 
 from agent.cli.config import environment
 from agent.errors import NotRunning, UsageError
+from agent.services import Ran, run_command
 from agent.system.lives import Lives
 from agent.system.logs import Sink, find_log_files, follow, read_last
 from agent.system.paths import Paths, default_paths
 
 _LOOK_S = 0.3
+_JOURNAL_S = 20.0
 
 Run = Callable[[Sequence[str]], int]
 """Starts a command whose output goes to ours; gives its exit status."""
@@ -42,7 +44,7 @@ def show_logs(paths: Paths, lines: int, *, is_followed: bool, run: Run | None = 
                 "the agent was started by hand, and wrote its log to that terminal or pipe",
                 hint=f'to have it in {paths.logs} as well, write file = "always" below [log] in {paths.config}',
             )
-        raise NotRunning(f"there is no log in {paths.logs}: no agent has run in the background", hint="transcriptd run")
+        raise NotRunning(f"there is no log in {paths.logs}: no agent has run in the background")
     for line in read_last(paths.logs, lines):
         click.echo(line)
     if is_followed:
@@ -56,10 +58,20 @@ def journal_command(unit: str, lines: int, *, is_followed: bool) -> list[str]:
     return ["journalctl", *scope, chosen, "--no-pager", f"--lines={lines}", *(["--follow"] if is_followed else [])]
 
 
+def read_journal(unit: str, lines: int, run: Callable[[Sequence[str]], Ran] | None = None) -> str:
+    """The journal's newest lines, without the name of the machine; why there are none where it can't be read."""
+    command = [*journal_command(unit, lines, is_followed=False), "--output=short-iso", "--no-hostname"]
+    ran = run(command) if run else run_command(command, _JOURNAL_S)
+    return f"the journal can't be read: {ran.words or ran.status}" if ran.status else ran.out
+
+
 def _run(command: Sequence[str]) -> int:
     program = shutil.which(command[0])
     if program is None:
-        raise UsageError(f"the log is in systemd's journal, and {command[0]} is not installed")
+        raise UsageError(
+            f"the log is in systemd's journal, and {command[0]} is not installed",
+            hint='install it, or have log files as well: file = "always" below [log] in the settings',
+        )
     sys.stdout.flush()
     try:
         return subprocess.run([program, *command[1:]], check=False).returncode

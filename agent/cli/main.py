@@ -1,10 +1,11 @@
 """The command line: which command lives where, and how every failure ends. Imports next to nothing until it knows
 the command."""
 
+import os
 import sys
 from collections.abc import Mapping
 
-from agent.errors import AgentError
+from agent.errors import AgentError, NotRunning
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "try": ("agent.cli.trying", "try_"),
@@ -75,14 +76,19 @@ def start() -> None:
 
 
 def _leave(status: int) -> None:
-    import os
-
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:  # whoever read it has gone; Python itself says so
         return
     os._exit(status)
+
+
+def _next_step() -> str:
+    from agent.cli.starting import next_step
+    from agent.system.paths import default_paths
+
+    return next_step(default_paths(os.environ), os.environ)
 
 
 def main() -> None:
@@ -102,6 +108,9 @@ def _run_command() -> None:
 
     from agent.cli.group import cli
 
+    if os.environ.get("_TRANSCRIPTD_COMPLETE", "").startswith("powershell"):
+        import agent.cli.powershell  # noqa: F401 - makes itself known to click
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the locale can't spell must not end a command
             stream.reconfigure(errors="backslashreplace")
@@ -109,8 +118,9 @@ def _run_command() -> None:
         cli(prog_name="transcriptd")
     except AgentError as exc:
         click.echo(f"transcriptd: {exc.message}", err=True)
-        if exc.hint:
-            click.echo(f"  try: {exc.hint}" if exc.hint.startswith("transcriptd") else f"  {exc.hint}", err=True)
+        hint = exc.hint or (_next_step() if isinstance(exc, NotRunning) else "")
+        if hint:
+            click.echo(f"  try: {hint}" if hint.startswith("transcriptd") else f"  {hint}", err=True)
         sys.exit(exc.exit_status)
     except Exception as exc:  # noqa: BLE001 - a defect: Python would repeat its words, which may be a transcript's
         from agent.cli.defects import EXIT_STATUS, render_defect

@@ -9,6 +9,7 @@ from pathlib import Path
 from agent import __version__
 from agent.cli.output import plural, size_words
 from agent.cli.scene import Scene, Tree
+from agent.cli.starting import next_step
 from agent.core.diagnosis import (
     Finding,
     Level,
@@ -48,7 +49,7 @@ def check_agent(scene: Scene) -> list[Finding]:
             return [Finding(Level.FAIL, "agent", words, "transcriptd service restart")]
         left = ", ".join(str(one) for one in (scene.paths.socket, scene.paths.lock.with_suffix(".pid")) if one.exists())
         words = "none runs" + (f"; a dead one left {left}, which the next start removes" if left else "")
-        return [Finding(Level.WARN, "agent", words, "transcriptd service start, or: transcriptd run")]
+        return [Finding(Level.WARN, "agent", words, next_step(scene.paths, scene.environment))]
     pid = hello.get("pid", holder)
     return [Finding(Level.OK, "agent", f"process {pid} answers at {scene.paths.socket}")]
 
@@ -184,9 +185,15 @@ def check_log(scene: Scene) -> list[Finding]:
 
 
 def read_log_tail(scene: Scene, most: int) -> str:
-    """The newest lines of the log's files; empty without one."""
-    from agent.system.logs import read_last
+    """The log's newest lines, from the journal if the last run wrote there, else from files; empty without either."""
+    from agent.system.lives import Lives
+    from agent.system.logs import Sink, read_last
 
+    life = Lives(scene.paths.lives).read()
+    if life.log == Sink.JOURNAL:
+        from agent.cli.logs import read_journal
+
+        return read_journal(life.unit, most)
     return "\n".join(read_last(scene.paths.logs, most))
 
 

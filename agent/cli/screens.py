@@ -11,8 +11,11 @@ _PASSING = ("running", "probing")
 """Conditions in which nobody has to do anything."""
 
 
-def status_rows(found: Status, now_s: float, *, heading: str = "") -> list[Row]:
-    """`heading` takes the place of who is at work since when. `now_s`: wall time of this look."""
+def status_rows(
+    found: Status, now_s: float, *, heading: str = "", start: str = "transcriptd service start"
+) -> list[Row]:
+    """`heading` takes the place of who is at work since when. `now_s`: wall time of this look. `start`: what to type so
+    that an agent runs."""
     rows = [_head(found, heading)]
     rows += [Row(one.name, _destination(found, one, now_s)) for one in found.destinations]
     rows += _last_push(found, now_s)
@@ -20,7 +23,7 @@ def status_rows(found: Status, now_s: float, *, heading: str = "") -> list[Row]:
     rows += _sizes(found)
     rows += _remarks(found)
     rows += _places(found)
-    rows += _warnings(found, heading)
+    rows += _warnings(found, heading, start)
     return rows
 
 
@@ -150,9 +153,10 @@ def _folder(folder: str, found: Status) -> str:
     return clean(f"{agent}: {folder}" if agent and len(set(found.agents.values())) > 1 else folder)
 
 
-def _warnings(found: Status, heading: str) -> Iterator[Row]:
+def _warnings(found: Status, heading: str, start: str) -> Iterator[Row]:
     if not found.running and not heading:
-        yield _warning("nothing is sent while no agent runs", "transcriptd service start")
+        words = "nothing is sent while no agent runs" if found.destinations else "there is no server to send to yet"
+        yield _warning(words, start)
         if found.restarts:
             times = "once" if found.restarts == 1 else f"{found.restarts} times"
             yield _warning(f"it ended unexpectedly {times} within the last hour", "transcriptd logs")

@@ -25,15 +25,20 @@ _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
 _HOME, _REST_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
-def watch_status(read: Callable[[], Status], *, as_json: bool) -> None:
-    """Until Ctrl-C. Without a terminal, or as JSON, one after the other."""
+def watch_status(read: Callable[[], Status], find_start: Callable[[Status], str], *, as_json: bool) -> None:
+    """Until Ctrl-C. `find_start`: what to type so that an agent runs. Without a terminal, or as JSON, one after the
+    other."""
+
+    def look() -> list[Row]:
+        return _look(read, find_start)
+
     try:
         if as_json:
             _repeat(lambda: print_json(_read_or_why(read)))
         elif not sys.stdout.isatty():
-            _repeat(lambda: _print(_look(read)))
+            _repeat(lambda: _print(look()))
         else:
-            _draw(read)
+            _draw(look)
     except KeyboardInterrupt:
         return
 
@@ -57,21 +62,22 @@ def _read_or_why(read: Callable[[], Status]) -> Status | dict[str, object]:
         return {"schema": SCHEMA, "error": exc.code, "message": exc.message, "hint": exc.hint}
 
 
-def _look(read: Callable[[], Status]) -> list[Row]:
+def _look(read: Callable[[], Status], find_start: Callable[[Status], str]) -> list[Row]:
     """What can't be read now (settings that are being edited, an agent that stops just now) may be readable soon."""
     try:
-        return status_rows(read(), time.time())
+        found = read()
+        return status_rows(found, time.time(), start=find_start(found))
     except AgentError as exc:
         return [Row(None, (Span("! ", "bold yellow"), Span(exc.message)), exc.hint)]
 
 
-def _draw(read: Callable[[], Status]) -> None:
+def _draw(look: Callable[[], list[Row]]) -> None:
     _obey_sequences()
     rows: list[Row] = []
     with _second_screen(), _resized() as resized:
         try:
             while True:
-                rows = _look(read)
+                rows = look()
                 deadline = time.monotonic() + WATCH_S
                 _write(picture(rows, *screen_size(), colour=has_colour()))
                 while resized.wait(max(0.0, deadline - time.monotonic())):

@@ -33,19 +33,19 @@ class Ran(NamedTuple):
 Runner = Callable[[Sequence[str]], Ran]
 
 
-def run_command(command: Sequence[str]) -> Ran:
+def run_command(command: Sequence[str], timeout_s: float = TIMEOUT_S) -> Ran:
     """Runs a program to its end, with no stdin and no shell, in the C locale. Never raises."""
     try:
         done = subprocess.run(
             list(command),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
             env={**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "SYSTEMD_URLIFY": "0"},
         )
     except subprocess.TimeoutExpired:
-        return Ran(TIMED_OUT, "", f"no end within {TIMEOUT_S:.0f} s")
+        return Ran(TIMED_OUT, "", f"no end within {timeout_s:.0f} s")
     except (OSError, ValueError) as exc:
         missing = isinstance(exc, FileNotFoundError)
         return Ran(NOT_FOUND, "", f"{command[0]}: {'not found' if missing else exc}")

@@ -1,6 +1,7 @@
 """Completion in real shells: the script is sourced, Tab is pressed, and what is offered is looked at."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def require_fish_or_zsh(name: str) -> str:
 def test_each_shell_has_a_script(name: str) -> None:
     done = run("completion", name)
     assert done.status == 0
-    assert f"_TRANSCRIPTD_COMPLETE={name}_complete" in done.out
+    assert re.search(f"_TRANSCRIPTD_COMPLETE ?= ?'?{name}_complete", done.out)
 
 
 def test_the_shell_is_that_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +127,7 @@ def test_the_shell_is_that_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "fish_complete" in run("completion").out
     monkeypatch.setenv("SHELL", "/bin/tcsh")
     refused = run("completion")
-    assert (refused.status, "tcsh is not one of bash, zsh, fish" in refused.err) == (2, True)
+    assert (refused.status, "tcsh is not one of bash, zsh, fish, powershell" in refused.err) == (2, True)
 
 
 def test_completing_a_command_imports_none() -> None:
@@ -153,6 +154,29 @@ def test_what_the_table_says_of_commands_is_what_they_are_called() -> None:
     assert cli.list_commands(context) == list(COMMANDS)
     assert [one.value for one in cli.shell_complete(context, "")] == list(COMMANDS)
     assert "--version" in [one.value for one in cli.shell_complete(context, "--v")]
+
+
+def test_powershell_is_offered_what_it_may_run_as_it_stands(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none to try it in: its words are those of its documentation."""
+    paths = default_paths(os.environ)
+    make_private_folder(paths.config.parent)
+    name = "a \u2019; $(rm)"
+    paths.config.write_text(f'[[destination]]\nurl = "https://example.com"\nname = "{name}"\n', encoding="utf-8")
+    monkeypatch.setenv("_TRANSCRIPTD_COMPLETE", "powershell_complete")
+    monkeypatch.setenv("PYTHONUTF8", "1")
+    assert offered(monkeypatch, "transcriptd", word="ev") == [["events", "events", "What happens, as it happens."]]
+    assert offered(monkeypatch, "transcriptd\naudit", word="--si")[0][:2] == ["--since", "--since"]
+    (found,) = offered(monkeypatch, "'C:\\a b\\transcriptd.exe'\nlogout", word="'a ")
+    assert found == ["'a \u2019\u2019; $(rm)'", name, "https://example.com"]
+    assert len(offered(monkeypatch, "transcriptd", word="")) >= len(COMMANDS)
+
+
+def offered(monkeypatch: pytest.MonkeyPatch, words: str, *, word: str) -> list[list[str]]:
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.delenv("COMP_CWORD", raising=False)
+    if word:  # PowerShell removes a variable that is set to nothing
+        monkeypatch.setenv("COMP_CWORD", word)
+    return [line.split("\t") for line in spawn().out.splitlines()]
 
 
 def test_help_shows_how_to_switch_it_on() -> None:

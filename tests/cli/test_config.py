@@ -86,7 +86,7 @@ def test_without_a_destination_there_is_nothing_to_run(file: Path, command: str)
         done = run(command)
         assert (done.status, done.out) == (78, "")
         assert f"{file} names no server to send to" in done.err
-        assert "[[destination]]" in done.err
+        assert "transcriptd login URL" in done.err
         assert "transcriptd try" in done.err
 
 

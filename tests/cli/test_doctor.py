@@ -24,6 +24,7 @@ from agent.core.session import Facts, StreamId
 from agent.core.settings import Destination
 from agent.errors import DiskError, KeyringLocked, TokenNotReadable
 from agent.services import ServiceState
+from agent.system.lives import Lives
 from agent.system.paths import default_paths
 from agent.system.remote import find_proxy
 from agent.system.state_db import Changes, TrackRow, open_state
@@ -430,6 +431,24 @@ def test_with_paths_they_are_left_and_nothing_else(home: Path, tmp_path: Path, p
     assert str(home) in whole
     hidden = [kind for kind in planted if kind not in {"customer", "blanks", "session", "list"}]
     assert [kind for kind in hidden if planted[kind] in whole] == []
+
+
+@needs_posix
+def test_a_log_in_the_journal_is_in_the_bundle_through_the_same_sieves(
+    home: Path, tmp_path: Path, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = (home / "td" / "logs" / "transcriptd.log").read_text() + "the newest line\n"
+    (tmp_path / "said").write_text(said)
+    program = tmp_path / "journalctl"
+    program.write_text(f'#!/bin/sh\ncat "{tmp_path}/said"\n')
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    Lives(default_paths(os.environ).lives).begin(1.0, "journal", "--user-unit=transcriptd.service")
+    run("doctor", "--bundle", str(tmp_path / "bundle.zip"))
+    log = unpack(tmp_path / "bundle.zip")["log.txt"]
+    assert "the newest line" in log
+    assert [kind for kind, word in planted.items() if word in log] == []
+    assert GITHUB not in log
 
 
 @needs_posix

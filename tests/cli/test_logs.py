@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.logs import journal_command, show_logs
+from agent.cli.logs import journal_command, read_journal, show_logs
+from agent.services import Ran
 from agent.system.lives import Lives
 from agent.system.paths import Paths, paths_below
 from tests.cli.running import run
@@ -50,12 +51,27 @@ def test_what_went_to_the_journal_is_asked_of_it(paths: Paths, monkeypatch: pyte
     done = run("logs")
     assert done.status == 2
     assert "journalctl is not installed" in done.err
+    assert 'file = "always"' in done.err
+
+
+def test_the_journal_is_read_without_the_name_of_the_machine() -> None:
+    asked: list[Sequence[str]] = []
+
+    def answer(command: Sequence[str]) -> Ran:
+        asked.append(command)
+        return Ran(0, "one\ntwo\n", "")
+
+    assert read_journal("--user-unit=a.service", 9, answer) == "one\ntwo\n"
+    start = ["journalctl", "--user", "--user-unit=a.service", "--no-pager", "--lines=9"]
+    assert asked == [[*start, "--output=short-iso", "--no-hostname"]]
+    refused = read_journal("", 9, lambda _: Ran(1, "", "No journal files were opened\n"))
+    assert refused == "the journal can't be read: No journal files were opened"
 
 
 @pytest.mark.skipif(shutil.which("journalctl") is None, reason="needs journalctl")
 @pytest.mark.parametrize("unit", ["", "--unit=transcriptd.service"])
 def test_journalctl_takes_the_arguments(unit: str, tmp_path: Path) -> None:
-    command = journal_command(unit, 5, is_followed=False)
+    command = [*journal_command(unit, 5, is_followed=False), "--output=short-iso", "--no-hostname"]
     done = subprocess.run([*command, f"--directory={tmp_path}"], capture_output=True, text=True, check=False)
     assert "unrecognized" not in done.stderr
     assert "invalid" not in done.stderr.lower()

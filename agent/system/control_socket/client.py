@@ -24,7 +24,7 @@ class ControlClient:
         try:
             self._socket, self._may_be_anybody = connect(address, timeout_s)
         except (OSError, ValueError) as exc:
-            raise NotRunning("no transcriptd is running", hint="transcriptd run") from exc
+            raise NotRunning("no transcriptd is running") from exc
         self._lines = self._socket.makefile("rb")
         self._early: deque[dict[str, Any]] = deque()
         """Events that came while an answer was waited for."""
@@ -108,7 +108,7 @@ class ControlClient:
 
     def _not_ours(self) -> AgentError:
         if self._may_be_anybody:  # the port of a daemon that was killed went to somebody else
-            return NotRunning("no transcriptd is running; something else has its old port", hint="transcriptd run")
+            return NotRunning("no transcriptd is running; something else has its old port")
         return RemoteProtocolError("the control socket does not speak JSON-RPC")
 
 

@@ -1,0 +1,71 @@
+"""What a command names as the next one, when no agent runs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.cli.starting import next_step
+from agent.services import has_file
+from agent.system.paths import Paths, default_paths, make_private_folder
+from tests.cli.running import run
+
+
+@pytest.fixture
+def paths(home: Path) -> Paths:
+    found = default_paths(os.environ)
+    make_private_folder(found.config.parent)
+    return found
+
+
+def name_a_server(paths: Paths) -> None:
+    paths.config.write_text('[[destination]]\nurl = "https://example.com"\n', encoding="utf-8")
+
+
+def test_the_first_missing_step_is_named(paths: Paths, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    assert next_step(paths, {"HOME": str(home)}) == "transcriptd login URL"
+    name_a_server(paths)
+    assert next_step(paths, {"HOME": str(home)}) == "transcriptd service install"
+    unit = home / ".config" / "systemd" / "user" / "transcriptd.service"
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text("", encoding="utf-8")
+    assert next_step(paths, {"HOME": str(home)}) == "transcriptd service start"
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert next_step(paths, {"HOME": str(home)}) == "transcriptd run", "a service of root is refused"
+    paths.config.write_text("nonsense", encoding="utf-8")
+    assert next_step(paths, {"HOME": str(home)}) == "transcriptd config check"
+
+
+@pytest.mark.parametrize(
+    ("platform", "place"),
+    [
+        ("linux", ".config/systemd/user/transcriptd.service"),
+        ("linux", "elsewhere/systemd/user/transcriptd.service"),
+        ("darwin", "Library/LaunchAgents/transcriptd.plist"),
+    ],
+)
+def test_a_service_is_known_by_its_file(platform: str, place: str, tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "elsewhere")}
+    assert not has_file(environment, platform=platform)
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text("", encoding="utf-8")
+    assert has_file(environment, platform=platform)
+    assert not has_file(environment, platform="win32"), "a task has none"
+
+
+def test_commands_that_need_an_agent_name_it(paths: Paths) -> None:
+    for command in (["events"], ["logs"]):
+        done = run(*command)
+        assert (done.status, "try: transcriptd login URL" in done.err) == (3, True), command
+    assert "there is no server to send to yet" in run("status").out
+    name_a_server(paths)
+    expected = next_step(paths, os.environ)
+    assert expected != "transcriptd login URL"
+    assert f"try: {expected}" in run("events").err
+    assert f"→ {expected}" in run("status").out
+
+
+def test_a_command_that_is_none_names_the_one_that_was_meant() -> None:
+    assert "No such command 'stauts'. Did you mean 'status'?" in run("stauts").err
+    assert "Did you mean" not in run("frobnicate").err
