@@ -71,8 +71,12 @@ def write_bundle(scene: Scene, doctor: Mapping[str, Any], name: str, *, with_pat
 def _write_new(path: Path, data: bytes) -> None:
     try:
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        with os.fdopen(opened, "wb") as file:
-            file.write(data)
+        try:
+            with os.fdopen(opened, "wb") as file:
+                file.write(data)
+        except OSError:
+            path.unlink(missing_ok=True)  # half an archive would be in the way of the next one
+            raise
     except FileExistsError as exc:
         raise DiskError(f"{path} is there already", hint="transcriptd doctor --bundle OTHER.zip") from exc
     except OSError as exc:

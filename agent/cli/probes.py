@@ -10,6 +10,7 @@ from agent import __version__
 from agent.cli.output import plural, size_words
 from agent.cli.scene import Scene, Tree
 from agent.cli.starting import next_step
+from agent.cli.status import describe_end
 from agent.core.diagnosis import (
     Finding,
     Level,
@@ -153,9 +154,11 @@ def check_state(scene: Scene) -> list[Finding]:
 
 
 def check_streams(scene: Scene) -> list[Finding]:
-    """What `status` warns of, and what is held."""
+    """What `status` warns of, and what is held. How the last run ended is told by `restarts`."""
     status = scene.status()
-    found = [Finding(Level.WARN, "status", what, fix or "transcriptd status") for what, fix in status.problems]
+    ended = "" if status.running else describe_end(scene.paths)
+    problems = [(what, fix) for what, fix in status.problems if what != ended]
+    found = [Finding(Level.WARN, "status", what, fix or "transcriptd status") for what, fix in problems]
     waiting = sum(status.counts.states.get(state, 0) for state in ("due", "waiting"))
     words = f"{plural(status.counts.streams, 'transcript')}, {waiting:,} waiting"
     if status.counts.held:
@@ -166,6 +169,8 @@ def check_streams(scene: Scene) -> list[Finding]:
 def check_restarts(scene: Scene) -> list[Finding]:
     from agent.system.lives import Lives
 
+    if not scene.is_running() and (words := describe_end(scene.paths)):
+        return [Finding(Level.WARN, "restarts", words, "transcriptd logs")]
     return [judge_restarts(Lives(scene.paths.lives).count_unclean(scene.now_s()))]
 
 

@@ -270,6 +270,7 @@ def retry(session: tuple[str, ...], as_json: bool) -> None:
         _tell(_push_here(paths, session), "one pass, by this command", as_json)
         return
     with client:
+        _check_known(client, session)
         count = client.call("agent.retry", sessions=list(session))["sessions"]
     if as_json:
         print_json({"schema": 1, "sessions": count})
@@ -291,11 +292,19 @@ def restore(session: tuple[str, ...], as_json: bool) -> None:
         _tell(_push_here(paths, restored=session), "one pass, by this command", as_json)
         return
     with client:
+        _check_known(client, session)
         count = client.call("agent.restore", sessions=list(session))["sessions"]
     if as_json:
         print_json({"schema": 1, "sessions": count})
     else:
         click.echo(f"{plural(count, 'session')} will be sent again" if count else "no such session was deleted there")
+
+
+def _check_known(client: ControlClient, beginnings: Sequence[str]) -> None:
+    """Raises UsageError for what no session's id begins with: "nothing to do" would be taken for "all is well"."""
+    for one in beginnings:
+        if not client.call("sessions.resolve", beginning=one, limit=1)["sessions"]:
+            raise UsageError(f"no session here begins with {one[:64]!a}", hint="transcriptd sessions list")
 
 
 def _push_there(client: ControlClient) -> "Status":

@@ -104,7 +104,22 @@ def _read_remembered(paths: Paths) -> Status:
             token_given=token_in(os.environ) is not None,
             past=_read_past(paths, settings, store),
         )
-    return msgspec.structs.replace(found, restarts=Lives(paths.lives).count_unclean(time.time()))
+    restarts = Lives(paths.lives).count_unclean(time.time())
+    ended = [(words, "transcriptd logs") for words in (describe_end(paths),) if words]
+    return msgspec.structs.replace(found, restarts=restarts, problems=[*found.problems, *ended])
+
+
+def describe_end(paths: Paths) -> str:
+    """That nobody wished the last run to end; empty while one is on, and when it ended as wished. The next start counts
+    it, and there may be none."""
+    from agent.system.lives import Lives
+    from agent.system.lock import is_alive, read_holder
+
+    since_s, holder = Lives(paths.lives).read().since_s, read_holder(paths.lock)
+    if not since_s or (holder is not None and is_alive(holder)):
+        return ""
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(since_s))
+    return f"its last run, begun {began}, ended unexpectedly"
 
 
 def _read_past(paths: Paths, settings: "Settings", store: "StateDb | None") -> "Past":

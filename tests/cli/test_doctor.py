@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -466,6 +468,39 @@ def test_a_bundle_is_its_owners_alone_and_takes_no_files_place(tmp_path: Path, h
     assert "is there already" in again.err
     assert file.read_bytes() == kept
     assert not (home / "td").exists(), "no key is made for it"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a file that is always full")
+def test_a_bundle_for_which_there_is_no_room_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bundle.zip"
+    opened = os.open
+
+    def full(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        found = opened(path, flags, *rest, **more)
+        if path == file:
+            os.close(found)
+            return opened("/dev/full", os.O_WRONLY)
+        return found
+
+    with mock.patch.object(os, "open", full):
+        done = run("doctor", "--bundle", str(file))
+    assert done.status == 1
+    assert "can't be written: No space left on device" in done.err
+    assert not file.exists()
+
+
+def test_a_last_run_that_nobody_ended_is_told_before_the_next_one(home: Path) -> None:
+    lives = Lives(default_paths(os.environ).lives)
+    default_paths(os.environ).state.mkdir(parents=True)
+    lives.begin(1.0)
+    for screen in (run("status").out, run("doctor").out):
+        assert screen.count("ended unexpectedly") == 1
+        assert "transcriptd logs" in screen
+    default_paths(os.environ).lock.with_suffix(".pid").write_text(str(os.getpid()))
+    assert "ended unexpectedly" not in run("status").out, "it is at work, and does not answer yet"
+    lives.end()
+    default_paths(os.environ).lock.with_suffix(".pid").unlink()
+    assert "ended unexpectedly" not in run("status").out + run("doctor").out
 
 
 def test_a_bundle_without_a_name_has_the_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.cli.starting import next_step
 from agent.services import has_file
+from agent.system.control_socket import ControlServer
 from agent.system.paths import Paths, default_paths, make_private_folder
 from tests.cli.running import run
 
@@ -69,3 +71,20 @@ def test_commands_that_need_an_agent_name_it(paths: Paths) -> None:
 def test_a_command_that_is_none_names_the_one_that_was_meant() -> None:
     assert "No such command 'stauts'. Did you mean 'status'?" in run("stauts").err
     assert "Did you mean" not in run("frobnicate").err
+
+
+@pytest.mark.parametrize("command", ["retry", "restore"])
+def test_a_session_that_is_none_is_not_told_as_done(command: str, paths: Paths) -> None:
+    make_private_folder(paths.socket.parent)
+
+    def resolve(params: Any) -> Any:
+        return {"sessions": [{}] if params["beginning"] == "0f" else []}
+
+    server = ControlServer(paths.socket, {"sessions.resolve": resolve, f"agent.{command}": lambda _: {"sessions": 1}})
+    try:
+        refused = run(command, "0f", "nope")
+        assert (refused.status, refused.out) == (2, "")
+        assert "no session here begins with 'nope'" in refused.err
+        assert run(command, "0f").out.startswith("1 session will be ")
+    finally:
+        server.close()
