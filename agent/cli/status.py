@@ -41,7 +41,7 @@ def status(as_json: bool, watch: bool) -> None:
         from agent.cli.watching import watch_status
 
         gc.enable()
-        watch_status(lambda: read_status(paths), lambda found: find_start(found, paths), as_json=as_json)
+        watch_status(lambda: read_status(paths), find_start, as_json=as_json)
         return
     found = read_status(paths)
     if as_json:
@@ -52,17 +52,17 @@ def status(as_json: bool, watch: bool) -> None:
         from agent.cli.output import print_rows
         from agent.cli.screens import status_rows
 
-        print_rows(status_rows(found, time.time(), start=find_start(found, paths)))
+        print_rows(status_rows(found, time.time(), start=find_start(found)))
     sys.exit(exit_status(found))
 
 
-def find_start(found: Status, paths: Paths) -> str:
+def find_start(found: Status) -> str:
     """What to type so that an agent runs; empty while one does."""
     if found.running:
         return ""
-    from agent.cli.starting import next_step
+    from agent.cli.starting import LOGIN, next_start
 
-    return next_step(paths, os.environ)
+    return next_start(os.environ) if found.destinations else LOGIN
 
 
 def exit_status(found: Status) -> int:

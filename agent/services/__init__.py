@@ -62,15 +62,6 @@ def _answers(address: Path) -> bool:
     return True
 
 
-def has_file(environment: Mapping[str, str], name: str = NAME, platform: str = sys.platform) -> bool:
-    """Whether there seems to be one, for who can't wait for a service manager. A task of Windows has no file."""
-    home = Path(environment.get("HOME") or "~").expanduser()
-    if platform == "darwin":
-        return (home / "Library" / "LaunchAgents" / f"{name}.plist").is_file()
-    folders = [Path(environment.get("XDG_CONFIG_HOME") or home / ".config"), home / ".config"]
-    return platform != "win32" and any((one / "systemd" / "user" / f"{name}.service").is_file() for one in folders)
-
-
 def find_service(
     environment: Mapping[str, str],
     paths: PathsLike,
@@ -104,7 +95,6 @@ __all__ = [
     "ServiceState",
     "World",
     "find_service",
-    "has_file",
     "make_spec",
     "make_world",
     "open_manager",

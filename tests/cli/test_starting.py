@@ -1,13 +1,14 @@
 """What a command names as the next one, when no agent runs."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.cli.starting import next_step
-from agent.services import has_file
+from agent.cli.starting import has_service, next_step
+from agent.services import Ran, find_service
 from agent.system.control_socket import ControlServer
 from agent.system.paths import Paths, default_paths, make_private_folder
 from tests.cli.running import run
@@ -49,11 +50,11 @@ def test_the_first_missing_step_is_named(paths: Paths, home: Path, monkeypatch: 
 )
 def test_a_service_is_known_by_its_file(platform: str, place: str, tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "elsewhere")}
-    assert not has_file(environment, platform=platform)
+    assert not has_service(environment, platform)
     (tmp_path / place).parent.mkdir(parents=True)
     (tmp_path / place).write_text("", encoding="utf-8")
-    assert has_file(environment, platform=platform)
-    assert not has_file(environment, platform="win32"), "a task has none"
+    assert has_service(environment, platform)
+    assert not has_service(environment, "win32"), "a task has none"
 
 
 def test_commands_that_need_an_agent_name_it(paths: Paths) -> None:
@@ -88,3 +89,16 @@ def test_a_session_that_is_none_is_not_told_as_done(command: str, paths: Paths) 
         assert run(command, "0f").out.startswith("1 session will be ")
     finally:
         server.close()
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_that_file_is_the_one_that_install_writes(platform: str, paths: Paths, home: Path) -> None:
+    environment = {"HOME": str(home)}
+
+    def answer(command: Sequence[str]) -> Ran:
+        return Ran(0, "systemd 252\n", "") if "--version" in command else Ran(1, "", "")
+
+    file = Path(find_service(environment, paths, answer, platform=platform, typed="").file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("", encoding="utf-8")
+    assert has_service(environment, platform)
