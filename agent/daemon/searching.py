@@ -1,6 +1,6 @@
 """Full-text search in transcripts as they lie on this disk: nothing of their text is kept anywhere for it.
 
-The bytes of a file are looked through for the longest word with RE2 (about 1 GB a second and core, in threads, since it
+The bytes of a file are looked through for the longest word with RE2 (1 to 3 GB a second and core, in threads, since it
 lets go of Python's lock); only lines that have all words are read as events, and those decide. What was
 measured of the other ways is in docs/sessions.md.
 """
@@ -186,10 +186,9 @@ class _Look:
                 return
 
     def _look_at(self, file: TranscriptFile, piece: bytes, cut: int, offset: int) -> None:
-        pattern, *others = self._matcher.raw
-        at = 0
-        while (found := pattern.search(piece, at, cut)) is not None:
-            start, end = found.span()
+        places, at = self._matcher.places(piece, cut), 0
+        while (found := places.find(at)) is not None:
+            start, end = found
             if not self._matcher.may_be(piece, start, end):
                 at = end
                 continue
@@ -197,7 +196,7 @@ class _Look:
             ends = piece.find(b"\n", end, cut)
             ends = cut if ends < 0 else ends
             line = piece[begins:ends]
-            if all(other.search(line) is not None for other in others):
+            if all(any(way.search(line) is not None for way in other) for other in self._matcher.others):
                 self._ask(file, line, offset + begins)
                 if self._each and len(self._hits) >= self._each:
                     return

@@ -71,6 +71,8 @@ def _searching(shop: Workshop) -> list[Figure]:
     environment = _settled(shop, corpus.root)
     _run(environment, "sessions", "backfill")
     rare = _times(environment, 5, "sessions", "search", _SEARCHED)
+    plain = _times(environment, 3, "sessions", "search", "thermodynamix")
+    foreign = _times(environment, 3, "sessions", "search", "überallhinx")
     phrase = _times(environment, 3, "sessions", "search", f'"{_SEARCHED} lo"', "--role", "user")
     common = _times(environment, 3, "sessions", "search", "lono")
     format_ = _times(environment, 1, "sessions", "search", "uuid")
@@ -82,6 +84,14 @@ def _searching(shop: Workshop) -> list[Figure]:
         Figure(
             f"{name}: a word that is nowhere", statistics.median(rare) / 1e3, "s", bound, spread(sorted(rare), "ms")
         ),
+        Figure(
+            f"{name}: one that begins with no rare letter",
+            statistics.median(plain) / 1e3,
+            "s",
+            None,
+            spread(plain, "ms"),
+        ),
+        Figure(f"{name}: one beyond ASCII", statistics.median(foreign) / 1e3, "s", None, spread(foreign, "ms")),
         Figure(f"{name}: a phrase that is nowhere", statistics.median(phrase) / 1e3, "s", bound, spread(phrase, "ms")),
         Figure(f"{name}: a word that is everywhere", statistics.median(common) / 1e3, "s", bound, spread(common, "ms")),
         Figure(f"{name}: a word of the format", format_[0] / 1e3, "s", None, "stands in every line, and is no find"),
