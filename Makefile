@@ -21,7 +21,7 @@ help: ## this list
 run: $(VENV)/.runtime ## the agent with a receiver beside it, on this machine's transcripts
 	@$(BIN)/python -m agent try $(ARGS)
 
-test: $(VENV)/.dev ## every test, on as many processors as there are
+test: $(VENV)/.dev ## every test, on all processors
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/.dev ## style, format and types

@@ -57,6 +57,11 @@ def _make_home(home: Path) -> dict[str, str]:
     }
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: at any time some test waits for a process, a disk or a second."""
+    return (os.cpu_count() or 1) + 1
+
+
 for _name in FORGOTTEN:
     os.environ.pop(_name, None)
 os.environ.update(_make_home(next(_homes)))
