@@ -1,4 +1,4 @@
-"""Every status from 400 to 599 and every shape of Retry-After, in every phase of the two protocols, over real HTTP.
+"""Statuses from 400 to 599 and every shape of Retry-After, in every phase of the two protocols, over real HTTP.
 
 What each must come to is written down here from sections 1 to 3 of docs/wire.md, and not taken from the agent. After
 the fault everything has to reach the server, once.
@@ -94,6 +94,42 @@ RETRIED = {407, 408, 425, 429, *range(500, 600)} - {501}
 
 NO_ENDPOINT = {404, 405, 501}
 OF_THE_ENTRY = {400, 413, 422}
+
+APART = {
+    401,
+    402,
+    403,
+    406,
+    409,
+    410,
+    411,
+    412,
+    415,
+    416,
+    418,
+    426,
+    428,
+    431,
+    451,
+    499,
+    500,
+    502,
+    503,
+    504,
+    507,
+    511,
+    599,
+}
+"""With the sets above, those of which somebody may have made a case of its own."""
+
+
+def statuses_in(phase: Phase) -> list[int]:
+    """Where entries travel, every one. Elsewhere, as CI's time does not do for all, those that have a meaning of their
+    own, and each tenth of the others."""
+    if phase.name in ("append", "put") or SCALE >= 5:
+        return list(range(400, 600))
+    own = APART | NO_ENDPOINT | OF_THE_ENTRY | {status for status in RETRIED if status < 500}
+    return sorted(own | set(range(400 + len(phase.name), 600, 10)))
 
 
 def expected_end(phase: Phase, status: int) -> set[str]:
@@ -244,9 +280,9 @@ def by_name(phase: Phase) -> str:
 def test_every_status_ends_where_the_wire_says(
     phase: Phase, make_trial: Callable[[Phase], Trial], tally: MakeTally
 ) -> None:
-    notes = tally("nothing is lost, nothing is sent twice", "every status from 400 to 599, in each phase")
+    notes = tally("nothing is lost, nothing is sent twice", "statuses from 400 to 599, in each phase")
     wrong = []
-    for status in range(400, 600):
+    for status in statuses_in(phase):
         trial = make_trial(phase)
         try:
             trial.fail_with(status)
