@@ -386,6 +386,8 @@ class Engine:
         if track is None:
             track = self._begin(key, seen)
         has_grown, from_bytes = seen.size != track.size, max(0, track.size)
+        if not has_grown and seen.mtime_ns != track.mtime_ns:
+            self.audits.ask(key)
         changed = self._take_look(track, seen)
         if is_first:
             self.telling.found(key, track)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.core.lifecycle import State
+from agent.daemon.audits import MOST_ASKED, STEP_S
 from agent.daemon.engine import QUIET_S
 from agent.daemon.world import Limits
 from tests.daemon.test_delivery import stored
@@ -156,8 +157,8 @@ def test_a_copy_of_the_same_file_under_its_name_is_no_rewrite(make_agent: Make, 
     assert "rewritten" not in [row.kind for row in agent.store.audit()]
 
 
-def replace_beginning(agent: SimulatedAgent, session: str, *, in_place: bool) -> None:
-    """Another first line of the same length, long before the window of the marker; size and time stay."""
+def replace_beginning(agent: SimulatedAgent, session: str, *, in_place: bool, same_time: bool = True) -> None:
+    """Another first line of the same length, long before the window of the marker; the size stays."""
     path = agent.path(session)
     seen, data = path.stat(), path.read_bytes()
     at = data.index(b"word") if b"word" in data else 30
@@ -165,7 +166,7 @@ def replace_beginning(agent: SimulatedAgent, session: str, *, in_place: bool) ->
     target = path if in_place else path.with_suffix(".new")
     target.write_bytes(changed)
     target.replace(path)
-    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns + (not same_time) * 1_000_000_000))
 
 
 def test_another_file_with_another_beginning_is_noticed_at_once(make_agent: Make, lines: Lines) -> None:
@@ -188,6 +189,37 @@ def test_a_rewrite_to_the_same_size_and_time_is_found_by_the_slow_audit(make_age
     agent.live_for(2 * 3600)
     agent.settle()
     assert [row.stream.session_id for row in agent.store.audit() if row.kind == "rewritten"] == ["c"]
+
+
+def test_a_rewrite_in_place_that_leaves_the_size_is_found_soon_by_its_time(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    """A day before the slow audit comes to it: a scrubber that puts other letters over a secret."""
+    agent = make_agent(receiver, limits=Limits(audit_interval_s=86_400))
+    for session in "abcdef":
+        agent.append(session, lines(100))
+    agent.settle()
+    replace_beginning(agent, "c", in_place=True, same_time=False)
+    agent.settle()
+    agent.live_for(2 * STEP_S)
+    agent.settle()
+    assert [row.stream.session_id for row in agent.store.audit() if row.kind == "rewritten"] == ["c"]
+    assert stored(receiver, "c") == agent.path("c").read_bytes()
+
+
+def test_who_sets_the_time_of_every_file_causes_no_rush(make_agent: Make, lines: Lines) -> None:
+    agent = make_agent(StrictBaseServer(), limits=Limits(audit_interval_s=86_400))
+    for number in range(3 * MOST_ASKED):
+        agent.append(f"s{number}", lines(2))
+    agent.settle()
+    for number in range(3 * MOST_ASKED):
+        os.utime(agent.path(f"s{number}"), ns=(1, 2_000_000_000))
+    agent.settle()
+    asked = []
+    for _ in range(4):
+        agent.clock.advance(STEP_S)
+        asked.append(len(agent.engine.audits.due(quiet=True)))
+    assert asked == [MOST_ASKED, MOST_ASKED, MOST_ASKED, 0]
 
 
 def test_without_an_interval_nothing_is_read_again(make_agent: Make, lines: Lines) -> None:

@@ -68,6 +68,13 @@ CURSOR = (
         ),
     ),
     Mutant(
+        "who writes and does not grow appends",
+        ENGINE,
+        "if not has_grown and seen.mtime_ns != track.mtime_ns:",
+        "if False:",
+        (f"{TEST_TAILS}a_rewrite_in_place_that_leaves_the_size_is_found_soon_by_its_time",),
+    ),
+    Mutant(
         "another inode is the same file",
         ENGINE,
         "if track.inode not in (0, seen.inode) and track.cursor.entry_count:",
