@@ -104,7 +104,7 @@ def _sizes(found: Status) -> Iterator[Row]:
     counts = found.counts
     total = f"{plural(counts.sessions, 'session')} in {plural(counts.streams, 'transcript')}"
     total += f" and {plural(counts.files, 'side file')}" if counts.files else ""
-    yield Row("on disk", (Span(f"{total}, {size_words(counts.bytes)}"),))
+    yield Row("on disk", (Span(f"{total}, {size_words(counts.disk_bytes or counts.bytes)}"),))
     entries = "1 entry" if counts.entries == 1 else f"{counts.entries:,} entries"
     yield Row("on server", (Span(f"{entries}, {_share_words(counts)}"),))
 

@@ -50,8 +50,9 @@ class StreamLine(msgspec.Struct, frozen=True):
 
 
 class DestinationLine(msgspec.Struct, frozen=True):
-    """How it stands with one server. `protocol`: bulk, ingress, or empty while unknown. `token`: where it comes from,
-    in the words of the settings. `acknowledged_s`: when it last said that it has something; None when it never did."""
+    """How it stands with one server. `protocol`: bulk, ingress, upload, or empty while unknown. `token`: where it comes
+    from, in the words of the settings. `acknowledged_s`: when it last said that it has something; None when it never
+    did."""
 
     name: str
     url: str
@@ -68,7 +69,8 @@ class Counts(msgspec.Struct, frozen=True):
     for. `held`: files that stay deliverable when their coding agent deletes them. `generations`: how often a new one
     was begun, by all streams at all destinations. `refused`, `waiting`: why streams are not sent, or not yet → how
     many. `next_try_s`: the earliest time at which something is tried again. `kept_bytes`: of the files that are held.
-    `redactions`: secrets replaced so far."""
+    `redactions`: secrets replaced so far. `bytes` and `sent_bytes` count a file once for each destination, `disk_bytes`
+    once."""
 
     sessions: int = 0
     streams: int = 0
@@ -85,6 +87,7 @@ class Counts(msgspec.Struct, frozen=True):
     next_try_s: float | None = None
     kept_bytes: int = 0
     redactions: int = 0
+    disk_bytes: int = 0
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -144,6 +147,7 @@ def count_streams(lines: Sequence[StreamLine]) -> Counts:
         waiting=count_reasons(lines, State.WAITING),
         next_try_s=min((line.retry_at_s for line in lines if line.retry_at_s is not None), default=None),
         kept_bytes=sum({line.path: max(line.size, 0) for line in lines if line.held}.values()),
+        disk_bytes=sum({(line.session_id, line.subpath): max(line.size, 0) for line in lines}.values()),
     )
 
 

@@ -7,6 +7,7 @@ from agent.core.audit import AuditKind, counts_words
 from agent.core.backoff import TRIES
 from agent.core.identity import START
 from agent.core.lifecycle import Event, State
+from agent.core.session import is_side_file
 from agent.core.status import DELETED_THERE
 from agent.core.wire import (
     Accepted,
@@ -160,7 +161,9 @@ class Answers:
     def _sent_all(self, key: TrackKey, track: Track) -> None:
         if key in self._moved:
             self._moved.discard(key)
-            self._journal.note_audit(key, AuditKind.UPLOADED, f"{track.cursor.sent_count} entries")
+            cursor, is_file = track.cursor, is_side_file(key.subpath)
+            detail = f"{cursor.offset} bytes" if is_file else f"{cursor.sent_count} entries"
+            self._journal.note_audit(key, AuditKind.UPLOADED, detail)
         self._teller.tell_meta(key)
         if self._gates[key.destination].bulk and lacks_entries(track):
             self._teller.apply(key, track, Event.GREW)  # the offer is another one since it was handed out

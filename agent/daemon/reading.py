@@ -23,6 +23,8 @@ def marker_behind(before: bytes, sent: bytes) -> bytes:
 
 
 _FIRST_BYTES = 64 << 10
+_MOST_LOOKS = 16
+"""Of that many bytes each, at a transcript that does not name its project."""
 
 
 def without_secrets(facts: Facts, redactor: Redactor) -> Facts:
@@ -35,5 +37,15 @@ def first_facts(provider: Provider, file: OpenFile, known: Facts) -> Facts:
     """`known`, and what the beginning of the file adds to it."""
     if known.project:
         return known
-    data = file.read_at(0, _FIRST_BYTES)
-    return provider.read_facts(data[: whole_lines_bytes(data)], (), known)
+    facts, offset = known, 0
+    for _ in range(_MOST_LOOKS):
+        data = file.read_at(offset, _FIRST_BYTES)
+        size = whole_lines_bytes(data)
+        facts = provider.read_facts(data[:size], (), facts)
+        if facts.project or len(data) < _FIRST_BYTES:
+            break
+        # Behind a line that is too long to tell of anything, as a first prompt may be, short ones do.
+        offset = offset + size if size else file.find_newline(offset) + 1
+        if not offset:
+            break
+    return facts

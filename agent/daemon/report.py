@@ -207,8 +207,9 @@ def report_remembered(
 
 
 def _destination(one: "DestinationState", token: str) -> DestinationLine:
-    known = one.condition is Condition.RUNNING
-    protocol = ("bulk" if one.bulk else "ingress") if known else ""
+    protocol = ""
+    if one.condition is Condition.RUNNING:
+        protocol = "upload" if one.takes_files_only else "bulk" if one.bulk else "ingress"
     return DestinationLine(
         one.name,
         one.url,

@@ -50,6 +50,13 @@ def test_states_are_counted_a_destination_each_but_transcripts_once() -> None:
     assert (counts.sessions, counts.streams) == (1, 1)
 
 
+def test_a_file_has_its_size_once_however_many_destinations_it_has() -> None:
+    names = ("one", "two", "three")
+    lines = [line(session, destination=name, size=10, sent=5) for session in "ab" for name in names]
+    counts = count_streams([*lines, line("a", "subagents/agent-1", size=3)])
+    assert (counts.disk_bytes, counts.bytes, counts.sent_bytes) == (23, 63, 30)
+
+
 @pytest.mark.parametrize("state", State)
 def test_every_state_is_counted_under_its_name(state: State) -> None:
     assert count_streams([line(state=state)] * 3).states == {str(state): 3}

@@ -4,6 +4,8 @@ import json
 import random
 from collections.abc import Callable
 
+import pytest
+
 from agent.core.lifecycle import Condition, State
 from agent.core.pressure import Window
 from agent.core.wire import Request
@@ -111,6 +113,17 @@ def test_nothing_of_a_session_that_stays_here_is_told(make_agent: Make, receiver
         agent.append("hidden", entry(random.Random(2), cwd="/home/dev/work"))
     assert agent.engine.facts.of("hidden").project == "/home/dev/hidden"
     assert {request.path.rpartition("/")[2] for request in server.requests} == {"capabilities"}
+
+
+@pytest.mark.parametrize("size", [50_000, 100_000, 2 << 20])
+def test_a_first_prompt_of_any_length_hides_no_project(make_agent: Make, receiver: AsgiServer, size: int) -> None:
+    agent = make_agent(receiver, projects=("/home/dev/work",))
+    rng = random.Random(1)
+    for session, project in {"in": "/home/dev/work", "out": "/home/dev/other"}.items():
+        agent.append(session, entry(rng, filler="x" * size, cwd=project) + entry(rng, cwd=project))
+    agent.settle()
+    assert stored(receiver, "in") == agent.path("in").read_bytes()
+    assert (agent.state("out"), agent.track("out").reason) == (State.PRIVATE, OUTSIDE)
 
 
 def test_a_session_that_names_its_project_late_is_sent_then(

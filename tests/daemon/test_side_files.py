@@ -54,6 +54,8 @@ def test_side_files_arrive_after_the_entries_of_their_session(
     first = next(at for at, one in enumerate(server.requests) if is_file_put(one))
     assert not any("/entries" in one.path for one in server.requests[first:])
     assert set(agent.states().values()) == {State.SYNCED}
+    details = {row.stream.subpath: row.detail for row in agent.store.audit() if row.kind == "uploaded"}
+    assert details[RESULT] == "10 bytes"
 
 
 def test_side_files_wait_while_the_entries_of_their_session_do(

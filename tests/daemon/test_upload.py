@@ -14,6 +14,7 @@ from agent.core.wire import RawReply, Request
 from agent.daemon.answers import OUTSIDE
 from agent.daemon.filesender import upload_name
 from agent.daemon.inputs import Retry
+from agent.daemon.report import Surroundings, report
 from tests.fakes import body_bytes, no_answer, reply
 from tests.simulation.world import SimulatedAgent, entry
 
@@ -77,6 +78,9 @@ def test_a_transcript_is_sent_whole_when_it_is_new_and_when_it_has_grown(make_ag
     agent.settle()
     assert shelf.uploads == 3, "the same content again is not sent"
     assert set(agent.states().values()) == {State.SYNCED}
+    assert [one.protocol for one in report(agent.engine, Surroundings(1, 0.0, (), (), 0, ())).destinations] == [
+        "upload"
+    ]
 
 
 def test_a_rewritten_transcript_takes_the_place_of_the_old_one(make_agent: Make, lines: Lines) -> None:
