@@ -153,21 +153,23 @@ class Answers:
         if track.limit:
             track.limit = min(track.limit * 2, self._gates[key.destination].max_entries)
         track.live = track.live and done.more
+        is_no_entry = track.tail and not moved  # what follows the last newline, and will be as long as it stays
         track.check = track.tail = False
         self._teller.apply(key, track, Event.SENT_SOME if done.more else Event.SENT_ALL)
         if not done.more:
-            self._sent_all(key, track)
+            self._sent_all(key, track, watch=not is_no_entry)
 
-    def _sent_all(self, key: TrackKey, track: Track) -> None:
+    def _sent_all(self, key: TrackKey, track: Track, *, watch: bool) -> None:
         if key in self._moved:
             self._moved.discard(key)
             cursor, is_file = track.cursor, is_side_file(key.subpath)
-            detail = f"{cursor.offset} bytes" if is_file else f"{cursor.sent_count} entries"
+            entries = "1 entry" if cursor.sent_count == 1 else f"{cursor.sent_count} entries"
+            detail = f"{cursor.offset} bytes" if is_file else entries
             self._journal.note_audit(key, AuditKind.UPLOADED, detail)
         self._teller.tell_meta(key)
         if self._gates[key.destination].bulk and lacks_entries(track):
             self._teller.apply(key, track, Event.GREW)  # the offer is another one since it was handed out
-        elif track.state is State.SYNCED:
+        elif track.state is State.SYNCED and watch:
             self._teller.watch_tail(key, track)
 
     def _realigned(self, done: Realigned) -> None:

@@ -409,6 +409,7 @@ class Engine:
         changed = (seen.size, seen.mtime_ns, seen.path) != (track.size, track.mtime_ns, track.path)
         if track.inode not in (0, seen.inode) and track.cursor.entry_count:
             changed = track.check = True  # another file under the same name; what it holds has to be seen
+        track.tail = track.tail and not changed
         track.size, track.mtime_ns, track.inode = seen.size, seen.mtime_ns, seen.inode
         if track.path != seen.path:  # equal ones stay one in memory, with the scanner's
             track.path = seen.path

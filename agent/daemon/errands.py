@@ -72,7 +72,8 @@ class Errands:
         if destination.takes_files_only:
             self._teller.apply(key, track, Event.TAKEN)
             leave, projects = self.leave(key, track), destination.projects
-            return UploadTask(key, track.provider, track.path, track.cursor, destination.gzip, leave, projects)
+            gzip = destination.gzip
+            return UploadTask(key, track.provider, track.path, track.cursor, gzip, leave, projects, track.tail)
         if key.subpath and not destination.bulk:
             self._teller.refuse(key, track, NO_SUBAGENTS)
             return None

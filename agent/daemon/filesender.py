@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from agent.core.identity import START, Cursor
+from agent.core.objects import is_object_in_pieces
 from agent.core.projects import matches_project
 from agent.core.redaction import Redactor
 from agent.core.session import FILES, Facts, Provider, StreamId
-from agent.core.transcript import walk_entries
+from agent.core.transcript import EntryMark, walk_entries
 from agent.core.wire import (
     Accepted,
     FileState,
@@ -126,7 +127,7 @@ class FileSender:
                 return Withheld(task.key, without_secrets(facts, self._redactor))
             facts = without_secrets(facts, self._redactor)
             cursor = self._measure(task, file)
-            if cursor.entry_count == 0 or cursor.file_chain == task.cursor.file_chain:
+            if cursor.entry_count == 0 or (cursor.offset, cursor.file_chain) == _sent(task):
                 return Pushed(task.key, cursor, Accepted(), more=False, facts=facts)
             task.leave.granted.look(task.path, 0, cursor.offset)
             reply = self._upload(task, file, cursor)
@@ -135,7 +136,9 @@ class FileSender:
     def _measure(self, task: UploadTask, file: OpenFile) -> Cursor:
         cursor = START
         with self._files.open_lines(task.path) as source:
-            for mark in walk_entries(source, *task.key.stream, cleaner=self._redactor):
+            for mark in walk_entries(source, *task.key.stream, with_tail=True, cleaner=self._redactor):
+                if not mark.ends_line and not _is_to_go(task, file, mark):
+                    break
                 cursor = Cursor(
                     mark.end, mark.ordinal, mark.entry_id, mark.chain, b"", None, mark.ordinal, mark.raw_chain
                 )
@@ -154,6 +157,18 @@ class FileSender:
             body = LongBody(sum(map(len, pieces())) if cursor.raw_chain else cursor.offset, pieces)
         request = upload_request(name, f"transcriptd-{cursor.chain.hex()}", body)
         return self._asker.ask(task.key.destination, request, decide_upload_reply, task.leave.granted)
+
+
+def _sent(task: UploadTask) -> tuple[int, bytes]:
+    return task.cursor.offset, task.cursor.file_chain
+
+
+def _is_to_go(task: UploadTask, file: OpenFile, tail: EntryMark) -> bool:
+    """Whether a last line without a newline is part of what is sent: it was, or it has been quiet and reads as an
+    entry."""
+    if (tail.end, tail.file_chain) == _sent(task):
+        return True
+    return task.tail and is_object_in_pieces(file.pieces(tail.start, tail.end - tail.start))
 
 
 def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -173,7 +173,8 @@ class FileTask(NamedTuple):
 
 
 class UploadTask(NamedTuple):
-    """Send the whole lines of a transcript as one file, to a server that takes nothing else."""
+    """Send the whole lines of a transcript as one file, to a server that takes nothing else. `tail`: as for
+    `PushTask`."""
 
     key: TrackKey
     provider: str
@@ -182,6 +183,7 @@ class UploadTask(NamedTuple):
     gzip: bool
     leave: Leave
     projects: tuple[str, ...] = ()
+    tail: bool = False
 
 
 class Withheld(NamedTuple):

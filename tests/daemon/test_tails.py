@@ -8,6 +8,7 @@ import pytest
 from agent.core.lifecycle import State
 from agent.daemon.audits import MOST_ASKED, STEP_S
 from agent.daemon.engine import QUIET_S
+from agent.daemon.pausing import PauseAsked, ResumeAsked
 from agent.daemon.world import Limits
 from tests.daemon.test_delivery import stored
 from tests.fakes import AsgiServer, StrictBaseServer
@@ -116,6 +117,34 @@ def test_what_does_not_read_as_an_entry_waits_for_its_newline(
     agent.append("s", b"\n")
     agent.settle()
     assert stored(receiver, "s") == whole + tail + b"\n"
+
+
+def test_what_does_not_read_as_an_entry_is_read_once_and_not_every_five_minutes(make_agent: Make, lines: Lines) -> None:
+    agent = make_agent(StrictBaseServer())
+    agent.append("s", lines(2) + TAIL[:-5])
+    agent.settle()
+    agent.live_for(2.5 * QUIET_S)
+    assert agent.engine.next_deadline_s() is None, "nothing is to be done"
+    agent.append("s", TAIL[-5:])
+    agent.settle()
+    agent.live_for(QUIET_S + 1)
+    assert agent.track("s").cursor.entry_count == 3
+
+
+def test_what_grows_while_its_turn_is_awaited_has_not_been_quiet(make_agent: Make, lines: Lines) -> None:
+    server = StrictBaseServer()
+    agent = make_agent(server)
+    agent.append("s", lines(2) + TAIL)
+    agent.settle()
+    agent.engine.handle(PauseAsked())
+    agent.live_for(QUIET_S + 1)
+    agent.append("s", b" ")
+    agent.look()
+    agent.engine.handle(ResumeAsked())
+    agent.settle()
+    assert len(server.sessions["s"]) == 2
+    agent.live_for(QUIET_S + 1)
+    assert server.sessions["s"][2:] == [TAIL + b" "]
 
 
 def test_a_newline_that_comes_later_is_no_new_entry(make_agent: Make, lines: Lines) -> None:

@@ -12,6 +12,7 @@ from agent.core.lifecycle import Condition, State
 from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
 from agent.daemon.answers import OUTSIDE
+from agent.daemon.engine import QUIET_S
 from agent.daemon.filesender import upload_name
 from agent.daemon.inputs import Retry
 from agent.daemon.report import Surroundings, report
@@ -57,6 +58,25 @@ def parse_file(request: Request) -> tuple[str, bytes]:
     content = part.get_payload(decode=True)
     assert isinstance(content, bytes)
     return str(part.get_filename()), content
+
+
+def test_a_last_line_without_a_newline_goes_along_when_it_has_been_quiet(make_agent: Make, lines: Lines) -> None:
+    shelf = Shelf()
+    agent = make_agent(shelf, protocol="upload")
+    whole, tail = lines(2), b'{"uuid":"tail-1"}'
+    agent.append("s", whole + tail)
+    agent.append("torn", whole + tail[:-1])
+    agent.settle()
+    assert shelf.files == {"s.jsonl": whole, "torn.jsonl": whole}
+    agent.live_for(QUIET_S + 1)
+    assert shelf.files == {"s.jsonl": whole + tail, "torn.jsonl": whole}
+    agent.path("s").touch()
+    agent.crash()
+    agent.settle()
+    assert (shelf.files["s.jsonl"], shelf.uploads) == (whole + tail, 3), "it is not taken back"
+    agent.append("s", b"\n")
+    agent.settle()
+    assert shelf.files["s.jsonl"] == whole + tail + b"\n"
 
 
 def test_a_transcript_is_sent_whole_when_it_is_new_and_when_it_has_grown(make_agent: Make, lines: Lines) -> None:
