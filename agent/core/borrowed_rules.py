@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from agent.core.secret_rules import Rule
+from agent.core.secret_shapes import Rule
 
 KINDS = frozenset(
     (

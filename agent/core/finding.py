@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from agent.core.escapes import View
 from agent.core.secret_checks import is_secret
-from agent.core.secret_rules import Rule, screen_of
+from agent.core.secret_shapes import Rule, screen_of
 from agent.errors import SettingsError
 
 _LEVELS = 4

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from agent.core.escapes import escape_border
 from agent.core.finding import Searcher
 from agent.core.marking import DENSE, Edit, Marker, Place, is_json_like, structural_quotes
-from agent.core.secret_rules import RULES, Rule
+from agent.core.secret_rules import RULES
+from agent.core.secret_shapes import Rule
 from agent.core.settings import Privacy
 from agent.errors import AgentError, RedactionTimeout, SettingsError
 

@@ -24,6 +24,7 @@ _INNOCENT_NAME = re.compile(
     re.IGNORECASE,
 )
 _WORDS = re.compile(rb"[A-Z]?[a-z]{2,}|[A-Z]{3,}(?![a-z])")
+_NUMBERS = re.compile(rb"[0-9]+")
 _PASSWORDS_OF_DOCS = frozenset(
     b"pass passwd password passwort pwd secret token user username root admin test guest foo bar xxx pw key".split()
 )
@@ -59,9 +60,15 @@ def is_random(value: bytes) -> bool:
     if not digits or letters < 2 or is_placeholder(head) or _UUID.fullmatch(head):
         return False
     wordy = sum(map(len, _WORDS.findall(head)))
-    if wordy > 0.65 * len(head):
+    if wordy > 0.65 * len(head) and not _is_scattered(head):
         return False
     return entropy(head) >= min(3.3, 0.72 * math.log2(len(head)))
+
+
+def _is_scattered(head: bytes) -> bool:
+    """Letters that look like words by chance: with more numbers between them than names have, or hardly one twice."""
+    numbers = len(_NUMBERS.findall(head)) if head.isalnum() else 0
+    return numbers >= max(4, len(head) // 10) or (numbers > 1 and entropy(head) >= 4.3)
 
 
 def _whatever(value: bytes) -> bool:
@@ -154,6 +161,18 @@ _CODE = re.compile(
     rb"^[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_]|\.\w+\.|->|::|[|&=?]{2}|\?\.|^[a-z]+[A-Z][a-z]+|_[a-z]+_|^\\|^/"
 )
 
+
+def _cookie(value: bytes) -> bool:
+    """A pair of name and value that looks drawn by chance."""
+    return any(is_random(pair.partition(b"=")[2].strip()) for pair in value[:_LOOKED_AT_BYTES].split(b";"))
+
+
+def _typed_password(value: bytes) -> bool:
+    """On a command line no code stands in its place."""
+    head = value[:128]
+    return _password(head) and _count(head, _LETTERS) > 2 and _count(head, _DIGITS) > 0 and b"://" not in head
+
+
 _NOBODYS_FOLDERS = frozenset((b"shared", b"public", b"default", b"guest", b"all users", b"user", b"username", b"you"))
 _PSEUDONYM = re.compile(rb"user-[0-9a-f]{8}")
 
@@ -166,6 +185,8 @@ CHECKS: Mapping[str, Callable[[bytes], bool]] = {
     "pem64": _pem_in_base64,
     "jwt": _jwt,
     "basic": _basic,
+    "cookie": _cookie,
+    "typed-password": _typed_password,
     "header": lambda value: not is_placeholder(value) and _count(value[:256], _DIGITS) > 0,
     "password": _password,
     "assigned": _assigned,

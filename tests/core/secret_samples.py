@@ -107,6 +107,38 @@ BARE: Mapping[str, Bare] = {
     "tailscale-key": lambda c: "tskey-auth-" + c.of(ALNUM, 16) + "-" + c.of(ALNUM, 32),
     "age-key": lambda c: "AGE-SECRET-KEY-1" + c.of("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L", 58),
     "jwt": _jwt,
+    "gcp-auth-key": lambda c: "AQ.Ab8RN6" + c.of(URL64, 44),
+    "azure-openai-key": lambda c: c.of(ALNUM, 52) + "JQQJ99" + c.of(UPPER, 10) + "AAAB" + c.of(ALNUM, 12),
+    "azure-function-key": lambda c: c.of(URL64, 44) + "AzFu" + c.of(ALNUM, 6) + "==",
+    "vercel-token": lambda c: c.choice(["vcp_", "vck_", "vca_"]) + c.of(ALNUM, 56),
+    "neon-key": lambda c: "napi_" + c.of(LOWER, 64),
+    "convex-key": lambda c: f"prod:happy-otter-123|{c.of(HEX, 64)}",
+    "fireworks-key": lambda c: "fw_3Z" + c.of(ALNUM, 21) + "7",
+    "zai-key": lambda c: c.of(HEX, 32) + "." + c.of(ALNUM, 15) + "4",
+    "cursor-key": lambda c: c.choice(["key_", "crsr_"]) + c.of(HEX, 64),
+    "firecrawl-key": lambda c: "fc-" + c.of(HEX, 32),
+    "context7-key": lambda c: "ctx7sk-" + c.uuid(),
+    "e2b-key": lambda c: "e2b_" + c.of(HEX, 40),
+    "mem0-key": lambda c: "m0-" + c.of(ALNUM, 40),
+    "runpod-key": lambda c: "rpa_" + c.of(UPPER, 46),
+    "logfire-token": lambda c: "pylf_v1_us_" + c.of(ALNUM, 43),
+    "llamacloud-key": lambda c: "llx-" + c.of(ALNUM, 48),
+    "wandb-key": lambda c: "wandb_v1_" + c.of(ALNUM, 77),
+    "amp-key": lambda c: "sgamp_user_" + c.of(UPPER, 26) + "_" + c.of(HEX, 64),
+    "slack-user-token": lambda c: f"xoxc-{c.of(string.digits, 12)}-{c.of(string.digits, 12)}-{c.of(HEX, 64)}",
+    "paddle-key": lambda c: f"pdl_live_apikey_{c.of(LOWER, 26)}_{c.of(ALNUM, 22)}_{c.of(ALNUM, 3)}",
+    "polar-token": lambda c: "polar_oat_" + c.of(ALNUM, 40),
+    "brevo-key": lambda c: f"xkeysib-{c.of(HEX, 64)}-{c.of(ALNUM, 16)}",
+    "honeycomb-key": lambda c: "hcaik_01" + c.of(LOWER, 56),
+    "asana-token": lambda c: f"2/{c.of(string.digits, 16)}/{c.of(string.digits, 16)}:{c.of(HEX, 32)}",
+    "clickup-token": lambda c: f"pk_{c.of(string.digits, 8)}_{c.of(UPPER, 32)}",
+    "mapbox-token": lambda c: f"sk.eyJ1Ijoi{c.of(ALNUM, 60)}.{c.of(URL64, 21)}x",
+    "infisical-token": lambda c: f"st.{c.of(HEX, 24)}.{c.of(HEX, 32)}.{c.of(HEX, 32)}",
+    "inngest-key": lambda c: "signkey-prod-" + c.of(HEX, 64),
+    "shippo-token": lambda c: "shippo_live_" + c.of(HEX, 40),
+    "axiom-token": lambda c: "xaat-" + c.uuid(),
+    "post-quantum-age-key": lambda c: "AGE-SECRET-KEY-PQ-1" + c.of("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L", 58),
+    "wallet-key": lambda c: "xprv9s21ZrQH143K" + c.of(ALNUM, 95),
 }
 """Those that are known by themselves."""
 
@@ -138,6 +170,22 @@ def _headless(chance: Chance) -> tuple[str, str]:
 def _basic(chance: Chance) -> tuple[str, str]:
     secret = base64.b64encode(f"deploy:{chance.password()}".encode()).decode()
     return f"Authorization: Basic {secret}", secret
+
+
+def _docker_login(chance: Chance) -> tuple[str, str]:
+    secret = base64.b64encode(f"deploy:{chance.password()}".encode()).decode()
+    return json.dumps({"auths": {"https://index.docker.io/v1/": {"auth": secret}}}), secret
+
+
+def _web_key(chance: Chance) -> tuple[str, str]:
+    secret = base64.urlsafe_b64encode(chance.randbytes(32)).decode().rstrip("=")
+    return json.dumps({"kty": "EC", "crv": "P-256", "d": secret}), secret
+
+
+def _behind_certificate(chance: Chance) -> tuple[str, str]:
+    certificate = f"-----BEGIN CERTIFICATE-----\n{chance.base64(60)}\n-----END CERTIFICATE-----\n"
+    text = base64.b64encode((certificate + _pem(chance, "PRIVATE KEY")[0]).encode()).decode()
+    return f"  bundle.pem: {text}\n", text[-200:-140]
 
 
 AROUND: Mapping[str, Callable[[Chance], tuple[str, str]]] = {
@@ -175,6 +223,22 @@ AROUND: Mapping[str, Callable[[Chance], tuple[str, str]]] = {
     "key-without-end": _headless,
     "key-in-base64": _pem64,
     "gcp-service-account": _service_account,
+    "docker-login": _docker_login,
+    "web-key": _web_key,
+    "key-behind-certificate": _behind_certificate,
+    "env-uuid": _around("SNYK_TOKEN=", lambda c: c.uuid()),
+    "app-key": _around("APP_KEY=base64:", lambda c: c.base64(32)),
+    "header-uuid": _around("X-Postmark-Server-Token: ", lambda c: c.uuid()),
+    "signed-url": _around("https://b.s3.amazonaws.com/x?X-Amz-Signature=", lambda c: c.of(HEX, 64)),
+    "token-before-host": _around("https://", lambda c: c.of(HEX, 39) + "7", "@git.example.org/acme/shop.git"),
+    "at-in-password": _around("postgres://app:p@", lambda c: c.password(), "@db.internal/app"),
+    "cookie": _around("Cookie: theme=dark; session=", lambda c: c.of(ALNUM, 39) + "7"),
+    "password-on-command-line": _around("tool --password ", lambda c: c.of(string.ascii_lowercase, 9) + "42x"),
+    "token-on-command-line": _around("tool --api-token ", lambda c: c.of(ALNUM, 31) + "7"),
+    "user-on-command-line": _around("curl -u deploy:", lambda c: c.of(ALNUM, 15) + "7", " https://example.org/"),
+    "mysql-password": _around("mysql -uroot -p", lambda c: c.of(ALNUM, 15) + "7", " shop"),
+    "netrc": _around("machine example.org login deploy password ", lambda c: c.password()),
+    "wallet-phrase": _around('MNEMONIC="', lambda c: " ".join(c.of(string.ascii_lowercase, 6) for _ in range(12)), '"'),
 }
 """Those that what stands around them gives away."""
 
