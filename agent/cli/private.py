@@ -36,12 +36,14 @@ class Named(NamedTuple):
 
 class Covered(NamedTuple):
     """What rules cover of what is known here. `sent`: sessions of which a server has something. `doubtful`: reason →
-    further sessions that stay here because these rules can't be applied to them."""
+    further sessions that stay here because these rules can't be applied to them. `copies`: those of `sessions` that
+    no rule names, but in which entries of a named one stand."""
 
     sessions: int
     bytes: int
     sent: int
     doubtful: Mapping[str, int] = {}
+    copies: int = 0
 
 
 class _Known(NamedTuple):
@@ -107,7 +109,8 @@ def add(as_json: bool, **named: Any) -> None:
         click.echo(f"  {clean(rule.text)}: added")
     for rule in edited.unchanged:
         click.echo(f"  {clean(rule.text)}: was there already")
-    click.echo(f"private: {plural(covered.sessions, 'session')}, {size_words(covered.bytes)}")
+    copies = f"; {covered.copies:,} of them for entries that they share" if covered.copies else ""
+    click.echo(f"private: {plural(covered.sessions, 'session')}, {size_words(covered.bytes)}{copies}")
     if covered.sent:
         what, whom = ("1 of them is", "it") if covered.sent == 1 else (f"{covered.sent:,} of them are", "them")
         what = "it is" if covered.sessions == 1 else what
@@ -328,8 +331,13 @@ def count_covered(rules: PrivateRules, added: Iterable[Rule], settings: "Setting
         share="all",
     )
     if kinds == {"session"}:
+        from agent.daemon.roots import find_roots
+        from agent.daemon.survey import find_copies
+
+        copies = find_copies(find_roots(settings, environment()), ids)
         size = sum(known.sizes.get(session, 0) for session in known.sizes if session.casefold() in ids)
-        return Covered(len(ids), size, sum(session.casefold() in ids for session in known.sent))
+        sent = sum(session.casefold() in ids or session in copies for session in known.sent)
+        return Covered(len(ids) + len(copies), size + sum(copies.values()), sent, copies=len(copies))
     here = survey(narrowed, settings, known.facts).sessions
     sizes = {one.session_id: one.bytes for one in here}
     verdicts = _decide_all(narrowed, settings, known, here)

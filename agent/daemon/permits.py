@@ -27,7 +27,7 @@ _OVERLAP_BYTES = 16 << 10
 WHOLE = 1 << 62
 """Up to the end of a file, wherever that is."""
 
-_CLOCK_S = 86_400.0
+CLOCK_S = 86_400.0
 """Times in a transcript and those of files may be by clocks that are this far apart."""
 
 _TIME = re.compile(rb'"timestamp"\s*:\s*"([0-9T:.Z+-]{10,40})"')
@@ -221,7 +221,7 @@ class Guard:
         folders, _, copies = judged.partition("/")
         if folders != self.rules().folders:
             return True
-        return changed_at_s >= self.copies.begun_since(copies) - _CLOCK_S
+        return changed_at_s >= self.copies.begun_since(copies) - CLOCK_S
 
     def permit(self, session_id: str, facts: Facts, provider: str) -> "Permit":
         return Permit(self, session_id, facts.project, provider)

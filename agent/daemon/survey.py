@@ -1,12 +1,13 @@
 """What lies on this machine, session by session, and what the private list says of it: for commands that tell what
 leaves. Nothing is sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from agent.core.privacy import PrivateRules, Verdict
 from agent.core.session import Facts, Observation, Provider, is_side_file
-from agent.daemon.permits import Copies, read_passage
+from agent.daemon.permits import CLOCK_S, Copies, read_passage
 from agent.daemon.reading import first_facts
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.subjects import subject_of
@@ -57,6 +58,38 @@ def survey_sessions(roots: Sequence[Root], known: Mapping[str, Facts], rules: Pr
 def find_sessions(roots: Sequence[Root]) -> list[str]:
     """Only the ids, which takes a look at folders and hardly any file."""
     return list(find_files(roots)[0])
+
+
+def find_copies(roots: Sequence[Root], named: Collection[str]) -> dict[str, int]:
+    """Session → bytes of its files, of those in which entries of a `named` one (ids, case-folded) stand. Only what was
+    written since the oldest of these entries is read. What can't be read is left out: this is for a count."""
+    found, _ = find_files(roots)
+    copies = Copies(real_files)
+    transcripts = {
+        session: [one for one in files if not is_side_file(one.stream.subpath)] for session, files in found.items()
+    }
+    for session, files in transcripts.items():
+        if session.casefold() in named and files:
+            copies.know(session, [one.path for one in files], files[0].provider)
+    since_ns = (copies.begun_since("") - CLOCK_S) * 1e9 if copies.sessions() else 0
+    return {
+        session: sum(one.size for one in found[session])
+        for session, files in transcripts.items()
+        if session.casefold() not in named
+        and copies.sessions()
+        and any(one.mtime_ns >= since_ns and _holds_entries(copies, one) for one in files)
+    }
+
+
+def _holds_entries(copies: Copies, one: Observation) -> bool:
+    with suppress(DiskError), real_files.open_file(one.path) as file:
+        rest = b""
+        for piece in file.pieces(0, file.size()):
+            passage = read_passage(one.provider, rest + piece, folders=False, ids=True)
+            if copies.find(one.stream.session_id, passage.ids):
+                return True
+            rest = piece[-_OVERLAP_BYTES:]
+    return False
 
 
 def find_files(roots: Sequence[Root]) -> tuple[dict[str, list[Observation]], dict[str, str]]:

@@ -30,7 +30,7 @@ GONE = "99999999-90ab-4cde-8f01-23456789abcd"
 def write_session(home: Path, session: str, *folders: Path) -> None:
     path = home / ".claude" / "projects" / "p" / f"{session}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"type": "user", "uuid": str(at), "cwd": str(one)}) for at, one in enumerate(folders)]
+    lines = [json.dumps({"type": "user", "uuid": f"{session}/{at}", "cwd": str(one)}) for at, one in enumerate(folders)]
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
@@ -159,8 +159,23 @@ def test_this_session_is_what_claude_code_says(work: Path, monkeypatch: pytest.M
         "bytes": 100,
         "sent": 1,
         "doubtful": {},
+        "copies": 0,
     }
     assert run("private", "remove", "--this").out.endswith(f"session {ONE}: removed\n")
+
+
+def test_copies_of_a_session_are_counted_with_it(work: Path, home: Path) -> None:
+    folder = home / ".claude" / "projects" / "p"
+    resumed = folder / f"{TWO}.jsonl"
+    resumed.write_bytes((folder / f"{ONE}.jsonl").read_bytes() + resumed.read_bytes())
+    remember(TWO, work / "open")
+    said = run("private", "add", "--session", ONE, "--json").json()
+    assert (said["sessions"], said["copies"], said["sent"]) == (2, 1, 2)
+    assert said["bytes"] == 100 + resumed.stat().st_size
+    run("private", "remove", "--session", ONE)
+    words = run("private", "add", "--session", ONE).out
+    assert "private: 2 sessions" in words
+    assert "; 1 of them for entries that they share\n2 of them are on a server" in words
 
 
 def test_what_another_rule_covers_stays_private(work: Path) -> None:

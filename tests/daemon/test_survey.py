@@ -9,7 +9,7 @@ import pytest
 from agent.core.privacy import parse_rules
 from agent.core.session import Facts
 from agent.daemon.scanner import Root
-from agent.daemon.survey import Survey, find_sessions, survey_sessions
+from agent.daemon.survey import Survey, find_copies, find_sessions, survey_sessions
 from agent.providers import PROVIDERS
 from agent.system.git import GitRemotes
 from tests.system.privileges import needs_posix, open_folder, unprivileged
@@ -73,6 +73,19 @@ def test_a_copy_of_a_private_session_is_private(tmp_path: Path) -> None:
     assert private(found) == {"a": "session a", "b": "session a"}
     whys = {one.session_id: one.verdict.why for one in found.sessions}
     assert whys["b"] == "its entries stand in a private session, a"
+
+
+def test_copies_are_found_also_across_pieces_and_not_in_what_is_older(tmp_path: Path) -> None:
+    begun = '{"type":"user","uuid":"one","timestamp":"2026-05-02T10:00:00Z"}\n'
+    write(tmp_path, "a.jsonl", begun.encode() + line("two", "/w"))
+    far = write(tmp_path, "b.jsonl", line("other", "/w", MIB - 30) + line("two", "/w"))
+    old = write(tmp_path, "c.jsonl", line("two", "/w"))
+    write(tmp_path, "d.jsonl", line("three", "/w"))
+    os.utime(old, (1_600_000_000, 1_600_000_000))
+    roots = [Root(PROVIDERS["claude"], str(tmp_path))]
+    assert find_copies(roots, {"a"}) == {"b": far.stat().st_size}
+    assert find_copies(roots, {"d"}) == {}
+    assert find_copies(roots, {"nobody"}) == {}
 
 
 def test_what_is_remembered_is_not_read_again(tmp_path: Path) -> None:
