@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from agent.cli.config import environment, load_settings
-from agent.core.privacy import PrivateRules, Rule, Verdict, parse_rule, render_folder
+from agent.core.privacy import REMOTE_UNKNOWN, PrivateRules, Rule, Verdict, parse_rule, render_folder
 from agent.core.session import Facts
 from agent.errors import NotRunning, PrivacyListError, UsageError
 from agent.system.control_socket import ControlClient
@@ -117,7 +117,10 @@ def add(as_json: bool, **named: Any) -> None:
         when = "now" if agent == "told" else "when it runs next"
         click.echo(f"{what} on a server; the agent deletes {whom} there {when}")
     for why, count in covered.doubtful.items():
-        click.echo(f"! {plural(count, 'more session')}: {clean(why)}, so nothing of it leaves")
+        whom = "it" if count == 1 else "them"
+        click.echo(f"! {plural(count, 'more session')}: {clean(why)}; nothing of {whom} leaves")
+        if why == REMOTE_UNKNOWN:
+            click.echo(f"  to have {whom} sent: make the folder again, an empty one will do, or remove the rule")
     if note:
         click.echo(f"! {note}", err=True)
 

@@ -91,6 +91,8 @@ class Verdict(NamedTuple):
 
 _SHARED = Verdict(False)
 
+REMOTE_UNKNOWN = "a folder of it is gone or can't be read, so its git remote can't be told"
+
 
 class PrivateRules(NamedTuple):
     """The list and what the settings say of sharing. `digest` differs whenever a verdict may differ.
@@ -147,7 +149,7 @@ class PrivateRules(NamedTuple):
         if not subject.project and (self.projects or self.share == "listed"):
             return Verdict(True, "its project is not known yet", certain=False)
         if subject.remotes is None and self.remotes:
-            return Verdict(True, "its git remote can't be told", certain=False)
+            return Verdict(True, REMOTE_UNKNOWN, certain=False)
         return _SHARED
 
     def _covering(self, subject: Subject) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from agent.cli.config import environment
 from agent.core.identity import START
-from agent.core.privacy import HEADER
+from agent.core.privacy import HEADER, REMOTE_UNKNOWN
 from agent.core.session import Facts, StreamId
 from agent.daemon.rulebook import HAS_LIST
 from agent.system.control_socket import ControlServer
@@ -126,10 +126,15 @@ def test_patterns_and_remotes_cover_what_they_say(work: Path) -> None:
 def test_what_a_rule_can_not_be_applied_to_is_counted(work: Path) -> None:
     (work / "open").rmdir()
     done = run("private", "add", "--remote", "github.com/acme/*", "--json").json()
-    why = "its git remote can't be told"
+    why = REMOTE_UNKNOWN
     assert (done["sessions"], done["doubtful"]) == (0, {why: 2})
-    assert f"! 2 more sessions: {why}, so nothing of it leaves\n" in run("private", "add", "--remote", "h.x/*").out
+    words = run("private", "add", "--remote", "h.x/*").out
+    assert f"! 2 more sessions: {why}; nothing of them leaves\n" in words
+    assert "make the folder again, an empty one will do" in words
     assert f"2 more sessions: {why}\n" in run("private", "list").out
+    for name in ("open", "secret/deep"):
+        (work / name).mkdir()
+    assert run("private", "list", "--json").json()["others"] == {}
 
 
 def test_a_session_is_named_by_its_beginning(work: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agent.core.privacy import (
     HEADER,
+    REMOTE_UNKNOWN,
     PrivateRules,
     Rule,
     Subject,
@@ -225,7 +226,7 @@ def test_a_normal_remote_stays_what_it_is(url: str) -> None:
 def test_what_is_not_known_is_private_only_where_a_rule_asks_for_it() -> None:
     unknown = Subject("s", remotes=None)
     assert not is_private(f"session {ID}", unknown)
-    for rule, why in (("project /a", "its project is not known yet"), ("remote h.x/a", "its git remote can't be told")):
+    for rule, why in (("project /a", "its project is not known yet"), ("remote h.x/a", REMOTE_UNKNOWN)):
         verdict = parse_rules(rule).decide(unknown)
         assert verdict == (True, why, "", False)
     both = parse_rules(f"remote h.x/a\nsession {ID}").decide(Subject(ID, remotes=None))
