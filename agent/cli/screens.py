@@ -72,7 +72,7 @@ def _last_push(found: Status, now_s: float) -> Iterator[Row]:
 def _streams(found: Status, now_s: float) -> Iterator[Row]:
     """How many in which state, and what of those that are not on the server."""
     numbers: dict[tuple[str, str], int] = {}
-    for state, number in found.counts.states.items():
+    for state, number in sorted(found.counts.states.items(), key=lambda one: one[0] != "synced"):
         word = STATE_WORDS.get(state, (state, ""))
         numbers[word] = numbers.get(word, 0) + number
     spans = [Span("none yet")] if not numbers else []

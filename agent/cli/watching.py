@@ -95,10 +95,17 @@ def picture(rows: Sequence[Row], width: int, height: int, *, colour: bool) -> st
     foot: list[Line] = [[Span("Ctrl-C ends", "dim")]]
     room = max(1, height - 1)
     if len(lines) > room:
+        lines = lay_out(_warnings_first(rows), width)
         foot = [[Span(f"{plural(len(lines) - room, 'more line')} · Ctrl-C ends", "dim")]]
         lines = lines[:room]
     shown = [_over(crop(line, width), width, colour=colour) for line in [*lines, *foot][:height]]
     return _BEGIN + _HOME + "\r\n".join(shown) + _REST + _END
+
+
+def _warnings_first(rows: Sequence[Row]) -> list[Row]:
+    """For a terminal that has no room for all of them: what it is, what somebody has to do, and the rest."""
+    first, *rest = rows or [Row(None, ())]
+    return [first, *sorted(rest, key=lambda row: not row.hint)]
 
 
 def _over(line: Line, width: int, *, colour: bool) -> str:

@@ -111,7 +111,7 @@ def judge_retention(
 
 
 def judge_restarts(restarts: int) -> Finding:
-    words = f"{restarts} unclean ends within the last hour"
+    words = f"{restarts} unclean {'end' if restarts == 1 else 'ends'} within the last hour"
     if restarts == 0:
         return Finding(Level.OK, "restarts", "no unclean end within the last hour")
     return Finding(Level.FAIL if restarts > 2 else Level.WARN, "restarts", words, "transcriptd logs")

@@ -205,6 +205,23 @@ def test_a_picture_tells_what_it_has_no_room_for() -> None:
     assert "more lines" not in picture(status_rows(HEALTHY, NOW_S), 80, 24, colour=True)
 
 
+def test_where_there_is_little_room_warnings_come_before_numbers() -> None:
+    lines = picture(status_rows(TROUBLED, NOW_S), 100, 12, colour=False).split("\r\n")
+    rows = status_rows(TROUBLED, NOW_S)
+    assert "transcriptd is paused" in lines[0]
+    assert sum(line.startswith("! ") for line in lines) == sum(bool(row.hint) for row in rows) > 1
+    assert "transcripts" not in "".join(line.split()[0] for line in lines[:2])
+    everything = picture(rows, 100, 99, colour=False)
+    assert everything.index("transcripts") < everything.index("! "), "with room, they end the screen"
+
+
+def test_what_is_synced_is_told_first() -> None:
+    states = {"waiting": 1, "synced": 2, "due": 3}
+    found = msgspec.structs.replace(HEALTHY, counts=msgspec.structs.replace(HEALTHY.counts, states=states))
+    (row,) = [row for row in status_rows(found, NOW_S) if row.label == "transcripts"]
+    assert "".join(span.text for span in row.spans).replace("\xa0", " ").startswith("2 synced")
+
+
 def test_a_cropped_line_ends_where_the_terminal_does() -> None:
     line = [Span("ab", "bold"), Span("潮潮潮")]
     assert crop(line, 5) == [Span("ab", "bold"), Span("潮")]

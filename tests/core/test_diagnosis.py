@@ -91,6 +91,7 @@ def test_a_backlog_that_will_be_deleted_soon(days: float | None, age_days: float
 @pytest.mark.parametrize(("restarts", "level"), [(0, OK), (1, WARN), (2, WARN), (3, FAIL)])
 def test_a_crash_loop_is_a_failure(restarts: int, level: Level) -> None:
     assert judge_restarts(restarts).level is level
+    assert ("1 unclean end within" in judge_restarts(restarts).words) is (restarts == 1)
 
 
 @pytest.mark.parametrize(("size", "level"), [(None, OK), (LOG_BYTES, OK), (LOG_BYTES + 1, WARN)])
