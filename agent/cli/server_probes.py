@@ -1,9 +1,11 @@
 """The checks of `doctor` that concern servers: the token, where it comes from, and what the server says to it."""
 
+import threading
 import time
 from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from agent.cli.asking import Offer, ask_server
 from agent.cli.scene import Once, Scene
@@ -17,6 +19,9 @@ from agent.system.tokens.sources import describe_place
 
 _PLACEHOLDER = "transcriptd-doctor-has-no-token"
 """Tells whether a server is there at all; it is a token of nobody."""
+
+SILENT_S = 6.5
+"""More than a connection may take (`system.remote`: 5 s), and less than all of the check has (`doctor.REMOTE_S`)."""
 
 TokenOf = Mapping[str, Once[str | None]]
 """Destination → its token; asked once, since a keyring may take seconds."""
@@ -85,12 +90,16 @@ class _Send:
     def send(self, request: Request) -> RawReply:
         return self._remote.send(request)
 
+    def cut(self) -> None:
+        self._remote.cut()
+
     def close(self) -> None:
         self._remote.close()
 
 
-def check_server(_: Scene, tokens: TokenOf, one: Destination) -> list[Finding]:
-    """Name, way and TLS in one: an answer has come over all of them, and what failed names itself."""
+def check_server(_: Scene, tokens: TokenOf, one: Destination, silent_s: float = SILENT_S) -> list[Finding]:
+    """Name, way and TLS in one: an answer has come over all of them, and what failed names itself. `silent_s`: the time
+    that one has which takes the connection and says nothing."""
     from agent.system.remote import find_proxy
 
     try:
@@ -100,11 +109,23 @@ def check_server(_: Scene, tokens: TokenOf, one: Destination) -> list[Finding]:
     proxy = find_proxy(one.url)
     through = f" through the proxy {proxy}" if proxy else ""
     sending = _Send(one, token)
-    listening = _Listening(sending)
+    listening, is_late = _Listening(sending), threading.Event()
+
+    def give_up() -> None:
+        is_late.set()
+        sending.cut()
+
+    timer = threading.Timer(silent_s, give_up)
+    timer.daemon = True
+    timer.start()
     try:
         offer = ask_server(one, listening)
     finally:
+        timer.cancel()
         sending.close()
+    if is_late.is_set() and isinstance(offer.reply, Unavailable):
+        words = f"{urlsplit(one.url).netloc} is there, and gives no answer within {silent_s:.0f} s{through}"
+        return [Finding(Level.FAIL, f"server {one.name}", words, f"curl -v {one.url}")]
     return _judge(one, offer, listening.heard, through, has_token=token is not None)
 
 

@@ -219,7 +219,7 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (urllib3.exceptions.NameResolutionError, "its name has no address, or DNS does not answer"),
     (urllib3.exceptions.NewConnectionError, "no connection"),
     (urllib3.exceptions.ConnectTimeoutError, f"no connection within {CONNECT_S:.0f} s"),
-    (urllib3.exceptions.ReadTimeoutError, f"no answer within {READ_S:.0f} s"),
+    (urllib3.exceptions.ReadTimeoutError, f"no answer within {READ_S:.0f} s ({CONNECT_S:.0f} s for TLS)"),
     (urllib3.exceptions.DecodeError, "its answer is garbled"),
     (urllib3.exceptions.HTTPError, "the connection broke off"),
     (http.client.HTTPException, "its answer is garbled"),

@@ -290,6 +290,16 @@ def test_a_server_that_never_answers_is_left_behind(home: Path, monkeypatch: pyt
     assert levels(done)["token default"] == ["ok"]
 
 
+def test_a_server_that_takes_connections_and_says_nothing_is_told_from_one_that_is_not_there(scene: Scene) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        one = Destination(url)
+        (found,) = server_probes.check_server(scene, {one.name: Once(lambda: GOOD)}, one, 0.2)
+    assert (found.level, found.fix) == (Level.FAIL, f"curl -v {url}")
+    assert "is there, and gives no answer within 0 s" in found.words
+    assert server_probes.SILENT_S < doctor.REMOTE_S
+
+
 def test_a_keyring_that_is_locked_is_a_state_and_no_failure(scene: Scene) -> None:
     def locked() -> str | None:
         raise KeyringLocked("the keyring is locked", hint="unlock it")
