@@ -104,7 +104,7 @@ def _find(subject: Subject, word: str) -> Checkpoint:
     found = list_checkpoints(subject)
     chosen = choose_checkpoint(found, word)
     if chosen is None:
-        what = f"it has {len(found)} checkpoints, none of them is called {word[:80]!a}"
+        what = f"none of its checkpoints is called {word[:80]!a}, of {len(found):,}"
         raise UsageError(what, hint=f"transcriptd sessions compaction list {subject.session_id}")
     return chosen
 

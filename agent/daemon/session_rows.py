@@ -3,6 +3,7 @@ Used by the commands and by the control socket; values are JSON."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from agent.core.session import Facts
@@ -27,6 +28,8 @@ SCHEMA = 1
 _NOTHING = Annotation()
 
 _SETTLED = ("synced", "gone")
+
+_SHORT = 8
 
 
 class Synced(NamedTuple):
@@ -182,6 +185,25 @@ def _resolve_indexed(look: Look, words: str, limit: int) -> list[dict[str, Any]]
 _LIKE = str.maketrans({"%": "\\%", "_": "\\_", "\\": "\\\\"})
 
 
+def short_ids(look: Look, sessions: Iterable[str]) -> dict[str, str]:
+    """The beginning of each id that no other session here has, eight characters at least: ids that begin with a time
+    (Codex) have more than that in common."""
+    return {one: one[: max(_SHORT, 1 + _common(look, one))] for one in sessions}
+
+
+def _common(look: Look, session: str) -> int:
+    """How many characters at most another id begins with, too: one of the two beside it in their order."""
+    if look.db is None:
+        return len(session)
+    beside = look.db.ask(
+        "select max(session_id) as one from sessions where session_id < :it"
+        " union all select min(session_id) from sessions where session_id > :it",
+        {"it": session},
+    )
+    pairs = (zip(session, row["one"] or "", strict=False) for row in beside)
+    return max(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], one)) for one in pairs)
+
+
 # --- one row ----------------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +255,8 @@ def _known_only(look: Look, indexed: "set[str] | None" = None, synced: Synced | 
         facts, set_ = synced.facts.get(session, Facts()), look.annotations.get(session, _NOTHING)
         changed_at_s = max(one.mtime_s for one in lines)
         is_gone = all(one.state == "gone" for one in lines)
+        if is_gone and set_.forgotten:
+            continue
         row = {
             "session": session,
             "title": set_.label or facts.shown_title(),

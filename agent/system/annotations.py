@@ -27,11 +27,12 @@ _LOCKED_S = 10.0
 
 
 class Annotation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`values`: NAMESPACE.KEY → any JSON."""
+    """`values`: NAMESPACE.KEY → any JSON. `forgotten`: not to be listed when only the agent's state remembers it."""
 
     label: str = ""
     archived: bool = False
     values: Mapping[str, Any] = {}
+    forgotten: bool = False
 
 
 class _Kept(msgspec.Struct):
@@ -78,10 +79,9 @@ class Annotations:
             return after
 
     def forget(self, sessions: set[str]) -> None:
+        """All that was set of them, and notes that they are forgotten. Raises DiskError."""
         with self._locked():
-            known = self.read()
-            if sessions & known.keys():
-                self._write({one: value for one, value in known.items() if one not in sessions})
+            self._write({**self.read(), **dict.fromkeys(sessions, Annotation(forgotten=True))})
 
     def _write(self, sessions: dict[str, Annotation]) -> None:
         kept = {one: value for one, value in sessions.items() if value != Annotation()}

@@ -43,7 +43,7 @@ def test_by_id_beginning_title_label_and_latest(sessions: Path, indexed: bool) -
 
 
 def test_none_and_several_are_told_apart(sessions: Path) -> None:
-    with pytest.raises(UsageError, match="2 sessions are called 'aaaa'") as several:
+    with pytest.raises(UsageError, match="'aaaa' may be 2 sessions") as several:
         choose("aaaa")
     assert "aaaa1111, aaaa2222" in several.value.hint
     for words in ("nothing", "", "\x1b[2J"):

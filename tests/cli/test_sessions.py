@@ -55,7 +55,18 @@ def test_filters_narrow_and_sorts_sort(sessions: Path) -> None:
     assert ids("--model", "OPUS") == ["aaaa1111"]
     assert ids("--provider", "codex") == []
     assert ids("--limit", "1") == ["bbbb"]
-    assert run("sessions", "list", "--since", "yesterday-ish").status == 2
+    for wrong in ("--since=yesterday-ish", "--provider=claud", "--state=syncd"):
+        assert run("sessions", "list", wrong).status == 2
+    assert run("sessions", "list", "--archived").out == "no such sessions\n"
+
+
+def test_ids_are_shown_as_long_as_it_takes_to_tell_them_apart(home: Path) -> None:
+    for session in ("01a1fb4c-6b9f", "01a1fb4c-70ce", "01a1fb4c-70cf", "79188635-1d9c"):
+        write(home, session, said(1))
+    shown = {line.split()[0] for line in run("sessions", "list", "--flat").out.splitlines()[1:]}
+    assert shown == {"01a1fb4c-6", "01a1fb4c-70ce", "01a1fb4c-70cf", "79188635"}
+    assert {run("sessions", "resolve", one).status for one in shown} == {0}
+    assert "01a1fb4c-6  " in run("sessions", "search", "word0").out
 
 
 def test_an_agents_memory_of_what_is_not_here_any_more_is_listed_too(sessions: Path) -> None:
@@ -184,6 +195,10 @@ def test_only_what_a_server_has_is_forgotten(sessions: Path, home: Path) -> None
     assert "1 session forgotten" in run("sessions", "cleanup").out
     again = run("sessions", "cleanup", "--json").json()
     assert (again["forgotten"], len(again["unsent"])) == ([], 2)
+    assert ("aaaa1111" in ids(), "aaaa2222" in ids()) == (False, True), "what the state remembers is not listed, either"
+    assert run("sessions", "describe", "aaaa1111").status == 2
+    write(home, "aaaa1111", said(9))
+    assert "aaaa1111" in ids(), "its file came back"
 
 
 def test_backfill_reads_what_is_new_and_by_force_all(sessions: Path) -> None:

@@ -1,5 +1,6 @@
 """`transcriptd sessions describe`: all that is known of one session."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -24,19 +25,20 @@ def describe(session: str, as_json: bool) -> None:
     from agent.cli.output import clean, print_json
     from agent.cli.sessions.resolving import resolve_one
     from agent.cli.sessions.shelf import opened_look
-    from agent.daemon.session_rows import describe_session
+    from agent.daemon.session_rows import describe_session, short_ids
 
     paths = default_paths(environment())
     with opened_look(load_settings(paths), paths, environment()) as look:
         found = describe_session(look, resolve_one(look, session))
+        names = {} if as_json else short_ids(look, (one["session"] for one in found["lineage"]))
     if as_json:
         print_json(found)
         return
-    for name, words in _lines(found):
+    for name, words in _lines(found, names):
         click.echo(f"{name:<13} {clean(words)}" if name or words else "")
 
 
-def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _lines(found: dict[str, Any], names: dict[str, str]) -> Iterator[tuple[str, str]]:
     from agent.cli.output import plural, size_words
 
     yield "session", found["session"]
@@ -59,7 +61,7 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if tools:
         yield "tools", ", ".join(tools) + (", …" if len(found["tools"]) > _TOOLS else "")
     for key, value in found.get("values", {}).items():
-        yield "value", f"{key} = {value!r}"
+        yield "value", f"{key} = {json.dumps(value)}"
     yield "files", f"{len(found['files']):,}, {size_words(found['bytes'])}"
     for one in found["files"]:
         yield "", f"{one['subpath'] or 'main'}: {one['path']}, {size_words(max(0, one['bytes']))}"
@@ -71,10 +73,10 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "", f"  {server['destination']}: {server['state']}{why}, {sent} sent"
     if found["lineage"]:
         yield "conversation", plural(len(found["lineage"]), "session")
-        yield from (("", line) for line in _tree(found["lineage"], found["session"]))
+        yield from (("", line) for line in _tree(found["lineage"], names, found["session"]))
 
 
-def _tree(related: list[dict[str, Any]], session: str) -> Iterator[str]:
+def _tree(related: list[dict[str, Any]], names: dict[str, str], session: str) -> Iterator[str]:
     """Parents above their children; what has a parent that is not there stands at the left."""
     ids = {one["session"] for one in related}
     children: dict[str, list[dict[str, Any]]] = {}
@@ -86,7 +88,7 @@ def _tree(related: list[dict[str, Any]], session: str) -> Iterator[str]:
         shared = f", {one['shared_entries']:,} entries shared" if one["shared_entries"] else ""
         how = f" ({one['link']}{shared})" if one["link"] else ""
         mark = " ← this one" if one["session"] == session else ""
-        yield f"{'  ' * min(depth, 8)}{one['session'][:8]}{how} {one['title'][:60]}{mark}"
+        yield f"{'  ' * min(depth, 8)}{names[one['session']]}{how} {one['title'][:60]}{mark}"
         waiting += [(child, depth + 1) for child in reversed(children.get(one["session"], []))]
 
 

@@ -27,22 +27,35 @@ def list_(
     that changed last, with how many there are. Archived ones are left out.
     """
     from agent.cli.sessions.shelf import opened_look
-    from agent.daemon.session_rows import Asked, list_sessions
+    from agent.daemon.session_rows import Asked, list_sessions, short_ids
 
+    _check_state(state)
     wanted = read_wanted(**narrowed)
     paths = default_paths(environment())
     shown = {None: False, True: True, False: None}[archived]
     with opened_look(load_settings(paths), paths, environment()) as look:
         found = list_sessions(look, Asked(wanted, state, shown, sort, limit, flat))
+        names = {} if as_json else short_ids(look, (one["session"] for one in found["sessions"]))
     if as_json:
         from agent.cli.output import print_json
 
         print_json(found)
         return
-    _print(found["sessions"], found["total"], narrowed=bool(state or any(narrowed.values())))
+    _print(found["sessions"], names, found["total"], narrowed=bool(state or archived or any(narrowed.values())))
 
 
-def _print(rows: list[dict[str, Any]], total: int, *, narrowed: bool) -> None:
+def _check_state(state: str) -> None:
+    """Raises UsageError for one that no session can be in."""
+    if state and state not in (*LIVES, "private"):
+        from agent.cli.output import STATE_WORDS
+        from agent.errors import UsageError
+
+        if state not in STATE_WORDS:
+            known = dict.fromkeys((*LIVES, *STATE_WORDS))
+            raise UsageError(f"{state[:32]!r} is no state", hint=f"known are {', '.join(known)}")
+
+
+def _print(rows: list[dict[str, Any]], names: dict[str, str], total: int, *, narrowed: bool) -> None:
     from agent.cli.output import age_words, clean, has_colour, plural, screen_size, size_words
 
     if not rows:
@@ -56,7 +69,7 @@ def _print(rows: list[dict[str, Any]], total: int, *, narrowed: bool) -> None:
     table: list[tuple[str, ...]] = [("session", "project", "title", "entries", "size", "changed", "")]
     table += [
         (
-            clean(row["session"][:8]),
+            clean(names[row["session"]]),
             clean(row["project"].replace("\\", "/").rstrip("/").rpartition("/")[2], 24),
             clean(row["title"], 60),
             f"{row.get('lines', row['entries']):,}",

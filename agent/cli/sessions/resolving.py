@@ -48,6 +48,7 @@ def check_one(words: str, ids: list[str]) -> None:
     if len(ids) == 1:
         return
     shown = words[:64]
-    what = f"no session here is called {shown!r}" if not ids else f"{len(ids)} sessions are called {shown!r}"
-    hint = "transcriptd sessions list" if not ids else "say more of its id: " + ", ".join(sorted(ids)[:_SHOWN])
+    what = f"no session here is called {shown!r}" if not ids else f"{shown!r} may be {len(ids):,} sessions"
+    more = ", …" if len(ids) > _SHOWN else ""
+    hint = "transcriptd sessions list" if not ids else f"say more of it: {', '.join(sorted(ids)[:_SHOWN])}{more}"
     raise UsageError(what, hint=hint)

@@ -31,6 +31,7 @@ def search(words: tuple[str, ...], role: str, limit: int, each: int, as_json: bo
     from agent.cli.output import print_json
     from agent.cli.sessions.shelf import opened_look
     from agent.core.search_terms import Matcher, parse_terms
+    from agent.daemon.session_rows import short_ids
     from agent.daemon.session_search import search_sessions
 
     matcher = Matcher(parse_terms(words))
@@ -41,10 +42,11 @@ def search(words: tuple[str, ...], role: str, limit: int, each: int, as_json: bo
         found = search_sessions(
             look, matcher, wanted, settings, environment(), limit=limit, each=each, role=role, progress=_progress()
         )
+        names = {} if as_json else short_ids(look, {one["session"] for one in found["hits"]})
     if as_json:
         print_json(found)
         return
-    _print(found)
+    _print(found, names)
 
 
 def _progress() -> Any:
@@ -54,7 +56,7 @@ def _progress() -> Any:
     return lambda done, total: telling(done, total) if sys.stderr.isatty() else None
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: dict[str, Any], names: dict[str, str]) -> None:
     from rich.text import Text
 
     from agent.cli.output import age_words, clean, console, plural
@@ -66,7 +68,7 @@ def _print(found: dict[str, Any]) -> None:
             last = hit["session"]
             marks = " (private)" if hit["private"] else ""
             age = "" if not hit["changed_at_s"] else f"  {age_words(hit['changed_at_s'])}"
-            head = f"{clean(hit['session'][:8])}  {clean(hit['project'])}  {clean(hit['title'], 60)}{marks}{age}"
+            head = f"{clean(names[last])}  {clean(hit['project'])}  {clean(hit['title'], 60)}{marks}{age}"
             screen.print(Text(head, style="bold"), soft_wrap=True)
         begin, end = hit["begin"], hit["end"]
         where = f"{hit['subpath']}:{hit['line']}" if hit["subpath"] else str(hit["line"])

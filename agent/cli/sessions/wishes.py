@@ -30,6 +30,11 @@ def narrowing(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_wanted(project: str, provider: str, model: str, since: str) -> Wanted:
     """Raises UsageError."""
+    if provider:
+        from agent.providers import PROVIDERS
+
+        if provider not in PROVIDERS:
+            raise UsageError(f"{provider[:32]!r} is no provider", hint=f"known are {', '.join(PROVIDERS)}")
     return Wanted(project=project, provider=provider, model=model, since_s=parse_since(since, time.time()))
 
 
