@@ -9,7 +9,8 @@ from agent.core.events import EventKind, Happening
 from agent.core.notices import RULES
 from agent.daemon.control import control_methods
 from agent.daemon.host import RELOAD
-from agent.system.control_socket import CAPS, MAX_LINE_BYTES, rpc
+from agent.system.control_socket import MAX_LINE_BYTES, rpc
+from agent.system.control_socket.server import CAPS
 from tests.conftest import REPOSITORY
 
 SOCKET = (REPOSITORY / "docs" / "control-socket.md").read_text(encoding="utf-8")

@@ -43,7 +43,7 @@ def running_daemon(
     """A daemon at work under the home's lock, its control socket open; stopped cleanly at the end."""
     from agent.daemon.control import control_methods
     from agent.daemon.supervisor import Daemon
-    from agent.system.control_socket import ControlServer
+    from agent.system.control_socket.server import ControlServer
     from agent.system.lock import DaemonLock
     from agent.system.process import kept_private, share_memory
 

@@ -21,7 +21,8 @@ from agent.daemon.report import News
 from agent.daemon.supervisor import Daemon
 from agent.daemon.vitals import Vitals
 from agent.errors import AgentError, EngineStopped, NotRunning
-from agent.system.control_socket import ControlClient, ControlServer, Method
+from agent.system.control_socket import ControlClient, Method
+from agent.system.control_socket.server import ControlServer
 from agent.system.lives import Lives
 from agent.system.paths import Paths, make_private_folder
 from agent.system.sd_notify import READY, STOPPING, WATCHDOG, Notifier, reloading_words, status_word

@@ -13,7 +13,7 @@ import pytest
 from agent.cli.completion import SHELLS
 from agent.cli.group import cli
 from agent.cli.main import COMMANDS
-from agent.system.control_socket import ControlServer
+from agent.system.control_socket.server import ControlServer
 from agent.system.paths import default_paths, make_private_folder
 from tests.cli.running import run, spawn
 from tests.conftest import REPOSITORY, require_tool

@@ -14,7 +14,8 @@ from agent.core.events import EventKind, Happening
 from agent.daemon.control import _event_methods
 from agent.daemon.events import Ring
 from agent.errors import NotRunning
-from agent.system.control_socket import PROTOCOL, ControlServer
+from agent.system.control_socket import PROTOCOL
+from agent.system.control_socket.server import ControlServer
 from agent.system.paths import default_paths, make_private_folder
 from tests.cli.running import run, spawn
 

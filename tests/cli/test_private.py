@@ -15,7 +15,7 @@ from agent.core.identity import START
 from agent.core.privacy import HEADER, REMOTE_UNKNOWN
 from agent.core.session import Facts, StreamId
 from agent.daemon.rulebook import HAS_LIST
-from agent.system.control_socket import ControlServer
+from agent.system.control_socket.server import ControlServer
 from agent.system.paths import default_paths
 from agent.system.state_db import Changes, TrackRow, open_state
 from tests.cli.running import run, spawn

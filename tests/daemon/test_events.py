@@ -16,7 +16,8 @@ from agent.daemon.control import _event_methods
 from agent.daemon.events import RING, Ring, open_ring
 from agent.errors import NotRunning, UsageError
 from agent.system.clock import Clock, SystemClock
-from agent.system.control_socket import CAPS, Caps, ControlClient, ControlServer
+from agent.system.control_socket import ControlClient
+from agent.system.control_socket.server import CAPS, Caps, ControlServer
 from agent.system.state_db import open_state
 from tests.fakes import FakeClock
 from tests.waiting import wait_for

@@ -17,15 +17,13 @@ import pytest
 
 from agent.errors import DiskError, NotRunning, RemoteProtocolError, UsageError
 from agent.system.control_socket import (
-    CAPS,
     MAX_LINE_BYTES,
     PROTOCOL,
-    Caps,
     ControlClient,
-    ControlServer,
     check_protocol,
 )
 from agent.system.control_socket.door import is_same_user
+from agent.system.control_socket.server import CAPS, Caps, ControlServer
 from tests.conftest import SCRATCH
 from tests.system.privileges import NOBODY, needs_posix, needs_root, open_folder
 from tests.waiting import wait_for

@@ -2,20 +2,17 @@
 a token in an owner-only file, since AF_UNIX is missing there from Python.
 
 `rpc`: the words of the protocol. `server`: one thread that no client can hold up. `connection`: what it knows of one.
-`door`: where it listens, and who may come in. `client`: the other end.
+`door`: where it listens, and who may come in. `client`: the other end. Commands are clients and need not load
+`server`, so it is imported by its own name.
 """
 
 from agent.system.control_socket.client import ControlClient
 from agent.system.control_socket.rpc import MAX_LINE_BYTES, PROTOCOL, Feed, Method, Subscribed, check_protocol
-from agent.system.control_socket.server import CAPS, Caps, ControlServer
 
 __all__ = [
-    "CAPS",
     "MAX_LINE_BYTES",
     "PROTOCOL",
-    "Caps",
     "ControlClient",
-    "ControlServer",
     "Feed",
     "Method",
     "Subscribed",
