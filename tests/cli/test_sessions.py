@@ -151,6 +151,21 @@ def test_stats_sum_up_by_each_thing(sessions: Path) -> None:
     assert run("sessions", "stats", "--project", "nowhere").out == "nothing was spent in these sessions\n"
 
 
+@pytest.mark.parametrize("columns", [48, 60, 80, 140])
+def test_no_number_is_cut_and_no_line_wrapped_on_a_narrow_terminal(
+    sessions: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setattr("agent.cli.output.screen_size", lambda: (columns, 24))
+    listed = run("sessions", "list", "--project", "demo").out
+    assert max(map(len, listed.splitlines())) <= columns
+    assert "aaaa1111" in listed
+    assert "quiet" in listed
+    table = run("sessions", "stats", "--by", "provider").out.split("\n\n")[0]
+    assert max(len(one.rstrip()) for one in table.splitlines()) <= columns
+    assert "…" not in table
+    assert ("█" in table) is (columns >= 80)
+
+
 def test_what_is_patched_is_kept_when_the_index_is_not(sessions: Path) -> None:
     done = run("sessions", "patch", "aaaa1111", "--label", "mine", "--archived", "--set", "plug.rating=5", "--json")
     assert done.json() == {

@@ -87,16 +87,24 @@ def _print(rows: list[dict[str, Any]], names: dict[str, str], total: int, *, nar
 
 
 def _laid_out(table: list[tuple[str, ...]], width: int) -> list[tuple[str, str]]:
-    """Lines, the last column apart: the title gives way. Done here, since the library for tables takes as long as all
-    the rest."""
+    """Lines, the last column apart: the title gives way, and where that is not enough whole columns do. Done here,
+    since the library for tables takes as long as all the rest."""
     from rich.cells import cell_len, set_cell_size
 
     widths = [max(cell_len(row[at]) for row in table) for at in range(len(table[0]))]
-    widths[_TITLE] = max(10, min(widths[_TITLE], width - sum(widths) + widths[_TITLE] - 2 * len(widths) + 2))
+    room = width - sum(widths) + widths[_TITLE] - 2 * len(widths) + 2
+    left_out = []
+    for at in _LEFT_OUT:
+        if room < _LEAST_TITLE:
+            left_out.append(at)
+            room += widths[at] + 2
+    widths[_TITLE] = max(10, min(widths[_TITLE], room))
     lines = []
     for row in table:
         cells = []
         for at, text in enumerate(row[:-1]):
+            if at in left_out:
+                continue
             if at in _RIGHT:
                 cells.append(" " * (widths[at] - cell_len(text)) + text)
             else:
@@ -107,6 +115,9 @@ def _laid_out(table: list[tuple[str, ...]], width: int) -> list[tuple[str, str]]
 
 
 _TITLE = 2
+_LEAST_TITLE = 16
+_LEFT_OUT = (3, 4, 1)
+"""Columns that a narrow terminal has no room for: entries, then size, then project."""
 _RIGHT = (3, 4, 5)
 
 

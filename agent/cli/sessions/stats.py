@@ -1,5 +1,6 @@
 """`transcriptd sessions stats`: tokens and tools, with a small chart."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -12,7 +13,12 @@ from agent.system.paths import default_paths
 _ROWS = 30
 _TOOLS = 15
 _BAR = 24
+_LEAST_BAR = 4
+_LEFT_OUT = ("cached", "tools", "messages", "kind")
+"""Columns that a narrow terminal has no room for, the first to go first."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
+
+Columns = list[tuple[str, str]]
 
 
 @click.command()
@@ -54,7 +60,7 @@ def _print(found: dict[str, Any]) -> None:
         (
             clean(_short(one["name"], found["by"]), 40) or "(unknown)",
             count_words(_tokens(one)),
-            bar(_tokens(one) / most),
+            _tokens(one) / most,
             count_words(one["output"]),
             count_words(one["cache_read"] + one["cache_creation"]),
             f"{one['messages']:,}",
@@ -64,7 +70,7 @@ def _print(found: dict[str, Any]) -> None:
         )
         for one in shown
     ]
-    console().print(make_table(columns, table))
+    console().print(make_table(*_with_bars(columns, table)))
     if len(shown) < len(groups):
         click.echo(f"{plural(len(groups) - len(shown), 'more row')}: --json")
     if found["tools"]:
@@ -85,19 +91,42 @@ def _print_tools(tools: list[dict[str, Any]]) -> None:
             clean(one["tool"], 40) or "(unknown)",
             clean(one["kind"]),
             f"{one['calls']:,}",
-            bar(one["calls"] / most),
+            one["calls"] / most,
             f"{one['errors']:,}" if one["errors"] else "",
             f"{one['sessions']:,}",
         )
         for one in tools[:_TOOLS]
     ]
     click.echo()
-    console().print(make_table(columns, table))
+    console().print(make_table(*_with_bars(columns, table)))
 
 
-def bar(share: float) -> str:
+def _with_bars(columns: Columns, rows: Sequence[tuple[str | float, ...]]) -> tuple[Columns, list[tuple[str, ...]]]:
+    """A bar for each share. Numbers need their room: the bars get what a terminal has left, or none of it, and where
+    that is not enough whole columns go."""
+    from rich.cells import cell_len
+
+    from agent.cli.output import screen_size
+
+    names = [name for name, _ in columns]
+    cells = [[one if isinstance(one, str) else "" for one in row] for row in rows]
+    widths = [max(cell_len(row[at]) for row in [names, *cells]) + 2 for at in range(len(names))]
+    room = (screen_size()[0] or sum(widths) + _BAR) - sum(widths)
+    if room >= _LEAST_BAR:
+        bars = [tuple(one if isinstance(one, str) else bar(one, min(_BAR, room)) for one in row) for row in rows]
+        return columns, bars
+    left_out = {names.index("")}
+    for at in (names.index(one) for one in _LEFT_OUT if one in names):
+        if room < 0:
+            left_out.add(at)
+            room += widths[at]
+    kept = [at for at in range(len(names)) if at not in left_out]
+    return [columns[at] for at in kept], [tuple(row[at] for at in kept) for row in cells]
+
+
+def bar(share: float, width: int = _BAR) -> str:
     """A bar of `share` (0 to 1) of its width, in eighths of a character; something as soon as there is anything."""
-    eighths = round(min(max(share, 0.0), 1.0) * _BAR * 8) or (1 if share > 0 else 0)
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8) or (1 if share > 0 else 0)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
