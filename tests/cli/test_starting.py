@@ -9,7 +9,7 @@ import pytest
 
 from agent.cli.starting import has_service, next_step
 from agent.services import Ran, find_service
-from agent.system.control_socket import ControlServer
+from agent.system.control_socket.server import ControlServer
 from agent.system.paths import Paths, default_paths, make_private_folder
 from tests.cli.running import run
 
