@@ -34,9 +34,11 @@ RARE = {
     "agent.daemon.realigner.streams_request",
     "agent.daemon.realigner.generation_request",
     "agent.daemon.realigner.decide_generation_reply",
+    "agent.system.files.TranscriptFile.pieces",
 }
 """Needs a rewritten file and a server that keeps generations; or a conflict that names no known head; or a life that is
-quiet for long enough to tell the title of a session that it sent from its beginning."""
+quiet for long enough to tell the title of a session that it sent from its beginning; or a line longer than a
+request."""
 
 AT_ONCE = 3
 PARTS = 4
