@@ -57,6 +57,7 @@ def _make_home(home: Path) -> dict[str, str]:
     }
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: at any time some test waits for a process, a disk or a second."""
     return (os.cpu_count() or 1) + 1
