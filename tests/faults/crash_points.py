@@ -22,7 +22,7 @@ POINTS: tuple[tuple[str, int], ...] = (
     ("agent.system.state_db.StateDb.settle", 1),
     ("agent.daemon.engine.Engine.start", 1),
     ("agent.daemon.supervisor.Daemon.start", 1),
-    ("agent.system.control_socket.ControlServer.__init__", 1),
+    ("agent.system.control_socket.server.ControlServer.__init__", 1),
     # what is seen
     ("agent.system.watcher.Watcher.ensure", 1),
     ("agent.daemon.scanner.Scanner.scan", 2),

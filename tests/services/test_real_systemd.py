@@ -104,14 +104,14 @@ if armed("older"):
     import agent
     agent.__version__ = "0.0.9"
 if armed("slow"):
-    from agent.system import control_socket
-    begin = control_socket.ControlServer.__init__
+    from agent.system.control_socket import server
+    begin = server.ControlServer.__init__
     def late(self, *arguments, **options):
         os.rename("{HOME}/faults/slow", "{HOME}/faults/waiting")
         while armed("waiting"):
             time.sleep(0.02)
         begin(self, *arguments, **options)
-    control_socket.ControlServer.__init__ = late
+    server.ControlServer.__init__ = late
 if armed("impatient"):
     from agent.core import lifecycle
     lifecycle.KEYRING_WAIT_S = 0.5
