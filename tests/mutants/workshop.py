@@ -74,6 +74,7 @@ class Workshop:
     def __exit__(self, *_exc: object) -> None:
         if self._server is not None:
             self._server.__exit__(None, None, None)  # ends at the end of its input
+            shutil.rmtree(f"{self._copy}-tmp", ignore_errors=True)
 
     def run(self, mutant: Mutant) -> Run:
         """The tests that are to catch it, with the mutant in the code."""
