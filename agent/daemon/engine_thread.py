@@ -36,7 +36,8 @@ class _Stop(NamedTuple):
 class EngineThread:
     """`tell` and `ask` are for any thread. `scans`: full looks at the disk that the engine has taken in."""
 
-    def __init__(self, beats: Heartbeats, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, beats: Heartbeats, monotonic_s: Callable[[], float], is_stopping: Callable[[], bool]) -> None:
+        """While `is_stopping()` no question is taken: nobody is to wait for an answer then."""
         self.scans = 0
         self.failed = threading.Event()
         """Set when it died of a defect."""
@@ -44,7 +45,7 @@ class EngineThread:
         self._monotonic_s = monotonic_s
         self._inbox: queue.SimpleQueue[Input | _Question | _Stop] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._is_stopping = False
+        self._is_stopping = is_stopping
 
     def start(self, engine: Engine, begun: Callable[[], object]) -> None:
         """`begun` is called there once the engine has taken up what was stored. Raises RuntimeError when the system
@@ -59,7 +60,7 @@ class EngineThread:
 
     def ask(self, question: Callable[[Engine], T], timeout_s: float) -> T:
         """What `question` gives when it is asked there. It must only read. Raises NotRunning without an answer."""
-        if self.failed.is_set() or self._is_stopping:
+        if self.failed.is_set() or self._is_stopping():
             raise NotRunning("transcriptd is stopping", hint="transcriptd status")
         answer: Future[T] = Future()
         self._inbox.put(_Question(question, answer))
@@ -67,10 +68,6 @@ class EngineThread:
             return answer.result(timeout_s)
         except TimeoutError as exc:
             raise NotRunning("the engine does not answer", hint="transcriptd status") from exc
-
-    def refuse_questions(self) -> None:
-        """From now on there is no answer to wait for."""
-        self._is_stopping = True
 
     def stop(self, timeout_s: float) -> bool:
         """After all that it was told. False when it is at work still."""

@@ -111,7 +111,7 @@ class Daemon:
         self._stopping = threading.Event()
         self._beats = Heartbeats(clock.monotonic_s)
         self._files = BeatingFiles(files, self._beats.beat)
-        self._engine_thread = EngineThread(self._beats, clock.monotonic_s)
+        self._engine_thread = EngineThread(self._beats, clock.monotonic_s, self._stopping.is_set)
         self._tasks: dict[str, queue.SimpleQueue[Task | None]] = {
             one.name: queue.SimpleQueue() for one in settings.destinations
         }
@@ -243,7 +243,6 @@ class Daemon:
     def stop(self) -> None:
         """Finishes or abandons the requests in flight and writes what is known."""
         self._stopping.set()
-        self._engine_thread.refuse_questions()
         self._ticks.stop()
         self._watcher.stop()
         if self.index is not None:

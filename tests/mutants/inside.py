@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 NOT_THE_COPY = 70
 """Unlike any exit status of pytest: what was imported is not what was changed."""
@@ -63,16 +64,15 @@ def serve(copy: Path) -> None:
         sys.stdout.flush()
 
 
-def _be_child(copy: Path, wanted: dict[str, object]) -> None:
-    signal.alarm(int(str(wanted["limit_s"])))
-    log = os.open(str(wanted["log"]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def _be_child(copy: Path, wanted: dict[str, Any]) -> None:
+    signal.alarm(wanted["limit_s"])
+    log = os.open(wanted["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     status = 1
     try:
-        nodeids = wanted["tests"]
-        status = run(copy, nodeids if isinstance(nodeids, list) else [])
+        status = run(copy, wanted["tests"])
     except BaseException:  # noqa: BLE001 - a fork must never go on as if it were its parent
         traceback.print_exc()
     finally:
