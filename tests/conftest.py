@@ -26,6 +26,10 @@ hypothesis.settings.load_profile("transcriptd")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+CORPUS = REPOSITORY / "tests" / "corpus" / "2026-11"
+NEWER_CORPUS = CORPUS.with_name("2026-12")
+CORPORA = (CORPUS, NEWER_CORPUS)
+
 # Short names: a Unix socket's path may have 104 bytes on macOS, and its temporary folders take half of them.
 SCRATCH = Path(tempfile.mkdtemp(prefix="td-"))
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
@@ -121,11 +125,14 @@ def require_tool(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def corpus() -> Path:
-    """The folder of transcripts that real coding agents wrote; it lies beside the repository."""
-    folder = REPOSITORY.parent / "shared" / "corpus"
-    if not folder.is_dir():
-        pytest.skip("no corpus beside the repository")
-    return folder
+    """The folder of transcripts that real coding agents wrote (tests/corpus/README.md)."""
+    return CORPUS
+
+
+@pytest.fixture(scope="session")
+def newer_corpus() -> Path:
+    """The same of the next month's versions of these agents."""
+    return NEWER_CORPUS
 
 
 @pytest.fixture

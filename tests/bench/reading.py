@@ -9,12 +9,12 @@ from pathlib import Path
 
 from agent.core.session import Provider, StreamId
 from agent.providers import PROVIDERS
-from tests.bench.children import REPOSITORY
 from tests.bench.corpus import Shape, write_corpus
 from tests.bench.figures import Figure, Target, at_least, median_ratio
 from tests.bench.workshop import Workshop
 
 _MB = 1e6
+_CORPUS = Path(__file__).parents[1] / "corpus" / "2026-11"
 _SLICE_BYTES = 20_000_000
 """Real transcripts of the other agents are few; they are read again and again until it is as much."""
 
@@ -27,7 +27,7 @@ def measure(shop: Workshop) -> list[Figure]:
     made = [path.read_bytes().split(b"\n")[:-1] for path in write_corpus(shop.fresh("reading"), shape).paths]
     figures = [_figure(shop, PROVIDERS["claude"], "made for the bench", made, rounds=rounds, target=at_least(150))]
     for provider in PROVIDERS.values():
-        real = _real_lines(REPOSITORY.parent / "shared" / "corpus" / provider.name)
+        real = _real_lines(_CORPUS / provider.name)
         if real:
             figures.append(_figure(shop, provider, "real ones", real, rounds=rounds))
     return figures

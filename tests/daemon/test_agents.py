@@ -119,7 +119,7 @@ def count_appends(server: ScriptedServer) -> int:
 # --- all of it ------------------------------------------------------------------------------------------------------
 
 CORPUS = {  # transcripts, side files
-    "claude": (220, 25),
+    "claude": (219, 25),
     "codex": (11, 0),
     "gemini": (8, 1),
     "copilot": (8, 16),

@@ -20,16 +20,14 @@ from agent.daemon.survey import find_files
 from agent.providers import PROVIDERS
 from agent.system.index_db import IndexDb, open_index, open_index_readonly
 from agent.system.paths import Paths, paths_below
-from tests.conftest import REPOSITORY
+from tests.conftest import CORPUS
 
-CORPUS = REPOSITORY.parent / "shared" / "corpus"
 FOLDERS = {
     "claude": [str(one) for one in sorted(CORPUS.glob("claude/*/projects"))],
     "codex": [str(CORPUS / "codex" / "sessions")],
     "gemini": [str(CORPUS / "gemini" / "tmp")],
     "copilot": [str(CORPUS / "copilot" / "session-state")],
 }
-WITH_CORPUS = pytest.mark.skipif(not CORPUS.is_dir(), reason="there is no corpus beside this repository")
 
 
 def roots(name: str) -> list[Root]:
@@ -90,7 +88,6 @@ def anew(root: Root, place: Path) -> dict[str, list[dict[str, Any]]]:
 # --- the corpus -------------------------------------------------------------------------------------------------------
 
 
-@WITH_CORPUS
 @pytest.mark.parametrize("name", list(FOLDERS))
 def test_every_file_of_the_corpus_is_indexed_and_found_by_a_word_of_it(name: str, db: IndexDb) -> None:
     indexer = Indexer(db, roots(name))
@@ -116,18 +113,16 @@ def test_every_file_of_the_corpus_is_indexed_and_found_by_a_word_of_it(name: str
         assert [hit.stream for hit in hits] == [stream], word
 
 
-@WITH_CORPUS
 def test_looking_twice_reads_nothing_and_force_reads_all(db: IndexDb) -> None:
     indexer = Indexer(db, roots("claude"))
     count = indexer.look_at_all()
     before = dump(db)
-    assert (count, indexer.look_at_all()) == (245, 0)
+    assert (count, indexer.look_at_all()) == (244, 0)
     assert indexer.bytes_read == 0
     assert indexer.look_at_all(force=["claude"]) == count
     assert dump(db) == before
 
 
-@WITH_CORPUS
 def test_forks_of_the_corpus_are_one_conversation(db: IndexDb) -> None:
     Indexer(db, roots("claude")).look_at_all()
     links = db.ask("select link, count(*) as number from sessions group by link order by link")

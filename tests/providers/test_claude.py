@@ -308,7 +308,7 @@ CORPORA = {
     "2.0.30-print": (83, 59, 24),
     "2.0.30-torn": (12, 8, 4),
     "2.1.197-print": (27, 7, 20),
-    "2.1.329-print": (67, 7, 60),
+    "2.1.329-print": (66, 7, 59),
     "2.1.329-tui-scripted": (5, 2, 3),
 }
 """Files, those of subagents among them, sessions."""

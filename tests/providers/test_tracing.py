@@ -1,16 +1,12 @@
 """What the corpus says of the descent of its sessions."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from agent.core.lineage import LinkKind, Trace, conversations, link
 from agent.providers.tracing import Tracer
-
-CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
-
-needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="without the corpus")
+from tests.conftest import CORPUS
 
 
 def read_trace(provider: str, session_id: str, lines: list[bytes]) -> Trace:
@@ -30,7 +26,6 @@ def corpus_traces(provider: str) -> list[Trace]:
     return found
 
 
-@needs_corpus
 def test_claudes_resumes_forks_and_branches() -> None:
     traces = corpus_traces("claude")
     links = link(traces)
@@ -56,7 +51,6 @@ def test_claudes_resumes_forks_and_branches() -> None:
     assert Counter(len(one.members) for one in groups if len(one.members) > 1) == {5: 1, 4: 1, 2: 5}
 
 
-@needs_corpus
 def test_codex_refers_instead_of_copying() -> None:
     traces = corpus_traces("codex")
 
@@ -70,7 +64,6 @@ def test_codex_refers_instead_of_copying() -> None:
     assert all(one.cwd and one.started_at_s for one in traces)
 
 
-@needs_corpus
 @pytest.mark.parametrize("provider", ["gemini", "copilot"])
 def test_others_of_the_corpus_descend_from_nobody(provider: str) -> None:
     traces = corpus_traces(provider)

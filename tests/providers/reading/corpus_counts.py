@@ -11,7 +11,7 @@ from typing import Any
 from agent.core.normalised import Event, Kind
 from agent.core.session import Provider, StreamId
 from agent.providers import PROVIDERS
-from tests.conftest import REPOSITORY
+from tests.conftest import CORPORA
 
 _ROOTS = ("projects", "sessions", "archived_sessions", "tmp", "session-state")
 
@@ -54,10 +54,11 @@ def count(path: Path, provider: Provider, stream: StreamId) -> dict[str, Any]:
     return {"lines": len(whole_lines(path)), "telling": telling, **dict(sorted(kinds.items())), "warnings": warnings}
 
 
-def count_all(corpus: Path) -> dict[str, dict[str, Any]]:
+def count_all(provider: Provider) -> dict[str, dict[str, Any]]:
+    """Of every corpus: path below their folder → counts."""
     return {
-        str(path.relative_to(corpus)): count(path, provider, stream)
-        for provider in PROVIDERS.values()
+        path.relative_to(corpus.parent).as_posix(): count(path, provider, stream)
+        for corpus in CORPORA
         for path, stream in transcripts(corpus, provider)
     }
 
@@ -69,7 +70,7 @@ def render(counts: dict[str, dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    text = render(count_all(REPOSITORY.parent / "shared" / "corpus"))
+    text = render({path: row for one in PROVIDERS.values() for path, row in count_all(one).items()})
     if "--write" in sys.argv:
         PINNED.write_text(text)
     else:

@@ -8,18 +8,15 @@ import pytest
 
 from agent.core.normalised import Event, Kind
 from agent.providers import PROVIDERS
-from tests.providers.reading.corpus_counts import PINNED, count, transcripts, whole_lines
+from tests.providers.reading.corpus_counts import PINNED, count_all, transcripts, whole_lines
 
 _PINNED = json.loads(PINNED.read_text())
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_every_line_says_something_and_the_counts_are_the_pinned_ones(corpus: Path, name: str) -> None:
-    provider = PROVIDERS[name]
-    counted = {
-        str(path.relative_to(corpus)): count(path, provider, stream) for path, stream in transcripts(corpus, provider)
-    }
-    assert counted == {path: row for path, row in _PINNED.items() if path.startswith(f"{name}/")}
+def test_every_line_says_something_and_the_counts_are_the_pinned_ones(name: str) -> None:
+    counted = count_all(PROVIDERS[name])
+    assert counted == {path: row for path, row in _PINNED.items() if path.split("/")[1] == name}
     assert counted
     for path, row in counted.items():
         assert row["lines"] == row["telling"], path
@@ -79,7 +76,7 @@ def test_what_was_used_adds_up_to_what_the_agent_says_itself(corpus: Path, name:
         counted = (used[0] + used[2] + used[3], used[1])
         compared += 1
         equal += counted == totals
-    assert (compared, equal) == {"copilot": (8, 8), "claude": (51, 46)}[name]
+    assert (compared, equal) == {"copilot": (8, 8), "claude": (50, 45)}[name]
 
 
 def _is_shared(path: Path, name: str) -> bool:
