@@ -35,6 +35,9 @@ _LOOK_S = 0.1
 TRY_AGAIN = 75
 """Exit status (EX_TEMPFAIL) when something still waits for a server that failed."""
 
+INCOMPLETE = 1
+"""Exit status when nothing waits, and something is on no server all the same: trying again by itself does not help."""
+
 
 @contextmanager
 def running_daemon(
@@ -353,6 +356,7 @@ def _push_here(paths: Paths, again: Sequence[str] = (), *, restored: Sequence[st
 def _tell(found: "Status", heading: str, as_json: bool) -> None:
     from agent.cli.output import print_json, print_rows
     from agent.cli.screens import status_rows
+    from agent.core.status import Open
 
     if as_json:
         print_json(found)
@@ -366,4 +370,5 @@ def _tell(found: "Status", heading: str, as_json: bool) -> None:
     if conditions & {"offline", "misconfigured"}:
         sys.exit(69)
     if not found.synced:
-        sys.exit(TRY_AGAIN)
+        waits = not found.open or found.open.get(Open.UNSENT) or found.open.get(Open.COMPARED_AGAIN)
+        sys.exit(TRY_AGAIN if waits else INCOMPLETE)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from agent.cli.layout import GLUE, Row, Span
 from agent.cli.output import STATE_WORDS, age_words, clean, plural, size_words, span_words
-from agent.core.status import Counts, DestinationLine, Status
+from agent.core.status import DestinationLine, Status
 
 _PASSING = ("running", "probing")
 """Conditions in which nobody has to do anything."""
@@ -105,13 +105,16 @@ def _sizes(found: Status) -> Iterator[Row]:
     total = f"{plural(counts.sessions, 'session')} in {plural(counts.streams, 'transcript')}"
     total += f" and {plural(counts.files, 'side file')}" if counts.files else ""
     yield Row("on disk", (Span(f"{total}, {size_words(counts.disk_bytes or counts.bytes)}"),))
-    entries = "1 entry" if counts.entries == 1 else f"{counts.entries:,} entries"
-    yield Row("on server", (Span(f"{entries}, {_share_words(counts)}"),))
+    number = counts.entries - counts.not_addressable - sum(counts.rejected.values())
+    entries = "1 entry" if number == 1 else f"{number:,} entries"
+    yield Row("on server", (Span(f"{entries}{share_words(found.share)}"),))
 
 
-def _share_words(counts: Counts) -> str:
-    share = 100 * counts.sent_bytes / counts.bytes if counts.bytes else 100.0
-    return f"{share:.0f} %" if share in (0, 100) else f"{min(max(share, 0.1), 99.9):.1f} %"
+def share_words(share: float | None) -> str:
+    """Behind a comma; nothing where there is nothing to be there."""
+    if share is None:
+        return ""
+    return f", {share:.0f} %" if share in (0, 100) else f", {min(max(share, 0.1), 99.9):.1f} %"
 
 
 def _remarks(found: Status) -> Iterator[Row]:

@@ -101,6 +101,7 @@ def _read_remembered(paths: Paths) -> Status:
         found = report_remembered(
             settings,
             store.tracks() if store else (),
+            stones=store.tombstones() if store else (),
             token_given=token_in(os.environ) is not None,
             past=_read_past(paths, settings, store),
         )

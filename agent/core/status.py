@@ -1,6 +1,12 @@
-"""What `status` tells, as values: filled by the engine's report, or from the state when no daemon runs."""
+"""What `status` tells, as values: filled by the engine's report, or from the state when no daemon runs.
 
-from collections.abc import Sequence
+`COUNTED` says as what each stream enters the sums, `OPEN` what may stand against "synced". Whoever tells of numbers
+(`status`, `doctor`, `try`, `push`, `sessions verify`, the control socket) takes them from here.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -9,7 +15,6 @@ from agent.core.session import StreamId, is_side_file
 
 SCHEMA = 1
 """Version of the JSON that scripts read; grows when a field changes its meaning or goes."""
-
 
 OWED = 1
 """In the place of a status: what the server may have of a private session is still to be deleted there."""
@@ -26,10 +31,113 @@ DELETED_HERE = 204
 DELETED_THERE = 410
 
 
+class Open(StrEnum):
+    """What is not proven to be on a server although nobody wants it to stay here; by kind."""
+
+    UNSENT = "unsent"
+    COMPARED_AGAIN = "compared_again"
+    REFUSED = "refused"
+    NO_PLACE = "no_place"
+    NO_PLACE_ENTRIES = "no_place_entries"
+    REJECTED_ENTRIES = "rejected_entries"
+    DELETED_THERE = "deleted_there"
+    TO_DELETE = "to_delete"
+    UNREAD = "unread"
+    NO_SERVER = "no_server"
+
+
+class OpenRow(NamedTuple):
+    """How a kind is told: `one` of it, or `many` with their number in the place of `{}`. `hint`: the next command.
+    `forbids`: nothing is "synced", "100 %" or verified while there is any. `warns`: `status` tells it among its
+    problems; False where a line of its own tells it already."""
+
+    one: str
+    many: str
+    hint: str = ""
+    forbids: bool = True
+    warns: bool = True
+
+
+OPEN: Mapping[Open, OpenRow] = {
+    Open.UNSENT: OpenRow("1 not sent yet", "{} not sent yet", "transcriptd status", warns=False),
+    Open.COMPARED_AGAIN: OpenRow(
+        "1 is compared again with what was sent", "{} are compared again with what was sent", warns=False
+    ),
+    Open.REFUSED: OpenRow("1 refused by a server", "{} refused by a server", "transcriptd retry", warns=False),
+    Open.NO_PLACE: OpenRow(
+        "1 has no place on this kind of server", "{} have no place on this kind of server", warns=False
+    ),
+    Open.NO_PLACE_ENTRIES: OpenRow(
+        "1 entry has no place on this kind of server", "{} entries have no place on this kind of server", warns=False
+    ),
+    Open.REJECTED_ENTRIES: OpenRow(
+        "1 rejected entry: a note stands in its place on the server",
+        "{} rejected entries: notes stand in their place on the server",
+        "transcriptd retry",
+        warns=False,
+    ),
+    Open.DELETED_THERE: OpenRow(
+        "1 was deleted on the server", "{} were deleted on the server", "transcriptd sessions list", warns=False
+    ),
+    Open.TO_DELETE: OpenRow(
+        "1 private session is still on a server", "{} private sessions are still on a server", warns=False
+    ),
+    Open.UNREAD: OpenRow(
+        "1 folder or file could not be looked into",
+        "{} folders and files could not be looked into",
+        "transcriptd doctor",
+        warns=False,
+    ),
+    Open.NO_SERVER: OpenRow(
+        "there is no server to send to", "there is no server to send to", "transcriptd login URL", warns=False
+    ),
+}
+
+
+class Counted(NamedTuple):
+    """As what streams in a state enter the sums. `here`: on disk. `due`: in the whole of the per cent, since it is to
+    be on the server. `there`: what was acknowledged is on the server, and counts for the per cent where it is `due`.
+    `open`: as what it stands against "synced"; None for nothing."""
+
+    here: bool
+    due: bool
+    there: bool
+    open: Open | None
+
+
+_ON_ITS_WAY = Counted(here=True, due=True, there=True, open=Open.UNSENT)
+
+COUNTED: Mapping[State, Counted] = {
+    **dict.fromkeys(sorted(UNSENT), _ON_ITS_WAY),
+    State.SYNCED: Counted(here=True, due=True, there=True, open=None),
+    State.PRIVATE: Counted(here=True, due=False, there=True, open=None),
+    State.REFUSED: Counted(here=True, due=True, there=True, open=Open.REFUSED),
+    State.DELETED_ON_SERVER: Counted(here=True, due=True, there=False, open=Open.DELETED_THERE),
+    State.GONE: Counted(here=False, due=False, there=True, open=None),
+}
+
+
+def describe_open(found: Mapping[str, int], *, warnings: bool = False) -> list[tuple[str, str]]:
+    """What is open, in words, each with the next command. `warnings`: only what no other line of `status` tells. A kind
+    that a newer version added is told by its name."""
+    told = []
+    for name, number in found.items():
+        row = OPEN[Open(name)] if name in OPEN else OpenRow("1 {name}", "{} {name}", "transcriptd status")
+        if number and (row.warns or not warnings):
+            words = row.one if number == 1 else row.many.replace("{}", f"{number:,}")
+            told.append((words.replace("{name}", name.replace("_", " ")), row.hint))
+    return told
+
+
+def forbids_synced(found: Mapping[str, int]) -> bool:
+    return any(number and (name not in OPEN or OPEN[Open(name)].forbids) for name, number in found.items())
+
+
 class StreamLine(msgspec.Struct, frozen=True):
     """One stream or side file at one destination. Sizes in bytes, times in wall seconds; `retry_at_s` None unless it
     waits. `status`: the HTTP status that refused it for good. `held`: it stays deliverable if its file is deleted.
-    `generations`: how often a new one was begun for it there, because file and server differed."""
+    `generations`: how often a new one was begun for it there, because file and server differed. `rejected`: HTTP
+    status → entries that it refused there, and that notes stand for."""
 
     destination: str
     session_id: str
@@ -47,6 +155,7 @@ class StreamLine(msgspec.Struct, frozen=True):
     status: int = 0
     held: bool = False
     generations: int = 0
+    rejected: Mapping[int, int] = {}
 
 
 class DestinationLine(msgspec.Struct, frozen=True):
@@ -65,12 +174,14 @@ class DestinationLine(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """Streams and side files by state, and what they hold. `not_addressable`: entries that a base server has no place
-    for. `held`: files that stay deliverable when their coding agent deletes them. `generations`: how often a new one
-    was begun, by all streams at all destinations. `refused`, `waiting`: why streams are not sent, or not yet → how
-    many. `next_try_s`: the earliest time at which something is tried again. `kept_bytes`: of the files that are held.
-    `redactions`: secrets replaced so far. `bytes` and `sent_bytes` count a file once for each destination, `disk_bytes`
-    once."""
+    """Streams and side files by state, and what they hold, as `COUNTED` says. `not_addressable`: entries that a base
+    server has no place for. `rejected`: why servers refused single entries, for which notes stand there → how many.
+    `held`: files that stay deliverable when their coding agent deletes them. `generations`: how often a new one was
+    begun, by all streams at all destinations. `refused`, `waiting`: why streams are not sent, or not yet → how many.
+    `next_try_s`: the earliest time at which something is tried again. `kept_bytes`: of the files that are held.
+    `redactions`: secrets replaced so far. `bytes` of what is to be on servers and `sent_bytes` of what of it is there
+    count a file once for each destination, `disk_bytes` once. Where a base server left entries out, `sent_bytes` is the
+    file's size by the share of entries that it has."""
 
     sessions: int = 0
     streams: int = 0
@@ -88,6 +199,7 @@ class Counts(msgspec.Struct, frozen=True):
     kept_bytes: int = 0
     redactions: int = 0
     disk_bytes: int = 0
+    rejected: dict[str, int] = {}
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -95,7 +207,8 @@ class Status(msgspec.Struct, frozen=True):
     error: what is wrong, and the next command. `unread`: folders and files that could not be looked into.
     `withheld`: why sessions stay here → how many. `to_delete`: private sessions that servers may still have. `paused`:
     why nothing is sent, in the words of `lifecycle.PauseReason`, empty when it is; `paused_until_s` None without an
-    end. `restarts`: unclean ends within the last hour. `agents`: folder that is watched → whose transcripts it has."""
+    end. `restarts`: unclean ends within the last hour. `agents`: folder that is watched → whose transcripts it has.
+    `open`: kind (`Open`) → how many; with nothing in it, all that is to be on servers is there."""
 
     schema: int
     version: str
@@ -116,39 +229,100 @@ class Status(msgspec.Struct, frozen=True):
     paused_until_s: float | None = None
     restarts: int = 0
     agents: dict[str, str] = {}
+    open: dict[str, int] = {}
 
     @property
     def synced(self) -> bool:
-        """Nothing waits, nothing was refused, and nothing is there that could not be looked at."""
-        fine = {State.SYNCED, State.GONE, State.PRIVATE}
-        return (
-            not self.unread
-            and not self.to_delete
-            and all(state in fine or not number for state, number in self.counts.states.items())
-        )
+        """All that is to be on servers is there, and nothing is here that could not be looked at."""
+        return not self.unread and not self.to_delete and not forbids_synced(self.open)
+
+    @property
+    def share(self) -> float | None:
+        """How much of what is to be on servers is there, in per cent; None when there is nothing of the kind. 100 only
+        when nothing is open."""
+        if self.counts.bytes == 0:
+            return None
+        share = 100 * self.counts.sent_bytes / self.counts.bytes
+        return share if share < 99.9 or self.synced else 99.9
 
 
 def count_streams(lines: Sequence[StreamLine]) -> Counts:
     states: dict[str, int] = {}
     for line in lines:
         states[line.state] = states.get(line.state, 0) + 1
+    here = [line for line in lines if COUNTED[State(line.state)].here]
+    there = [line for line in lines if COUNTED[State(line.state)].there]
+    due = list(_due(lines))
     return Counts(
-        sessions=len({line.session_id for line in lines}),
-        streams=len({StreamId(line.session_id, line.subpath) for line in lines if not is_side_file(line.subpath)}),
-        files=len({StreamId(line.session_id, line.subpath) for line in lines if is_side_file(line.subpath)}),
+        sessions=len({line.session_id for line in here}),
+        streams=len({StreamId(line.session_id, line.subpath) for line in here if not is_side_file(line.subpath)}),
+        files=len({StreamId(line.session_id, line.subpath) for line in here if is_side_file(line.subpath)}),
         held=len({StreamId(line.session_id, line.subpath) for line in lines if line.held}),
         states=states,
-        bytes=sum(max(line.size, 0) for line in lines),
-        sent_bytes=sum(min(line.sent_bytes, max(line.size, 0)) for line in lines),
-        entries=sum(line.entries for line in lines),
-        not_addressable=sum(line.entries - line.sent_entries for line in lines),
+        bytes=sum(max(line.size, 0) for line in due),
+        sent_bytes=sum(map(_there_bytes, due)),
+        entries=sum(line.entries for line in there),
+        not_addressable=sum(line.entries - line.sent_entries for line in there),
         generations=sum(line.generations for line in lines),
         refused=count_reasons(lines, State.REFUSED),
         waiting=count_reasons(lines, State.WAITING),
         next_try_s=min((line.retry_at_s for line in lines if line.retry_at_s is not None), default=None),
         kept_bytes=sum({line.path: max(line.size, 0) for line in lines if line.held}.values()),
-        disk_bytes=sum({(line.session_id, line.subpath): max(line.size, 0) for line in lines}.values()),
+        disk_bytes=sum({(line.session_id, line.subpath): max(line.size, 0) for line in here}.values()),
+        rejected=_count_rejected(there),
     )
+
+
+def count_open(lines: Sequence[StreamLine]) -> dict[str, int]:
+    """Kind → how many, of what is known of streams; nothing for kinds of which there is none."""
+    found: dict[str, int] = {}
+
+    def add(kind: Open | None, number: int = 1) -> None:
+        if kind is not None and number:
+            found[kind] = found.get(kind, 0) + number
+
+    for line in _due(lines):
+        add(_open_as(line))
+    for line in lines:
+        if COUNTED[State(line.state)].there:
+            add(Open.NO_PLACE_ENTRIES, line.entries - line.sent_entries)
+            add(Open.REJECTED_ENTRIES, sum(line.rejected.values()))
+    add(Open.TO_DELETE, sum(count_to_delete(lines).values()))
+    return found
+
+
+def _due(lines: Sequence[StreamLine]) -> Iterable[StreamLine]:
+    """Those that are to be on their servers. A side file whose session stays here does, too."""
+    withheld = {(line.destination, line.session_id) for line in lines if line.state == State.PRIVATE}
+    for line in lines:
+        follows = is_side_file(line.subpath) and line.state == State.REFUSED and not line.status
+        if COUNTED[State(line.state)].due and not (follows and (line.destination, line.session_id) in withheld):
+            yield line
+
+
+def _open_as(line: StreamLine) -> Open | None:
+    """What was acknowledged to its end is only looked at again. What no server was asked has no place there."""
+    kind = COUNTED[State(line.state)].open
+    if kind is Open.UNSENT and 0 < line.size <= line.sent_bytes:
+        return Open.COMPARED_AGAIN
+    return Open.NO_PLACE if kind is Open.REFUSED and not line.status else kind
+
+
+def _there_bytes(line: StreamLine) -> int:
+    if not COUNTED[State(line.state)].there:
+        return 0
+    sent = min(line.sent_bytes, max(line.size, 0))
+    has = max(line.sent_entries - sum(line.rejected.values()), 0)
+    return sent * has // line.entries if has < line.entries else sent
+
+
+def _count_rejected(lines: Iterable[StreamLine]) -> dict[str, int]:
+    reasons: dict[str, int] = {}
+    for line in lines:
+        for status, number in line.rejected.items():
+            why = f"the server answers {status}"
+            reasons[why] = reasons.get(why, 0) + number
+    return dict(sorted(reasons.items(), key=lambda one: -one[1]))
 
 
 def count_reasons(lines: Sequence[StreamLine], state: State) -> dict[str, int]:
@@ -179,5 +353,6 @@ def count_to_delete(lines: Sequence[StreamLine]) -> dict[str, int]:
 
 
 def oldest_unsent_s(lines: Sequence[StreamLine]) -> float | None:
-    """Wall time of the last change of the stream that has waited longest."""
-    return min((line.mtime_s for line in lines if line.state in UNSENT), default=None)
+    """Wall time of the last change of the stream that has waited longest. What is only compared again waits for
+    nothing."""
+    return min((line.mtime_s for line in lines if _open_as(line) is Open.UNSENT), default=None)

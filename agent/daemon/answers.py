@@ -264,6 +264,11 @@ class Answers:
                 self._journal.note_tombstone(key, ordinal, status)
                 self._journal.note_audit(key, AuditKind.TOMBSTONED, f"entry {ordinal}, {status}")
 
+    def stones_of(self, key: TrackKey, track: Track) -> dict[int, int]:
+        """Ordinal → status of entries that were rejected there, of those that a server holds."""
+        stones = self._tombstones.get(key)
+        return {one: stones[one] for one in stones if one <= track.cursor.entry_count} if stones else {}
+
     def take_stones_back(self, key: TrackKey, track: Track) -> None:
         """Those of entries that no server holds: another line may stand there by now, or be taken next time."""
         stones = self._tombstones.get(key, {})

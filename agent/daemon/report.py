@@ -1,5 +1,6 @@
 """What is known, told: rows and sums for `status`, from the engine's memory or from its store."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -7,16 +8,21 @@ import msgspec
 
 from agent import __version__
 from agent.core.lifecycle import Condition, State
+from agent.core.session import StreamId
 from agent.core.settings import Settings, TokenIn
 from agent.core.status import (
+    OPEN,
     SCHEMA,
     DestinationLine,
+    Open,
     Status,
     StreamLine,
+    count_open,
     count_reasons,
     count_streams,
     count_to_delete,
     count_withheld,
+    describe_open,
     oldest_unsent_s,
 )
 
@@ -56,6 +62,8 @@ class Surroundings(NamedTuple):
     restarts: int = 0
     agents: Mapping[str, str] = {}
     """Folder that is followed → what people call the coding agent."""
+    open: Mapping[str, int] = {}
+    """Kind (`core.status.Open`) → how many, of what is no stream."""
 
 
 class News(NamedTuple):
@@ -92,6 +100,7 @@ def _line(engine: "Engine", key: "TrackKey", track: "Track") -> StreamLine:
         track.status,
         key.stream in engine.keeper.held,
         track.generations,
+        count_statuses(engine.answers.stones_of(key, track)),
     )
 
 
@@ -111,7 +120,19 @@ def resolve_sessions(engine: "Engine", beginning: str, limit: int) -> list[dict[
     return [{"session_id": one, "project": engine.facts.of(one).project} for one in sorted(found)[:limit]]
 
 
-def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
+def count_statuses(stones: Mapping[int, int]) -> Mapping[int, int]:
+    """HTTP status → how many of `stones` (ordinal → status)."""
+    return Counter(stones.values()) if stones else {}
+
+
+def list_remembered(
+    rows: Iterable["TrackRow"], stones: Iterable[tuple[str, StreamId, int, int]] = ()
+) -> list[StreamLine]:
+    """`stones`: destination, stream, ordinal and HTTP status of entries that were rejected; 0 for taken back."""
+    rejected: dict[tuple[str, StreamId], dict[int, int]] = {}
+    for name, stream, ordinal, status in stones:
+        if status:
+            rejected.setdefault((name, stream), {})[ordinal] = status
     return [
         StreamLine(
             row.destination,
@@ -128,6 +149,7 @@ def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
             row.cursor.generation,
             row.status,
             generations=row.generations,
+            rejected=count_statuses(rejected.get((row.destination, row.stream), {})),
         )
         for row in rows
     ]
@@ -135,6 +157,9 @@ def list_remembered(rows: Iterable["TrackRow"]) -> list[StreamLine]:
 
 def report(engine: "Engine", around: Surroundings) -> Status:
     lines = list_streams(engine)
+    is_open = count_open(lines)
+    is_open |= {Open.UNREAD: around.unread} if around.unread else {}
+    is_open |= {kind: number for kind, number in around.open.items() if number}
     return Status(
         SCHEMA,
         __version__,
@@ -148,7 +173,13 @@ def report(engine: "Engine", around: Surroundings) -> Status:
         held_back=len(engine.sightings.held_back),
         unread=around.unread,
         oldest_unsent_s=oldest_unsent_s(lines),
-        problems=[*around.problems, *_problems(engine, around, lines), *_about_to_be_lost(engine, around)],
+        problems=[
+            *around.problems,
+            *_problems(engine, around, lines),
+            *describe_open(is_open, warnings=True),
+            *_about_to_be_lost(engine, around),
+        ],
+        open=is_open,
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
         restarts=around.restarts,
@@ -174,14 +205,18 @@ def report_remembered(
     settings: Settings,
     rows: Iterable["TrackRow"],
     *,
+    stones: Iterable[tuple[str, StreamId, int, int]] = (),
     token_given: bool = False,
     past: Past = Past(),  # noqa: B008 - a value that never changes
 ) -> Status:
-    """For when no daemon runs: as of the last time one did. `token_given`: the environment has one for all."""
-    lines = list_remembered(rows)
+    """For when no daemon runs: as of the last time one did. `stones`: see `list_remembered`. `token_given`: the
+    environment has one for all."""
+    lines = list_remembered(rows, stones)
     counts = msgspec.structs.replace(
         count_streams(lines), redactions=past.redactions, held=past.held, kept_bytes=past.kept_bytes
     )
+    is_open = count_open(lines)
+    is_open |= {} if settings.destinations else {Open.NO_SERVER: 1}
     return Status(
         SCHEMA,
         __version__,
@@ -198,7 +233,8 @@ def report_remembered(
         ],
         counts=counts,
         oldest_unsent_s=oldest_unsent_s(lines),
-        problems=_refused(lines),
+        problems=[*_refused(lines), *describe_open(is_open, warnings=True)],
+        open=is_open,
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
         paused=past.paused,
@@ -271,4 +307,9 @@ def _about_to_be_lost(engine: "Engine", around: Surroundings) -> list[tuple[str,
 def _refused(lines: list[StreamLine]) -> list[tuple[str, str]]:
     """What servers refused. What a server has no place for is no trouble; the counts tell of it."""
     reasons = count_reasons([line for line in lines if line.status], State.REFUSED)
-    return [(f"{number} not sent: {reason}", "transcriptd retry") for reason, number in reasons.items()]
+    found = [(f"{number} not sent: {reason}", "transcriptd retry") for reason, number in reasons.items()]
+    for reason, number in count_streams(lines).rejected.items():
+        one = OPEN[Open.REJECTED_ENTRIES]
+        words = one.one if number == 1 else one.many.format(f"{number:,}")
+        found.append((f"{words} ({reason})", one.hint))
+    return found

@@ -46,7 +46,7 @@ def _find_remembered(paths: Paths, sessions: list[str] | None, not_among: Callab
         if store is None:
             return Synced()
         if sessions is None:
-            return Synced(list_remembered(store.tracks()), dict(store.sessions()))
+            return Synced(list_remembered(store.tracks(), store.tombstones()), dict(store.sessions()))
         more = store.session_ids() - not_among() if not_among is not None else set()
         facts = {one: it for one, it in store.sessions() if one in more} if more else {}
-        return Synced(list_remembered(store.tracks_of([*sessions, *more])), facts)
+        return Synced(list_remembered(store.tracks_of([*sessions, *more]), store.tombstones()), facts)
