@@ -32,7 +32,26 @@ def receiver() -> None:
 @_DATA
 @click.option("--token-stdin", is_flag=True, help="Accept the token on stdin's first line, for this run only.")
 @click.option(
-    "--max-file-mib", default=8192, show_default=True, type=click.IntRange(1), help="Largest side file that is taken."
+    "--max-file-mib",
+    default=8192,
+    show_default=True,
+    type=click.IntRange(1, 1 << 30),
+    help="Largest side file that is taken.",
+)
+@click.option(
+    "--max-connections",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Connections that have shown a token; more are answered 503.",
+)
+@click.option(
+    "--head-timeout",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 3600),
+    metavar="SECONDS",
+    help="How long the head of a request may take.",
 )
 @click.option("--until-eof", is_flag=True, help="Stop when stdin closes.")
 @click.option(
@@ -42,7 +61,16 @@ def receiver() -> None:
     type=click.Choice(["debug", "info", "warning", "error"]),
 )
 def serve(
-    *, host: str, port: int, data: Path | None, token_stdin: bool, max_file_mib: int, until_eof: bool, log_level: str
+    *,
+    host: str,
+    port: int,
+    data: Path | None,
+    token_stdin: bool,
+    max_file_mib: int,
+    max_connections: int,
+    head_timeout: float,
+    until_eof: bool,
+    log_level: str,
 ) -> None:
     """Serve until told to stop. Says `receiver ready at URL` on stdout once it answers.
 
@@ -54,6 +82,7 @@ def serve(
     from agent.receiver.auth import Auth
     from agent.receiver.blobs import Blobs
     from agent.receiver.bodies import Limits
+    from agent.receiver.connections import Bounds
     from agent.receiver.server import Server, address_of, bind
 
     set_up_log(log_level, "%(levelname)s %(name)s: %(message)s", sys.stderr)
@@ -81,12 +110,22 @@ def serve(
             ),
             sock,
             on_ready=lambda: click.echo(f"receiver ready at {address_of(sock)}"),
+            bounds=Bounds(_room(max_connections), head_timeout),
         )
         if lines is not None:
             lines.follow(
                 (lambda line: auth.accept(line, "read")) if token_stdin else None, server.stop if until_eof else None
             )
         server.run_until_stopped()
+
+
+def _room(connections: int) -> int:
+    from agent.receiver.server import make_room
+
+    room = make_room(connections)
+    if room < connections:
+        click.echo(f"warning: {room} connections instead of {connections}: the system allows no more files", err=True)
+    return room
 
 
 def _warn_of_open_host(host: str) -> None:
@@ -150,11 +189,12 @@ class _InputLines:
 @contextmanager
 def _store(data: Path | None) -> "Iterator[SqliteStore]":
     from agent.errors import DiskError
+    from agent.receiver.schema import make_folder
     from agent.receiver.sqlite import SqliteStore
 
     folder = data or _default_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
     except OSError as exc:
         raise DiskError(f"can't make the folder {folder}: {exc.strerror}", hint="--data DIR") from exc
     store = SqliteStore(folder / _DATABASE)

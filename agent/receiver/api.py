@@ -18,6 +18,7 @@ from agent.errors import UsageError
 from agent.receiver import parameters, views
 from agent.receiver.auth import Auth, Caller, parse_bearer
 from agent.receiver.bodies import ENCODINGS, Intake, Limits, receive, receive_small
+from agent.receiver.connections import admit
 from agent.receiver.files import FileApi
 from agent.receiver.openapi import describe_api
 from agent.receiver.problems import bad_request
@@ -75,6 +76,8 @@ class Api:
         if caller is None:
             challenge = {"WWW-Authenticate": 'Bearer realm="transcriptd"'}
             raise HTTPException(401, "Authorization: Bearer and a token that is in use", challenge)
+        if not admit(request):
+            raise HTTPException(503, "every connection is taken", {"Retry-After": "5", "Connection": "close"})
         return caller
 
     async def _caller(self, request: Request) -> Caller | None:

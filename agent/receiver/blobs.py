@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from agent.errors import DiskError, DiskFull
+from agent.receiver.schema import make_folder
 
 if sys.platform == "win32":
     import msvcrt
@@ -64,7 +65,7 @@ _KEPT_S = 86_400.0
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _PIECE_BYTES = 1 << 20
-_FILE_MODE, _FOLDER_MODE = 0o600, 0o700
+_FILE_MODE = 0o600
 _FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -163,7 +164,7 @@ class Blobs:
         self._lock = threading.Lock()
         self._under_way: dict[str, Upload] = {}
         with _disk_errors():
-            self._incoming.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+            make_folder(self._incoming)
 
     # --- whole contents ---------------------------------------------------------------------------------------
 
@@ -246,7 +247,7 @@ class Blobs:
                 upload.close()  # an open file can't be renamed there
             if self._under_way.get(upload.path.name) is not upload:
                 return False
-            target.parent.mkdir(_FOLDER_MODE, exist_ok=True)
+            make_folder(target.parent)
             upload.path.replace(target)
             self._end(upload)
             for path, _ in self._candidates(uploader):
@@ -281,6 +282,8 @@ class Blobs:
     def _create(self, uploader: Uploader) -> Upload:
         path = self._incoming / uploader.new_name()
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+        if os.name == "posix":
+            os.fchmod(descriptor, _FILE_MODE)  # a umask may have taken from it
         if not _lock(descriptor):
             os.close(descriptor)
             raise DiskError(f"an upload's file is locked by another process: {path.name}")

@@ -24,12 +24,24 @@ _MEMORY_BYTES = 4 << 20
 STEP_BYTES = 1 << 20
 """How much of a long body is gathered for one go in a worker thread."""
 
-_SLICE_BYTES = 1024
+_SLICE_BYTES = 256
 """How much compressed input is decoded at once. zstd's densest block is 4 bytes for 128 KiB, so a bomb can make
-32 MiB of one slice before it is counted, and no more."""
+8 MiB of one slice before it is counted, and no more."""
 
 _WINDOW_BYTES = 8 << 20
 """RFC 8878 asks for no more of a receiver, and a frame may claim any window."""
+
+_IDLE_S = 300.0
+"""A client that sends slowly on purpose pauses for less. One that is gone without a word is not waited for longer."""
+
+_FREE_FRAMES = 16
+_FRAME_BYTES = 1024
+"""Each further frame of a compressed body stands for at least so many bytes of it, on average. A frame costs as much as
+decoding some KiB, whatever is in it, and the smallest has 8 bytes."""
+
+_FREE_BYTES = 64 << 20
+_RATIO = 200
+"""How much a body may grow by decoding beyond the free bytes. Transcripts grow 5 to 50 times; zeros 30,000 times."""
 
 ENCODINGS = ("zstd", "gzip")
 
@@ -69,7 +81,7 @@ class Intake:
         self._batch = lines
         self._memory: list[bytes] = []
         self._file: BinaryIO | None = None
-        self._size = self._newlines = self._received = 0
+        self._size = self._newlines = self._received = self._frames = 0
         self._last = b""
 
     def __enter__(self) -> Self:
@@ -104,6 +116,9 @@ class Intake:
     def _decode(self, data: bytes, new_decoder: Callable[[], _Decoder]) -> None:
         while data:
             if self._decoder is None:
+                self._frames += 1
+                if self._frames > _FREE_FRAMES + self._received // _FRAME_BYTES:
+                    raise HTTPException(413, f"a compressed body has frames of at least {_FRAME_BYTES} bytes")
                 self._decoder = new_decoder()
             self._keep(self._decoder.decompress(data))
             if not self._decoder.eof:
@@ -118,6 +133,8 @@ class Intake:
         self._last = data[-1:]
         one_line = self._newlines - (self._last == b"\n") < 1
         allowed = self._limits.max_entry_bytes + 1 if one_line or not self._batch else self._limits.max_bytes
+        if self._new_decoder is not None:
+            allowed = min(allowed, max(_FREE_BYTES, self._received * _RATIO))
         if self._size > allowed or (self._batch and self._newlines > self._limits.max_entries):
             raise self._too_large()
         if self._file is None and self._size > _MEMORY_BYTES:
@@ -193,17 +210,19 @@ async def receive(request: Request, intake: Intake) -> bytes:
     return rest
 
 
-async def steps_of(request: Request, step_bytes: int = STEP_BYTES, idle_s: float | None = None) -> AsyncIterator[bytes]:
+async def steps_of(request: Request, step_bytes: int = STEP_BYTES) -> AsyncIterator[bytes]:
     """The body in pieces of at least `step_bytes`, but for the last one; that comes also before ClientDisconnect.
-    TimeoutError when the client sends nothing for `idle_s`."""
+    408 when the client sends nothing for five minutes."""
     pending: list[bytes] = []
     size = 0
     body = request.stream()
     gone: ClientDisconnect | None = None
     while True:
         try:
-            async with asyncio.timeout(idle_s):
+            async with asyncio.timeout(_IDLE_S):
                 chunk = await anext(body, None)
+        except TimeoutError:
+            raise HTTPException(408, f"no byte came for {_IDLE_S:.0f} s") from None
         except ClientDisconnect as exc:
             gone, chunk = exc, None
         if chunk is None:
@@ -222,8 +241,8 @@ async def steps_of(request: Request, step_bytes: int = STEP_BYTES, idle_s: float
 async def receive_small(request: Request, max_bytes: int) -> bytes:
     """A body that has no business being long."""
     data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
+    async for step in steps_of(request, 1):
+        data += step
         if len(data) > max_bytes:
             raise HTTPException(413, f"at most {max_bytes} bytes")
     return bytes(data)

@@ -30,9 +30,6 @@ _STEP_BYTES = 256 << 10
 """How much is written at once: as much is lost when the process dies."""
 
 _PIECE_BYTES = 1 << 20
-_IDLE_S = 300.0
-"""A client that sends slowly on purpose pauses for less. One that is gone without a word is not waited for longer."""
-
 _HEADERS = {
     # Side files hold whatever a tool printed; no browser may take one for a page.
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -133,14 +130,11 @@ class FileApi:
 
     async def _receive(self, request: Request, upload: Upload, span: Span | None) -> None:
         stop = span.stop if span is not None else self._max_bytes
-        try:
-            async for step in steps_of(request, _STEP_BYTES, _IDLE_S):
-                if upload.size + len(step) > stop:
-                    raise self._too_large() if span is None else _Unusable(400, "body: longer than Content-Range says")
-                if not await self._work(upload.feed, step):
-                    raise _taken_over()
-        except TimeoutError:
-            raise HTTPException(408, f"no byte came for {_IDLE_S:.0f} s") from None
+        async for step in steps_of(request, _STEP_BYTES):
+            if upload.size + len(step) > stop:
+                raise self._too_large() if span is None else _Unusable(400, "body: longer than Content-Range says")
+            if not await self._work(upload.feed, step):
+                raise _taken_over()
         if span is not None and upload.size != stop:
             raise bad_request("body: shorter than Content-Range says")
 

@@ -75,7 +75,7 @@ _PROBLEM_TEXTS = {
     401: "the token is missing, unknown or revoked",
     403: "the token may only read",
     404: "not known to this token's owner",
-    408: "no byte came for five minutes; what came is kept",
+    408: "no byte came for five minutes; what came of a side file is kept",
     409: "another entry than Last-Uuid is the head; x-last-uuid names it, unless there is none",
     410: "the session was deleted; restore lets it be sent again",
     413: "over a limit; the detail names it",
@@ -102,7 +102,7 @@ def _operation(
 
 
 _READ = (400, 401, 404, 410, 503)
-_WRITE = (400, 401, 403, 410, 413, 503)
+_WRITE = (400, 401, 403, 408, 410, 413, 503)
 _ORDER = (400, 401, 403, 503)
 _LOGLINES: _Json = {"type": "object", "properties": {"loglines": {"type": "array", "items": _OBJECT}}}
 _EVENTS: _Json = {
@@ -288,7 +288,6 @@ _PATHS: Mapping[str, Mapping[str, _Json]] = {
                 422: _answer("the digest is another one; nothing is kept", PROBLEM, _named("Problem")),
             },
             *_WRITE,
-            408,
             507,
             given=(_SESSION_ID, _FILE_PATH, _in("header", "Content-Digest", _TEXT, _DIGEST, required=True), _RANGE),
             more=_body("application/octet-stream", _TEXT, "the bytes, as they are"),

@@ -140,12 +140,39 @@ _BUSY_MS = 20_000
 _CACHE_KIB = 8192
 
 
+def make_folder(folder: Path) -> None:
+    """Makes `folder`, and what it lies in, for their owner alone whatever the umask is. One that is there stays as it
+    is. OSError as the system says."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    try:
+        folder.mkdir(0o700)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    else:
+        folder.chmod(0o700)  # a umask may have taken from what was asked for
+
+
+def _make_file(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    try:
+        if os.name == "posix":
+            os.fchmod(descriptor, 0o600)  # SQLite gives its log the same mode
+    finally:
+        os.close(descriptor)
+
+
 def open_database(path: Path, *, writer: bool) -> sqlite3.Connection:
     """A connection in autocommit mode that any thread may use, one at a time. The writer's makes the file (0600)
     and brings it to the newest version; MachineError when it is damaged, and then nothing of it is touched."""
     if writer:
         refuse_cut(path)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        _make_file(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
     try:
         db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")

@@ -3,17 +3,25 @@
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from agent.receiver.connections import BoundedConfig, Bounds
+
+if sys.platform != "win32":
+    import resource
+
 _KEEP_ALIVE_S = 75
 """Longer than a pusher's pause between two batches of a live session, mostly."""
 
 _GRACE_S = 4
 _BACKLOG = 512
+_FILES = 288
+"""Files that may be open beside connections: newcomers, one database connection a thread with its log, side files."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -34,6 +42,22 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+def make_room(connections: int) -> int:
+    """How many of `connections` this process may have open, beside its files; asks the system for as many as it may."""
+    if sys.platform == "win32":
+        return connections
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):  # macOS has a second limit that it does not tell
+            wanted = soft
+    return max(1, min(connections, wanted - _FILES))
+
+
 def address_of(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -42,13 +66,13 @@ def address_of(sock: socket.socket) -> str:
 class Server(uvicorn.Server):
     """Ends with the process's own exit status instead of dying by the signal that stopped it."""
 
-    def __init__(self, app: ASGIApp, sock: socket.socket, *, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, sock: socket.socket, *, on_ready: Callable[[], None], bounds: Bounds | None = None
+    ) -> None:
         super().__init__(
-            uvicorn.Config(
+            BoundedConfig(
                 app,
-                http="httptools",
-                ws="none",
-                log_config=None,
+                bounds or Bounds(),
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,

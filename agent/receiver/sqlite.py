@@ -1,5 +1,6 @@
 """The store in one SQLite file: sessions, their entries, and which side files they name."""
 
+import re
 import sqlite3
 import uuid
 from collections.abc import Callable
@@ -299,11 +300,14 @@ _SESSIONS = """
 """
 
 
+_CURSOR = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[+-][0-9]{1,3})?)_([0-9]{1,18})", re.ASCII)
+"""Time of change as `repr` writes it, and row. What has more digits than SQLite's numbers never came from there."""
+
+
 def _parse_cursor(cursor: str | None) -> tuple[float, int]:
     if cursor is None:
         return float("inf"), 0
-    changed_at_s, _, row = cursor.partition("_")
-    try:
-        return float(changed_at_s), int(row)
-    except ValueError:
-        raise UsageError("the cursor is none that this server gave") from None
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
+        raise UsageError("the cursor is none that this server gave")
+    return float(match[1]), int(match[2])
