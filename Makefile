@@ -13,7 +13,7 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all: -r
 SOURCES = $(shell find agent -name __pycache__ -prune -o -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench reliability mutants soak e2e wheel lock service-files clean
+.PHONY: help run test quick lint types bench reliability mutants soak e2e wheel lock service-files clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,13 @@ run: $(VENV)/.runtime ## the agent with a receiver beside it, on this machine's 
 
 test: $(VENV)/.dev ## every test, on all processors
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+# What failed last comes first, the first failure ends it, and chance draws little.
+QUICK := tests/core tests/providers tests/scanner tests/daemon tests/test_layers.py tests/test_docs.py
+quick: $(VENV)/.dev ## the inner loop: style, types, and the tests of what is decided
+	@$(BIN)/python -m ruff check
+	@$(BIN)/python -m mypy
+	@$(BIN)/python -m pytest $(PARALLEL) -q -x --ff --hypothesis-profile=quick $(QUICK) $(ARGS)
 
 lint: $(VENV)/.dev ## style, format and types
 	@$(BIN)/python -m ruff check

@@ -98,21 +98,13 @@ _transcriptd_completion
 
 
 def test_fish_completes_commands(program: Path) -> None:
-    (found,) = shell(program, require_fish_or_zsh("fish"), "--no-config", "-c", FISH)
+    (found,) = shell(program, require_tool("fish"), "--no-config", "-c", FISH)
     assert found.startswith("events\tWhat happens")
 
 
 def test_zsh_completes_commands(program: Path, tmp_path: Path) -> None:
-    found = shell(program, require_fish_or_zsh("zsh"), "-f", "-c", ZSH.format(dump=tmp_path / "dump"))
+    found = shell(program, require_tool("zsh"), "-f", "-c", ZSH.format(dump=tmp_path / "dump"))
     assert any(one.startswith("events:") for one in found)
-
-
-def require_fish_or_zsh(name: str) -> str:
-    """Where they are; nothing is installed for them."""
-    found = next((f for f in (f"/usr/bin/{name}", f"/bin/{name}") if os.path.exists(f)), None)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 @pytest.mark.parametrize("name", SHELLS)
