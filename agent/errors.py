@@ -146,17 +146,26 @@ class NotRunning(MachineError):
 
 class NotShared(AgentError):
     """`certain` False: nothing could tell. `under`: the rules that say so. `blind`: nothing can tell of any session.
-    `used`: something was asked of the server before that came out."""
+    `stale`: the rules are others than those that it was looked at under, so that it has to be looked at anew. `used`:
+    something was asked of the server before that came out."""
 
     code = "not_shared"
 
     def __init__(
-        self, message: str, *, certain: bool = True, under: str = "", blind: bool = False, used: bool = False
+        self,
+        message: str,
+        *,
+        certain: bool = True,
+        under: str = "",
+        blind: bool = False,
+        stale: bool = False,
+        used: bool = False,
     ) -> None:
         super().__init__(message, hint="transcriptd private list")
         self.certain = certain
         self.under = under
         self.blind = blind
+        self.stale = stale
         self.used = used
 
 

@@ -196,13 +196,14 @@ class FakeRules:
 
     def now(self) -> RulesNow:
         digest = repr((sorted(self.sessions), sorted(self.folders), self.blind))
-        return RulesNow(digest, frozenset(self.sessions), " ".join(sorted(self.folders)), self.blind)
+        return RulesNow(digest, frozenset(self.sessions), "\n".join(sorted(self.folders)), self.blind)
 
-    def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
-        if self.blind:
-            return Verdict(self.blind, certain=False)
-        if session_id in self.sessions or folders & self.folders:
+    def judge(self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+        private = frozenset(filter(None, rules.folders.split("\n")))
+        if rules.blind:
+            return Verdict(rules.blind, certain=False)
+        if session_id in rules.sessions or folders & private:
             return Verdict("it is on the list")
-        if self.folders and not project:
+        if private and not project:
             return Verdict("its project is not known yet", certain=False)
         return SHARED

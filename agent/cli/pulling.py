@@ -162,13 +162,13 @@ def pull_here(source: "Source", offer: "Offer", paths: Paths, settings: "Setting
 
 def _look_around(paths: Paths, settings: "Settings", destination: str, session_id: str) -> "Here":
     from agent.cli.rehearsing import read_remembered, read_rules
-    from agent.core.session import StreamId, is_side_file
+    from agent.core.session import StreamId
     from agent.daemon.permits import Guard
     from agent.daemon.pulling import Here
     from agent.daemon.redacting import open_redactor
     from agent.daemon.roots import find_roots
     from agent.daemon.rulebook import FixedRules
-    from agent.daemon.survey import find_files
+    from agent.daemon.survey import find_files, transcripts_of
     from agent.system import files
     from agent.system.git import GitRemotes
 
@@ -177,10 +177,7 @@ def _look_around(paths: Paths, settings: "Settings", destination: str, session_i
     known, had_list = read_remembered(paths)
     rules = read_rules(paths, settings, had_list=had_list)
     guard = Guard(FixedRules(rules, GitRemotes(environment(), os.path.expanduser("~"))), files)
-    for name, there in found.items():
-        if name.casefold() in rules.sessions:
-            lines = [file.path for file in there if not is_side_file(file.stream.subpath)]
-            guard.copies.know(name, lines, there[0].provider)
+    guard.take_in(guard.rules(), transcripts_of(found))
     stones: dict[StreamId, dict[int, int]] = {}
     with remembered(paths) as store:
         for name, stream, ordinal, status in store.tombstones() if store else ():

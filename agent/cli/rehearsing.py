@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from agent.cli.config import environment, load_settings, remembered
-from agent.core.session import is_side_file
 from agent.core.settings import Destination, Settings
 from agent.daemon.rehearsal import MARK, Plan, Rehearsal, Remembered, plan_sessions
 from agent.errors import UsageError
@@ -46,7 +45,7 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
     from agent.daemon.permits import Guard
     from agent.daemon.roots import find_roots
     from agent.daemon.rulebook import FixedRules
-    from agent.daemon.survey import survey_sessions
+    from agent.daemon.survey import survey_sessions, transcripts_of
     from agent.system import files
     from agent.system.git import GitRemotes
 
@@ -56,10 +55,7 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
     git = GitRemotes(environment(), os.path.expanduser("~"))
     found = survey_sessions(find_roots(settings, environment()), known.facts, rules, git)
     guard = Guard(FixedRules(rules, git), files)
-    for one in found.sessions:
-        if one.session_id.casefold() in rules.sessions:
-            paths_of = [file.path for file in one.files if not is_side_file(file.stream.subpath)]
-            guard.copies.know(one.session_id, paths_of, one.files[0].provider)
+    guard.take_in(guard.rules(), transcripts_of({one.session_id: one.files for one in found.sessions}))
     sessions = [one for one in found.sessions if not beginnings or one.session_id.startswith(tuple(beginnings))]
     if beginnings and not sessions:
         raise UsageError(f"no session here begins with {beginnings[0]!a}", hint="transcriptd push --dry-run")

@@ -302,7 +302,7 @@ class Engine:
             case _:
                 self.outbox.came_back(event)
                 self.answers.take(event)
-                self.private.settle(event.key, self.tracks[event.key])
+                self.private.see_sent(event.key, self.tracks[event.key])
                 self.sightings.push_ended(event.key)
 
     def _see(self, event: Seen) -> None:
@@ -557,6 +557,10 @@ class Engine:
             destination.metas[key.session_id] = track.provider
 
     def _meta_sent(self, done: MetaSent) -> None:
+        if done.stale:
+            self.private.look_at_rules()
+            self.gates[done.destination].metas[done.session_id] = done.provider
+            return
         match done.reply:
             case NeedsLogin():
                 self.gates.lock_out(done.destination, done.reply)

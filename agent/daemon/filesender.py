@@ -91,7 +91,8 @@ class FileSender:
             sent = START._replace(offset=size, marker=clean.sha256[:16])
             reply = self._send_file(task, clean)
         cursor = sent if isinstance(reply, Accepted) else START
-        return Pushed(task.key, cursor, reply, more=False, facts=Facts(), redacted=clean.redacted)
+        judged = task.leave.granted.epoch
+        return Pushed(task.key, cursor, reply, more=False, facts=Facts(), judged=judged, redacted=clean.redacted)
 
     def _send_file(self, task: FileTask, clean: CleanFile) -> Reply:
         size, sha256 = clean.size, clean.sha256
@@ -131,7 +132,8 @@ class FileSender:
                 return Pushed(task.key, cursor, Accepted(), more=False, facts=facts)
             task.leave.granted.look(task.path, 0, cursor.offset)
             reply = self._upload(task, file, cursor)
-        return Pushed(task.key, cursor if isinstance(reply, Accepted) else task.cursor, reply, more=False, facts=facts)
+        cursor = cursor if isinstance(reply, Accepted) else task.cursor
+        return Pushed(task.key, cursor, reply, more=False, facts=facts, judged=task.leave.granted.epoch)
 
     def _measure(self, task: UploadTask, file: OpenFile) -> Cursor:
         cursor = START

@@ -9,7 +9,7 @@ import contextlib
 import math
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
@@ -69,8 +69,9 @@ class Rulebook(Protocol):
     def now(self) -> RulesNow:
         """Cheap enough to be asked before each request."""
 
-    def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
-        """`project`: the folder a session began in, empty while it is not known; `folders`: all it worked in."""
+    def judge(self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+        """By `rules`, which `now` gave. `project`: the folder a session began in, empty while it is not known;
+        `folders`: all it worked in. Raises NotShared, `stale`, when it has these rules no more."""
 
 
 class NoRules:
@@ -79,8 +80,13 @@ class NoRules:
     def now(self) -> RulesNow:
         return RulesNow("")
 
-    def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+    def judge(self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
         return SHARED
+
+
+def stale_rules() -> NotShared:
+    """What ends a task that would send by rules of a moment ago."""
+    return NotShared("the rules of privacy just became others", certain=False, stale=True)
 
 
 class Passage(NamedTuple):
@@ -108,56 +114,105 @@ def _short(entry_id: bytes) -> int:
     return int.from_bytes(blake2b(entry_id, digest_size=8).digest())
 
 
+class _Spot:
+    """How far a file of a private session was read. A new one each time that the session becomes private, so that
+    nothing is noted of what was forgotten meanwhile."""
+
+    __slots__ = ("offset",)
+
+    def __init__(self) -> None:
+        self.offset = 0
+
+
 class Copies:
     """The ids of the entries of sessions that somebody named private. For any number of threads."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
         self._lock = threading.Lock()
-        self._paths: dict[str, dict[str, int]] = {}
+        self._spots: dict[str, dict[str, _Spot]] = {}
         """Session → path → how far it was read."""
         self._ids: dict[int, str] = {}
         """Id → session."""
         self._providers: dict[str, str] = {}
         self._begun: dict[str, float] = {}
         """Session → wall time of its oldest entry."""
+        self._version, self._digest = 0, ""
+        self._named = frozenset[str]()
+
+    @property
+    def version(self) -> int:
+        """Another one whenever other files are known."""
+        with self._lock:
+            return self._version
 
     @property
     def digest(self) -> str:
-        """Their names, between blanks."""
-        return " ".join(sorted(map(quote, self._paths)))
+        """The names of the sessions, between blanks."""
+        with self._lock:
+            return self._digest
 
     def begun_since(self, digest: str) -> float:
         """Wall time of the oldest entry of those that a former `digest` did not name: nothing that was last written
         before is a copy of one. Infinite when there are no such."""
         known = set(digest.split())
         added = [session for session in self.sessions() if quote(session) not in known]
-        if any(session not in self._begun for session in added):
+        with self._lock:
+            is_read = all(session in self._begun for session in added)
+        if not is_read:
             self._read_on()
-        return min((self._begun.get(session, 0.0) for session in added), default=math.inf)
+        with self._lock:
+            return min((self._begun.get(session, 0.0) for session in added), default=math.inf)
 
     def sessions(self) -> list[str]:
         with self._lock:
-            return list(self._paths)
+            return list(self._spots)
+
+    def knows_all_of(self, named: frozenset[str]) -> bool:
+        """Whether the files of the sessions that the rules name were told since they name these."""
+        with self._lock:
+            return self._named == named
+
+    def take_in(self, named: frozenset[str], found: Mapping[str, tuple[Iterable[str], str]]) -> None:
+        """These sessions are named now (ids, case-folded), and no others. `found`: session → the paths of its
+        transcripts and whose they are; also of sessions that are not named."""
+        self._forget(one for one in self.sessions() if one.casefold() not in named)
+        for session_id, (paths, provider) in found.items():
+            if session_id.casefold() in named and paths:
+                self.know(session_id, paths, provider)
+        with self._lock:
+            self._named = named
+            self._version += 1
 
     def know(self, session_id: str, paths: Iterable[str], provider: str) -> None:
+        """More files of a session that is named."""
         with self._lock:
             self._providers[session_id] = provider
-            known = self._paths.setdefault(session_id, {})
-            for path in paths:
-                known.setdefault(path, 0)
+            known = self._spots.setdefault(session_id, {})
+            added = [path for path in paths if path not in known]
+            known.update((path, _Spot()) for path in added)
+            self._note_files(is_new=bool(added))
 
-    def forget(self, sessions: Iterable[str]) -> None:
+    def _forget(self, sessions: Iterable[str]) -> None:
+        gone = list(sessions)
         with self._lock:
-            for session_id in sessions:
-                self._paths.pop(session_id, None)
+            for session_id in gone:
+                self._spots.pop(session_id, None)
                 self._begun.pop(session_id, None)
                 self._providers.pop(session_id, None)
-            self._ids = {one: session for one, session in self._ids.items() if session in self._paths}
+            if gone:
+                self._ids = {one: session for one, session in self._ids.items() if session in self._spots}
+            self._note_files(is_new=bool(gone))
+
+    def _note_files(self, *, is_new: bool) -> None:
+        """Under the lock."""
+        if is_new:
+            self._version += 1
+            self._digest = " ".join(sorted(map(quote, self._spots)))
 
     def find(self, session_id: str, ids: frozenset[int]) -> str | None:
         """The private session in which one of these entries stands."""
-        if not ids or not self._paths:
+        if not ids or not self.sessions():
             return None
         self._read_on()
         with self._lock:
@@ -167,33 +222,38 @@ class Copies:
     def _read_on(self) -> None:
         """Takes in what the private sessions have grown by. Nobody is kept waiting while a disk is read."""
         with self._lock:
-            places = [(owner, path, offset) for owner, paths in self._paths.items() for path, offset in paths.items()]
+            places = [(owner, path, spot) for owner, paths in self._spots.items() for path, spot in paths.items()]
             providers = dict(self._providers)
-        for owner, path, offset in places:
+        for owner, path, spot in places:
             with contextlib.suppress(DiskError):  # of what is gone, what was read stays known
-                self._read_file(owner, providers[owner], path, offset)
+                self._read_file(owner, providers[owner], path, spot)
 
-    def _read_file(self, owner: str, provider: str, path: str, offset: int) -> None:
+    def _read_file(self, owner: str, provider: str, path: str, spot: _Spot) -> None:
+        offset = spot.offset
         with self._files.open_file(path) as file:
             size = file.size()
             start = offset if offset <= size else 0
             for window in _windows(file.read_at, start, size):
                 ids = read_passage(provider, window, folders=False, ids=True).ids
                 times = [at_s for raw in _TIME.findall(window) if (at_s := _parse_time_s(raw)) is not None]
-                self._take(owner, ids, times)
+                self._take(owner, path, spot, ids, times)
         with self._lock:
-            if owner in self._paths:
-                self._paths[owner][path] = size
+            if self._is_current(owner, path, spot):
+                if spot.offset == offset:  # else another thread has read further meanwhile
+                    spot.offset = size
                 self._begun.setdefault(owner, 0.0)  # what names no time may be of any
 
-    def _take(self, owner: str, ids: Iterable[int], times: list[float]) -> None:
+    def _take(self, owner: str, path: str, spot: _Spot, ids: Iterable[int], times: list[float]) -> None:
         with self._lock:
-            if owner not in self._paths:
+            if not self._is_current(owner, path, spot):
                 return  # shared again meanwhile
             for one in ids:
                 self._ids.setdefault(one, owner)
             if times:
                 self._begun[owner] = min(self._begun.get(owner, math.inf), *times)
+
+    def _is_current(self, owner: str, path: str, spot: _Spot) -> bool:
+        return self._spots.get(owner, {}).get(path) is spot
 
 
 class Guard:
@@ -206,6 +266,10 @@ class Guard:
 
     def rules(self) -> RulesNow:
         return self._rulebook.now()
+
+    def take_in(self, rules: RulesNow, found: Mapping[str, tuple[Iterable[str], str]]) -> None:
+        """From now on permits are given by these rules. `found`: as for `Copies.take_in`."""
+        self.copies.take_in(rules.sessions, found)
 
     def epoch(self, rules: RulesNow) -> str:
         """What was judged under one stays judged while it is the same."""
@@ -226,11 +290,22 @@ class Guard:
     def permit(self, session_id: str, facts: Facts, provider: str) -> "Permit":
         return Permit(self, session_id, facts.project, provider)
 
-    def judge(self, session_id: str, project: str, folders: frozenset[str], ids: frozenset[int]) -> Verdict:
+    def is_private(self, session_id: str, project: str) -> bool:
+        """As far as its id and folder tell."""
+        try:
+            folders = frozenset({project} if project else ())
+            return bool(self.judge(self.rules(), session_id, project, folders, frozenset()).why)
+        except NotShared:
+            return True  # the rules change just now
+
+    def judge(
+        self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str], ids: frozenset[int]
+    ) -> Verdict:
+        """Raises NotShared, `stale`, as `Rulebook.judge` does."""
         owner = self.copies.find(session_id, ids)
         if owner is not None:
             return Verdict(f"its entries stand in a private session, {owner}")
-        return self._rulebook.judge(session_id, project, folders)
+        return self._rulebook.judge(rules, session_id, project, folders)
 
     def windows(self, path: str, start: int, end: int) -> Iterator[bytes]:
         """Raises DiskError."""
@@ -239,7 +314,9 @@ class Guard:
 
 
 class Permit:
-    """For what one task sends of one session. `used`: something was asked of a server under it."""
+    """For what one task sends of one session. Everything it rests on is read under the rules that held when it was
+    made: the folders and ids that they ask for, the sessions that they name, the remotes. It is good for as long as
+    they hold; when they are others, the task begins anew. `used`: something was asked of a server under it."""
 
     def __init__(self, guard: Guard, session_id: str, project: str, provider: str) -> None:
         self._guard = guard
@@ -248,20 +325,23 @@ class Permit:
         self._project = project
         self._folders: dict[str, None] = {project: None} if project else {}
         self._ids: frozenset[int] = frozenset()
-        self._judged_under: str | None = None
         self._has_news = True
+        self._version = guard.copies.version  # first: what is known of copies later makes it stale
+        self._rules = guard.rules()
+        self._epoch = guard.epoch(self._rules)
         self.epoch = ""
         """Under which all that was seen may leave."""
+        self.under = guard.under(self._rules)
         self.used = False
 
     def review(self, path: str, end: int, judged: str) -> None:
         """Sees what left before, up to that offset, unless that was `judged` under what holds now. Raises DiskError."""
-        if judged != self._guard.epoch(self._guard.rules()):
+        if judged != self._epoch:
             self.look(path, 0, end)
 
     def see(self, data: bytes) -> None:
         """Takes in what is going to leave."""
-        rules = self._guard.rules()
+        rules = self._rules
         if not rules.asks_content:
             return
         passage = read_passage(self._provider, data, folders=bool(rules.folders), ids=bool(rules.sessions))
@@ -273,23 +353,37 @@ class Permit:
         self._has_news = self._has_news or bool(news) or bool(passage.ids)
 
     def check(self) -> None:
-        """Raises NotShared when what was seen may not leave."""
-        rules = self._guard.rules()
-        if rules.blind:
-            raise NotShared(rules.blind, certain=False, blind=True, used=self.used)
-        epoch = self._guard.epoch(rules)
-        if self._has_news or epoch != self._judged_under:
-            under = self._guard.under(rules)
-            verdict = self._guard.judge(self._session_id, self._project, frozenset(self._folders), self._ids)
+        """Raises NotShared when what was seen may not leave, or when the rules are others than it was seen under."""
+        self._check_rules()
+        if self._has_news:
+            try:
+                verdict = self._guard.judge(
+                    self._rules, self._session_id, self._project, frozenset(self._folders), self._ids
+                )
+            except NotShared as exc:
+                exc.used = self.used
+                raise
             if verdict.why:
-                raise NotShared(verdict.why, certain=verdict.certain, under=under, used=self.used)
+                raise NotShared(verdict.why, certain=verdict.certain, under=self.under, used=self.used)
             self._ids = frozenset()  # known not to be of a private session; kept, a long run would gather many
-            self._judged_under, self._has_news = epoch, False
-        self.epoch = epoch
+            self._has_news = False
+            self._check_rules()  # that took its time: git was asked, files were read
+        self.epoch = self._epoch
+
+    def _check_rules(self) -> None:
+        now = self._guard.rules()
+        if now.blind:
+            raise NotShared(now.blind, certain=False, blind=True, used=self.used)
+        copies = self._guard.copies
+        is_same = now == self._rules and copies.version == self._version and copies.knows_all_of(now.sessions)
+        if not is_same:
+            stale = stale_rules()
+            stale.used = self.used
+            raise stale
 
     def look(self, path: str, start: int, end: int) -> None:
         """The same for what is too long to hold. Raises DiskError."""
-        if self._guard.rules().asks_content:
+        if self._rules.asks_content:
             for window in self._guard.windows(path, start, end):
                 self.see(window)
 

@@ -109,11 +109,12 @@ class Private:
             return
         self._is_new_copy_known = False
         known = dict.fromkeys(key.session_id for key in self._tracks if rules.names(key.session_id))
-        self._guard.copies.forget(one for one in self._guard.copies.sessions() if not rules.names(one))
+        found: dict[str, tuple[list[str], str]] = {}
         for session in known:
             of = [track for key, track in self._of(session) if not is_side_file(key.subpath)]
             if of:
-                self._guard.copies.know(session, [track.path for track in of], of[0].provider)
+                found[session] = [track.path for track in of], of[0].provider
+        self._guard.take_in(rules, found)
         self.epoch = self._guard.epoch(rules)
         for session in known:
             self.mark(session, NAMED)
@@ -155,6 +156,16 @@ class Private:
                 self._clear(session)
         self._note_reviewed()
 
+    def see_sent(self, key: TrackKey, track: Track) -> None:
+        """A worker let go of a stream. What it sent may have been judged under rules that are others by now."""
+        self.settle(key, track)
+        session = key.session_id
+        if track.judged in ("", self.epoch) or session in self.why or session in self._pending or self.blind:
+            return
+        if self._rules is not None and self._rules.asks_content and _may_be_there(track):
+            self._pending[session] = track.judged
+            self._look_again(session)
+
     def _look_again(self, session: str) -> None:
         tracks = list(self._of(session))
         paths = tuple(dict.fromkeys(track.path for key, track in tracks if not is_side_file(key.subpath)))
@@ -162,7 +173,9 @@ class Private:
         self._dispatch(ReviewTask(self._number, session, paths, self._facts(session), judged, provider))
 
     def reviewed(self, done: Reviewed) -> None:
-        is_current = done.unread or self._is_current(done.under)
+        is_current = not done.stale and (done.unread or self._is_current(done.under))
+        if done.stale:
+            self.look_at_rules()
         if done.number != self._number:
             return  # asked again since
         if not is_current:
@@ -227,7 +240,9 @@ class Private:
         track.touched = track.touched or done.used
         if done.blind:
             self._note_blind(done.why)
-        if done.blind or not self._is_current(done.under):
+        if done.stale:
+            self.look_at_rules()
+        if done.blind or done.stale or not self._is_current(done.under):
             self._teller.apply(done.key, track, Event.HELD)
             return
         track.reason = done.why

@@ -158,7 +158,7 @@ class Pusher:
         if isinstance(task, ProbeTask):
             return self._probe(task)
         if isinstance(task, MetaTask):
-            return MetaSent(task.destination, task.session_id, task.provider, task.digest, self._tell(task))
+            return self._tell(task)
         if isinstance(task, DeleteTask):
             # Of what is private nothing leaves, but the wish that it be forgotten.
             reply = self._asker.ask(task.destination, delete_request(task.session_id), decide_delete_reply, None)
@@ -168,7 +168,7 @@ class Pusher:
         except RedactionTimeout as exc:
             return Unreadable(task.key, exc.message, vanished=False)
         except NotShared as exc:
-            return KeptBack(task.key, exc.message, exc.certain, exc.under, exc.blind, exc.used)
+            return KeptBack(task.key, exc.message, exc.certain, exc.under, exc.blind, exc.stale, exc.used)
         except FileVanished as exc:
             return Unreadable(task.key, exc.message, vanished=True)
         except DiskError as exc:
@@ -203,16 +203,18 @@ class Pusher:
             task.key, self._asker.ask(task.key.destination, request, decide_restore_reply, task.leave.granted)
         )
 
-    def _tell(self, task: MetaTask) -> Reply:
+    def _tell(self, task: MetaTask) -> MetaSent:
+        told = partial(MetaSent, task.destination, task.session_id, task.provider, task.digest)
         try:
             permit = self._guard.permit(task.session_id, task.leave.facts, task.leave.provider)
             if task.leave.main_path:
                 permit.review(task.leave.main_path, WHOLE, task.leave.judged)
             clean = self._redactor.redact_text
             meta = structs.replace(task.meta, project=clean(task.meta.project), title=clean(task.meta.title))
-            return self._asker.ask(task.destination, meta_request(task.session_id, meta), _decide_meta_reply, permit)
+            request = meta_request(task.session_id, meta)
+            return told(self._asker.ask(task.destination, request, _decide_meta_reply, permit))
         except (NotShared, DiskError, RedactionTimeout) as exc:
-            return Unavailable(exc.message)
+            return told(Unavailable(exc.message), stale=isinstance(exc, NotShared) and exc.stale)
 
     def _probe(self, task: ProbeTask) -> Probed:
         if task.upload:
@@ -378,10 +380,16 @@ class Pusher:
             body, counts = self._redactor.redact_lines(line)
             found = entry_uuid(body)
             if found is not None:
-                sent = self._put(task, cursor.last_uuid, body)
-                if (status := _refusal(sent)) is not None:
-                    body, stones[cursor.entry_count + 1] = _tombstone([body], status), status
+                try:
                     sent = self._put(task, cursor.last_uuid, body)
+                    if (status := _refusal(sent)) is not None:
+                        body, stones[cursor.entry_count + 1] = _tombstone([body], status), status
+                        sent = self._put(task, cursor.last_uuid, body)
+                except NotShared:
+                    if at == 0:
+                        raise
+                    stones.pop(cursor.entry_count + 1, None)
+                    break  # what went before is told; the rest is looked at anew
                 if not isinstance(sent.reply, Accepted):
                     break
                 cursor = cursor._replace(last_uuid=found, sent_count=cursor.sent_count + 1)

@@ -11,7 +11,6 @@ from agent.errors import DiskError, FileVanished, NotShared
 
 def review(guard: Guard, files: Files, task: ReviewTask) -> Reviewed:
     permit = guard.permit(task.session_id, task.facts, task.provider)
-    under = guard.under(guard.rules())
     try:
         for path in task.paths:
             with contextlib.suppress(FileVanished):  # what is known of the session has to do
@@ -19,10 +18,10 @@ def review(guard: Guard, files: Files, task: ReviewTask) -> Reviewed:
                     permit.review(path, WHOLE, "")
         permit.check()
     except NotShared as exc:
-        return Reviewed(task.number, task.session_id, exc.message, exc.certain, under)
+        return Reviewed(task.number, task.session_id, exc.message, exc.certain, permit.under, stale=exc.stale)
     except DiskError as exc:
-        return Reviewed(task.number, task.session_id, exc.message, certain=False, under=under, unread=True)
-    return Reviewed(task.number, task.session_id, "", certain=True, under=under)
+        return Reviewed(task.number, task.session_id, exc.message, certain=False, under=permit.under, unread=True)
+    return Reviewed(task.number, task.session_id, "", certain=True, under=permit.under)
 
 
 def _changed_at_s(files: Files, path: str) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from agent.core.privacy import PrivateRules
 from agent.core.settings import Privacy
-from agent.daemon.permits import SHARED, RulesNow, Verdict
+from agent.daemon.permits import SHARED, RulesNow, Verdict, stale_rules
 from agent.daemon.subjects import subject_of
 from agent.errors import DiskError
 from agent.system.git import GitRemotes
@@ -34,9 +34,12 @@ class _Rules:
             put = self._put = rules, _put(rules)
         return put[1]
 
-    def judge(self, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
-        rules = self._read()
-        found = rules.decide(subject_of(rules, self._git, session_id, project, folders=folders))
+    def judge(self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+        put = self._put
+        if put is None or put[1] is not rules:
+            raise stale_rules()
+        listed = put[0]
+        found = listed.decide(subject_of(listed, self._git, session_id, project, folders=folders))
         # That a session is not among those to be shared is no wish to delete what was shared of it.
         return Verdict(found.why, found.certain and bool(found.rule)) if found.private else SHARED
 

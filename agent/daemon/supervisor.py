@@ -353,7 +353,7 @@ class Daemon:
 
     def is_private(self, session_id: str, project: str) -> bool:
         """Whether the rules keep it here, as far as its id and folder tell."""
-        return bool(self._guard.judge(session_id, project, frozenset({project} if project else ()), frozenset()).why)
+        return self._guard.is_private(session_id, project)
 
     def now_s(self) -> float:
         return self._now_s()

@@ -46,10 +46,7 @@ def survey_sessions(roots: Sequence[Root], known: Mapping[str, Facts], rules: Pr
     copy of what, every transcript is read to its end."""
     found, unreadable = find_files(roots)
     copies = Copies(real_files)
-    for session, files in found.items():
-        if session.casefold() in rules.sessions:
-            paths = [one.path for one in files if not is_side_file(one.stream.subpath)]
-            copies.know(session, paths, files[0].provider)
+    copies.take_in(rules.sessions, transcripts_of(found))
     looking = _Looking(rules, git, copies, {root.provider.name: root.provider for root in roots}, unreadable)
     sessions = [looking.look_at(session, files, known.get(session, Facts())) for session, files in found.items()]
     return Survey(sessions, unreadable)
@@ -65,12 +62,10 @@ def find_copies(roots: Sequence[Root], named: Collection[str]) -> dict[str, int]
     written since the oldest of these entries is read. What can't be read is left out: this is for a count."""
     found, _ = find_files(roots)
     copies = Copies(real_files)
+    copies.take_in(frozenset(named), transcripts_of(found))
     transcripts = {
         session: [one for one in files if not is_side_file(one.stream.subpath)] for session, files in found.items()
     }
-    for session, files in transcripts.items():
-        if session.casefold() in named and files:
-            copies.know(session, [one.path for one in files], files[0].provider)
     since_ns = (copies.begun_since("") - CLOCK_S) * 1e9 if copies.sessions() else 0
     return {
         session: sum(one.size for one in found[session])
@@ -78,6 +73,15 @@ def find_copies(roots: Sequence[Root], named: Collection[str]) -> dict[str, int]
         if session.casefold() not in named
         and copies.sessions()
         and any(one.mtime_ns >= since_ns and _holds_entries(copies, one) for one in files)
+    }
+
+
+def transcripts_of(found: Mapping[str, Sequence[Observation]]) -> dict[str, tuple[list[str], str]]:
+    """Session → the paths of its transcripts, and whose they are."""
+    return {
+        session: ([one.path for one in files if not is_side_file(one.stream.subpath)], files[0].provider)
+        for session, files in found.items()
+        if files
     }
 
 

@@ -161,6 +161,8 @@ class MetaSent(NamedTuple):
     provider: str
     digest: str
     reply: Reply
+    stale: bool = False
+    """The rules became others while it was looked at; it has to be looked at anew."""
 
 
 class FileTask(NamedTuple):
@@ -195,14 +197,15 @@ class Withheld(NamedTuple):
 
 class KeptBack(NamedTuple):
     """Something of a session may not leave. `certain`: it is private, and what the server has of it is to go. `under`:
-    by which rules, see `Guard.under`. `blind`: nothing can tell of any session. `used`: something was asked of the
-    server before that came out."""
+    by which rules, see `Guard.under`. `blind`: nothing can tell of any session. `stale`: the rules became others while
+    it was looked at, so that has to be done anew. `used`: something was asked of the server before that came out."""
 
     key: TrackKey
     why: str
     certain: bool
     under: str
     blind: bool
+    stale: bool
     used: bool
 
 
@@ -247,7 +250,7 @@ class ReviewTask(NamedTuple):
 
 class Reviewed(NamedTuple):
     """`why` is empty for what may. `under`: by which rules, see `Guard.under`. `unread`: that can't be told, since a
-    file could not be read."""
+    file could not be read. `stale`: as in `KeptBack`."""
 
     number: int
     session_id: str
@@ -255,6 +258,7 @@ class Reviewed(NamedTuple):
     certain: bool
     under: str
     unread: bool = False
+    stale: bool = False
 
 
 class FoundHeld(NamedTuple):

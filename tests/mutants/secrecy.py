@@ -22,6 +22,7 @@ PRIVACY_LIST = "agent/system/privacy_list.py"
 GIT = "agent/system/git.py"
 RULEBOOK = "agent/daemon/rulebook.py"
 TEST_PRIVATE = "tests/daemon/test_private.py::test_"
+TEST_RULES_CHANGE = "tests/daemon/test_rules_change.py::test_nothing_leaves_behind_a_change_wherever_it_comes"
 TEST_PRIVACY = "tests/core/test_privacy.py::test_"
 TEST_PRIVACY_LIST = "tests/system/test_privacy_list.py::test_"
 TEST_GIT = "tests/system/test_git.py::test_"
@@ -180,11 +181,33 @@ KEPT_BACK = (
         (f"{TEST_PRIVATE}the_last_look_at_the_list_is_right_before_the_request",),
     ),
     Mutant(
-        "things leave while nobody can tell what is private",
+        "a task goes on by the rules it began under",
         PERMITS,
-        "        if rules.blind:\n",
-        "        if False:\n",
-        (f"{TEST_PRIVATE}a_run_of_requests_ends_where_the_list_can_t_be_read_any_more",),
+        "is_same = now == self._rules and copies.version == self._version and copies.knows_all_of(now.sessions)",
+        "is_same = True",
+        (TEST_RULES_CHANGE,),
+    ),
+    Mutant(
+        "what is a copy of what is asked before the named session was read",
+        PERMITS,
+        " and copies.knows_all_of(now.sessions)",
+        "",
+        (TEST_RULES_CHANGE,),
+    ),
+    Mutant(
+        "what was forgotten while it was read counts as read",
+        PERMITS,
+        "            if self._is_current(owner, path, spot):\n                if spot.offset == offset:"
+        "  # else another thread has read further meanwhile\n                    spot.offset = size\n",
+        "            if owner in self._spots:\n                self._spots[owner][path].offset = size\n",
+        ("tests/daemon/test_rules_change.py::test_what_was_forgotten_while_it_was_read_is_read_again",),
+    ),
+    Mutant(
+        "what leaves while the rules change is never judged by the new ones",
+        PRIVATE_ROOM,
+        '        if track.judged in ("", self.epoch) or session',
+        "        if True or session",
+        (TEST_RULES_CHANGE,),
     ),
     Mutant(
         "a copy of a private session is any other session",
