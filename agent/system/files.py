@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
-from agent.core.packed import PackedDamage, check_whole, is_packed, unpack
+from agent.core.packed import PackedDamage, is_packed, unpack
 from agent.errors import DiskError, FileVanished
 
 _READ_BYTES = 1 << 20
@@ -171,7 +171,6 @@ class PackedLines(_OpenFile):
     def readline(self, limit: int, /) -> bytes:
         with _unpacking(self._path):
             if self._pieces is None:
-                check_whole(self._file)
                 self._pieces = unpack(self._file)
             while (end := self._rest.find(b"\n", 0, limit)) < 0 and len(self._rest) < limit:
                 piece = next(self._pieces, b"")
@@ -187,7 +186,6 @@ class PackedLines(_OpenFile):
 def _unpacked_bytes(path: str, _identity: tuple[int, ...]) -> int:
     """Each is asked for its size again and again, and only unpacking all of it tells."""
     with TranscriptFile(path) as file, _unpacking(path):
-        check_whole(file._file)
         return sum(map(len, unpack(file._file)))
 
 
