@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from agent import __version__
@@ -23,6 +24,7 @@ from agent.core.diagnosis import (
     judge_versions,
     judge_watches,
 )
+from agent.core.status import describe_unfollowed
 from agent.errors import AgentError, DiskError, NotRunning
 
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_watches")
@@ -91,7 +93,16 @@ def check_folders(scene: Scene) -> list[Finding]:
     found = {tree.provider for tree in trees if tree.there}  # Codex makes its second folder when something goes there
     shown = [tree for tree in trees if tree.there or tree.named or tree.provider not in found]
     missing = {tree.title: tree for tree in reversed(shown) if not tree.there and not tree.named}
-    return [judge_tree(tree, sys.platform) for tree in shown if missing.get(tree.title, tree) is tree]
+    judged = [judge_tree(tree, sys.platform) for tree in shown if missing.get(tree.title, tree) is tree]
+    left_out = [] if scene.is_running() else _judge_left_out(trees)  # an agent at work tells of them in its status
+    return judged + left_out
+
+
+def _judge_left_out(trees: Sequence[Tree]) -> list[Finding]:
+    files = [one for tree in trees for one in tree.unfollowed.items()]
+    told = describe_unfollowed(files, sum(tree.unfollowed_more for tree in trees))
+    told += [(why, "") for tree in trees if not tree.trouble for why in tree.unreadable]
+    return [Finding(Level.WARN, "transcripts", what, fix) for what, fix in told]
 
 
 def judge_tree(tree: Tree, system: str) -> Finding:

@@ -173,7 +173,7 @@ def _look_around(paths: Paths, settings: "Settings", destination: str, session_i
     from agent.system.git import GitRemotes
 
     roots = find_roots(settings, environment())
-    found, _ = find_files(roots)
+    found = find_files(roots).files
     known, had_list = read_remembered(paths)
     rules = read_rules(paths, settings, had_list=had_list)
     guard = Guard(FixedRules(rules, GitRemotes(environment(), os.path.expanduser("~"))), files)

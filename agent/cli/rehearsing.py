@@ -38,6 +38,7 @@ class Preview(NamedTuple):
     plans: list[tuple[Destination, list[Plan]]]
     guard: "Guard"
     unreadable: int
+    unfollowed: int
 
 
 def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
@@ -61,7 +62,7 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
         raise UsageError(f"no session here begins with {beginnings[0]!a}", hint="transcriptd push --dry-run")
     destinations = [_with_home(one) for one in settings.destinations] or [Destination("")]
     plans = [(one, plan_sessions(settings, one, sessions, known)) for one in destinations]
-    return Preview(settings, known, plans, guard, len(found.unreadable))
+    return Preview(settings, known, plans, guard, len(found.unreadable), found.unfollowed)
 
 
 def read_rules(paths: Paths, settings: Settings, *, had_list: bool) -> "PrivateRules":
@@ -127,6 +128,9 @@ def list_leaving(paths: Paths, beginnings: Sequence[str], as_json: bool) -> None
         click.echo(f"a new session is first sent {preview.settings.privacy.hold_s:g} s after it was seen")
     if preview.unreadable:
         click.echo(f"! {plural(preview.unreadable, 'file or folder')} can't be read: transcriptd status", err=True)
+    if preview.unfollowed:
+        what = "1 file that may be a transcript is" if preview.unfollowed == 1 else f"{preview.unfollowed:,} files are"
+        click.echo(f"! {what} not followed: transcriptd doctor", err=True)
     click.echo(f"{plural(len(rows), 'transcript')}, {size_words(total)} to send; nothing was sent")
 
 

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from agent.core.settings import Destination, Settings
@@ -44,7 +44,9 @@ class Once(Generic[T]):
 
 class Tree(NamedTuple):
     """What lies below a folder of a coding agent. `trouble`: why it, or a part of it, can't be read; `denied`: the
-    system forbids it. `named`: the settings name the folder. `switched_off`: they say not to follow the agent."""
+    system forbids it. `named`: the settings name the folder. `switched_off`: they say not to follow the agent.
+    `unreadable`: why parts of it can't be read. `unfollowed`: files that may be transcripts and are not followed, each
+    with the reason, and how many more."""
 
     provider: str
     title: str
@@ -57,6 +59,9 @@ class Tree(NamedTuple):
     denied: bool = False
     named: bool = False
     switched_off: bool = False
+    unreadable: Sequence[str] = ()
+    unfollowed: Mapping[str, str] = {}
+    unfollowed_more: int = 0
 
 
 class Scene:
@@ -128,14 +133,15 @@ class Scene:
 
 def look_at_tree(provider: "Provider", root: str) -> Tree:
     """Counts what is there; a part that can't be read is told and left out."""
+    from agent.core.session import is_side_file
     from agent.daemon.scanner import Root
-    from agent.daemon.survey import find_sessions
+    from agent.daemon.survey import find_files
     from agent.errors import DiskError
     from agent.system.files import is_missing, list_folder
 
     if is_missing(root):
         return Tree(provider.name, provider.title, root, there=False)
-    transcripts = folders = 0
+    folders = 0
     trouble, denied, waiting = "", False, [root]
     seen: set[tuple[int, int]] = set()  # a link may lead back to where it stands
     while waiting:
@@ -150,6 +156,19 @@ def look_at_tree(provider: "Provider", root: str) -> Tree:
         fresh = [one for one in found if one.is_folder and (one.device, one.inode) not in seen]
         seen.update((one.device, one.inode) for one in fresh)
         waiting += [one.path for one in fresh]
-        transcripts += sum(not one.is_folder and one.name.endswith(".jsonl") for one in found)
-    sessions = len(find_sessions([Root(provider, root)]))
-    return Tree(provider.name, provider.title, root, True, transcripts, sessions, folders, trouble, denied)
+    there = find_files([Root(provider, root)])
+    transcripts = sum(not is_side_file(one.stream.subpath) for files in there.files.values() for one in files)
+    return Tree(
+        provider.name,
+        provider.title,
+        root,
+        True,
+        transcripts,
+        len(there.files),
+        folders,
+        trouble,
+        denied,
+        unreadable=tuple(there.unreadable.values()),
+        unfollowed=there.unfollowed,
+        unfollowed_more=there.unfollowed_more,
+    )

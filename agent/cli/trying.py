@@ -132,7 +132,7 @@ def _choose_source(folder: Path | None, base: Path) -> tuple["Watch", list[str]]
         provider: [
             os.path.realpath(root)
             for root in provider.roots(environment(), str(Path.home()))
-            if _has_transcripts(provider, Path(root))
+            if _has_transcripts(provider, Path(root), whole=False)
         ]
         for provider in PROVIDERS.values()
     }
@@ -154,7 +154,8 @@ def _look_into(folder: Path) -> tuple["Watch", list[str]]:
         within = [place / Path(root).name for root in provider.roots({}, "/")]
         inside = [one for one in within if one.is_dir()]
         roots = [str(one) for one in inside or [place] if _has_transcripts(provider, one)]
-        if roots:
+        if roots or any(_has_transcripts(provider, one, whole=False) for one in inside):
+            roots = [str(one) for one in inside if _has_transcripts(provider, one, whole=False)] or roots
             titled = "" if name == "claude" else f"{provider.title}: "
             return _watch(name, roots), [titled + one for one in roots]
     raise UsageError(
@@ -177,15 +178,14 @@ def _watch_all(named: Mapping[str, tuple[str, ...]]) -> "Watch":
     return Watch(agents=agents, claude=of("claude"), codex=of("codex"), gemini=of("gemini"), copilot=of("copilot"))
 
 
-def _has_transcripts(provider: "Provider", source: Path) -> bool:
+def _has_transcripts(provider: "Provider", source: Path, *, whole: bool = True) -> bool:
+    """`whole` False: also where only such lie as can't be read, or are not followed."""
     from agent.daemon.scanner import Root
     from agent.daemon.survey import find_files
 
-    return any(
-        not is_side_file(one.stream.subpath)
-        for files in find_files([Root(provider, str(source))])[0].values()
-        for one in files
-    )
+    found = find_files([Root(provider, str(source))])
+    named = any(not is_side_file(one.stream.subpath) for files in found.files.values() for one in files)
+    return named or (not whole and bool(found.unreadable or found.unfollowed))
 
 
 def _unpack_sample(base: Path) -> Path:

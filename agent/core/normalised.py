@@ -34,6 +34,8 @@ class Kind(StrEnum):
     LIMIT_RESUMED = "limit.resumed"
     STDERR = "stderr"
     SESSION_CLEARED = "session.cleared"
+    SESSION_REWOUND = "session.rewound"
+    """Something that was said is taken back; what follows goes on before it. `text`: where that began, if told."""
     SESSION_ENDED = "session.ended"
     """With the agent's result in `text`, where it says one."""
     COMPACTION = "compaction"

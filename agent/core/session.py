@@ -26,6 +26,16 @@ def is_side_file(subpath: str) -> bool:
     return subpath.startswith(FILES)
 
 
+CONTINUED = "rollouts/"
+"""How the subpath of a transcript begins in which the session itself goes on: Codex begins another file for a thread of
+which something was taken back. Other streams beside the main transcript are subagents'."""
+
+
+def is_conversation(subpath: str) -> bool:
+    """Whether the session's own conversation stands there: in its main transcript, or in one in which that goes on."""
+    return not subpath or subpath.startswith(CONTINUED)
+
+
 class Head(msgspec.Struct, frozen=True):
     """What a server holds last for a stream. `chain_hash` is hex, None where the server keeps none."""
 
@@ -107,6 +117,9 @@ class Provider(Protocol):
     """Whether the first folder that the lines name is where the session began; else only `beside` tells that."""
     telling: tuple[bytes, ...]
     """How lines begin that tell of their session wherever they stand; they come to `read_facts` marked."""
+
+    companions: Mapping[str, str]
+    """What ends as a transcript does and is none, by its path below a root as `fnmatch` reads it → what it is."""
 
     def roots(self, environment: Mapping[str, str], home: str) -> list[str]:
         """The folders whose trees hold transcripts, absolute."""

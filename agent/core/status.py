@@ -30,6 +30,9 @@ DELETED_HERE = 204
 
 DELETED_THERE = 410
 
+MOST_NAMED = 20
+"""Files that are not followed, one line each."""
+
 
 class Open(StrEnum):
     """What is not proven to be on a server although nobody wants it to stay here; by kind."""
@@ -43,6 +46,7 @@ class Open(StrEnum):
     DELETED_THERE = "deleted_there"
     TO_DELETE = "to_delete"
     UNREAD = "unread"
+    UNFOLLOWED = "unfollowed"
     NO_SERVER = "no_server"
 
 
@@ -85,6 +89,12 @@ OPEN: Mapping[Open, OpenRow] = {
     Open.UNREAD: OpenRow(
         "1 folder or file could not be looked into",
         "{} folders and files could not be looked into",
+        "transcriptd doctor",
+        warns=False,
+    ),
+    Open.UNFOLLOWED: OpenRow(
+        "1 file that may be a transcript is not followed",
+        "{} files that may be transcripts are not followed",
         "transcriptd doctor",
         warns=False,
     ),
@@ -244,6 +254,13 @@ class Status(msgspec.Struct, frozen=True):
             return None
         share = 100 * self.counts.sent_bytes / self.counts.bytes
         return share if share < 99.9 or self.synced else 99.9
+
+
+def describe_unfollowed(files: Sequence[tuple[str, str]], more: int = 0) -> list[tuple[str, str]]:
+    """Files that are not followed, each with its reason, as `problems`; beyond a few only how many."""
+    found = [(f"{path} is not followed: {why}", "") for path, why in files[:MOST_NAMED]]
+    more += max(0, len(files) - MOST_NAMED)
+    return found + ([(f"{more:,} more files are not followed", "transcriptd sessions verify --json")] if more else [])
 
 
 def count_streams(lines: Sequence[StreamLine]) -> Counts:

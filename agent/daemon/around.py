@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.core.settings import Settings
+from agent.core.status import Open, describe_unfollowed
 from agent.daemon.heartbeats import Stuck
 from agent.daemon.report import News, Surroundings
 from agent.daemon.runs import LiveRuns
@@ -53,14 +54,14 @@ class Around(NamedTuple):
             {one.name: self.tokens.source(one.name) for one in self.settings.destinations},
             news.restarts,
             {root.path: root.provider.title for root in self.roots if root.path not in watcher.missing},
+            open={Open.UNFOLLOWED: len(self.scanner.unfollowed) + self.scanner.unfollowed_more},
         )
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         """Each with the next command to type, if one helps."""
         yield from ((why, "") for why in list(self.scanner.unreadable.values()))
         yield from ((f"{root}: {why}", "") for root, why in list(self.watcher.refused.items()))
-        if self.scanner.unnamed:
-            yield f"{self.scanner.unnamed} files have names that are not UTF-8 and are left out", ""
+        yield from describe_unfollowed(list(self.scanner.unfollowed.items()), self.scanner.unfollowed_more)
         if self.store.note:
             yield self.store.note, self.store.hint
         yield from self.spooling.problems()

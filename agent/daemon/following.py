@@ -7,7 +7,7 @@ All of it is for this machine's user: private sessions are there too, marked. `e
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.core.session import StreamId, is_side_file
+from agent.core.session import StreamId, is_conversation, is_side_file
 from agent.daemon.message_feed import Followed, Since, run_json
 from agent.daemon.report import resolve_sessions
 from agent.daemon.tracks import streams_of
@@ -59,7 +59,9 @@ def following_methods(daemon: "Daemon") -> Mapping[str, Method]:
 
         found = _find(daemon, _text(params, "session"))
         subagents = params.get("subagents") is True
-        places = {subpath: Place(path) for subpath, path in found.paths.items() if subagents or not subpath}
+        places = {
+            subpath: Place(path) for subpath, path in found.paths.items() if subagents or is_conversation(subpath)
+        }
         since = Since(_whole(params, "after_seq"), _text(params, "epoch"), _text(params, "run"))
         result, feed = daemon.live.follow(Followed(found.session_id, found.provider, places, subagents), since)
         return Subscribed({**result, "provider": found.provider, "private": found.is_private}, feed)
@@ -166,11 +168,14 @@ def _preview(daemon: "Daemon", words: str, items: int, characters: int) -> dict[
 def _read(found: _Found, lines: int, most_bytes: int = 8 << 20) -> "Iterable[tuple[Event, int]]":
     from agent.daemon.tailing import read_last_events
 
-    if "" not in found.paths:
-        return []
-    stream = StreamId(found.session_id, "")
-    with files.open_file(found.paths[""]) as file:
-        return read_last_events(PROVIDERS[found.provider].reader(stream), file, lines, most_bytes)
+    events: list[tuple[Event, int]] = []
+    for subpath in sorted(filter(is_conversation, found.paths), reverse=True):
+        reader = PROVIDERS[found.provider].reader(StreamId(found.session_id, subpath))
+        with files.open_file(found.paths[subpath]) as file:
+            events = [*read_last_events(reader, file, lines - len(events), most_bytes), *events]
+        if len(events) >= lines:
+            break
+    return events
 
 
 def _text(params: Mapping[str, Any], name: str) -> str:

@@ -98,7 +98,7 @@ class Indexer:
 
     def look_at_all(self, progress: Progress = lambda _done, _all: None, *, force: Sequence[str] | None = None) -> int:
         """Brings everything up to date: how many streams were read. `force`: providers of which all is read anew."""
-        found, _ = find_files(self._roots)
+        found = find_files(self._roots).files
         known = self._db.known()
         there = [one for files in found.values() for one in files]
         due = [one for one in there if self._is_due(one, known.get(one.stream), force or ())]

@@ -19,7 +19,7 @@ import msgspec
 from agent.core.events import Happening
 from agent.core.known_runs import KnownRuns, is_old
 from agent.core.runs import REPLAY_S, ChangeKind, Run, RunChange
-from agent.core.session import Observation, is_side_file
+from agent.core.session import Observation, is_conversation, is_side_file
 from agent.daemon.events import Ring
 from agent.daemon.heartbeats import Heartbeats
 from agent.daemon.message_feed import Followed, ListFeed, MessageFeed, Since, run_json, told_of
@@ -383,7 +383,7 @@ class LiveRuns:
         for subagents in (False, True):
             with self._guard:
                 tail = self._tails.get((session, subagents))
-                if tail is None or (subpath and not subagents):
+                if tail is None or not (subagents or is_conversation(subpath)):
                     continue
                 if not tail.knows(subpath):
                     from agent.daemon.tailing import Place

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from agent.core.packed import is_packed
@@ -23,6 +24,14 @@ _BESIDE_BYTES = 16 << 10
 _RECENT = 256
 """How many of the files that changed last are looked at again in each pass."""
 
+
+MOST_UNFOLLOWED = 1000
+"""Files that are not followed are known by name up to so many; the others are counted."""
+
+_ENDINGS = (".jsonl", ".jsonl.zst")
+"""How the names of transcripts end, whichever coding agent wrote them."""
+
+_NOT_TEXT = "its name is not UTF-8, and fits into no request"
 
 _UNSEEN = 0
 """In place of a file's signature: it was not looked at yet."""
@@ -65,19 +74,28 @@ class Scanner:
         """Folders and files that could not be looked into at the last full scan, and why. While one is under way, also
         what it has not come to yet: whoever asks then must not be told that all is well."""
         self._still_unreadable = set[str]()
-        self.unnamed = 0
-        """Files of the last full scan whose names are not UTF-8; such names fit into no request."""
+        self.unfollowed: dict[str, str] = {}
+        """Files below the roots that may be transcripts and are not followed, and why; at most `MOST_UNFOLLOWED`. As of
+        the last full scan, as `unreadable`."""
+        self._still_unfollowed = set[str]()
+        self.unfollowed_more = 0
+        """How many there were beyond those."""
+        self._beyond = 0
 
     def scan(self) -> None:
         """A full look at every root: reports what is new or changed, and what is gone."""
         self._still_unreadable = set[str]()
-        self.unnamed = 0
+        self._still_unfollowed = set[str]()
+        self._beyond = 0
         seen: set[str] = set()
         self._beside = ("", "")
         for root in self._roots:
             self._report(self._walk(root, root.path, seen), live=False)
         for path in self.unreadable.keys() - self._still_unreadable:
             del self.unreadable[path]
+        for path in self.unfollowed.keys() - self._still_unfollowed:
+            del self.unfollowed[path]
+        self.unfollowed_more = self._beyond
         gone = [path for path in self._known if path not in seen and self._is_gone(path)]
         self._forget(gone)
 
@@ -100,6 +118,7 @@ class Scanner:
         entry = self._files.look_at(path)
         self._beside = ("", "")
         if entry is None:
+            self.unfollowed.pop(_as_text(path), None)
             self._forget([path] if path in self._known and self._is_gone(path) else [])
         elif entry.is_folder:
             self._report(self._walk(root, path, set()), live=live)
@@ -157,6 +176,7 @@ class Scanner:
         size = entry.size if stream is None or not is_packed(entry.path) else self._unpacked_size(entry.path)
         if stream is None or size is None:
             return None
+        self.unfollowed.pop(entry.path, None)
         self._remember(entry.path, signature)
         where = entry.path, size, entry.mtime_ns, entry.device, entry.inode
         return Observation(stream, root.provider.name, *where, self._read_beside(root, entry.path))
@@ -195,8 +215,11 @@ class Scanner:
 
     def _classify(self, root: Root, entry: Entry) -> StreamId | None:
         peeked: list[bytes] = []
+        is_asked = False
 
         def first_lines() -> list[bytes]:
+            nonlocal is_asked
+            is_asked = True
             with self._files.open_file(entry.path) as file:
                 data = file.read_at(0, _FIRST_BYTES)
             peeked.extend(split_lines(data[: whole_lines_bytes(data)]))
@@ -207,11 +230,15 @@ class Scanner:
             if stream is not None:
                 "".join(stream).encode()
         except UnicodeEncodeError:
-            self.unnamed += 1
+            self._note_unfollowed(entry.path, _NOT_TEXT)
             return None
         except DiskError as exc:
             self._note_unreadable(entry.path, exc.message)
             return None
+        if stream is None and self._may_be_transcript(root, entry):
+            title = root.provider.title
+            why = "no line at its beginning names its session" if is_asked else f"{title} names no transcript so"
+            self._note_unfollowed(entry.path, why)
         if stream is not None and peeked:
             self._filed[entry.path] = stream  # what a file's lines said once holds for the file's life
         return stream
@@ -219,6 +246,22 @@ class Scanner:
     def _note_unreadable(self, path: str, why: str) -> None:
         self.unreadable[path] = why
         self._still_unreadable.add(path)
+
+    def _note_unfollowed(self, path: str, why: str) -> None:
+        path = _as_text(path)
+        if path in self.unfollowed or len(self.unfollowed) < MOST_UNFOLLOWED:
+            self.unfollowed[path] = why
+            self._still_unfollowed.add(path)
+        else:
+            self._beyond += 1
+
+    @staticmethod
+    def _may_be_transcript(root: Root, entry: Entry) -> bool:
+        """Whether it ends as transcripts do, has something in it, and is nothing else that is known."""
+        if not entry.size or not entry.name.endswith(_ENDINGS):
+            return False
+        below = "/".join(root.parts(entry.path))
+        return not any(fnmatchcase(below, pattern) for pattern in root.provider.companions)
 
     def _is_gone(self, path: str) -> bool:
         """Absence in a listing is not enough: a folder that may not be read, or a root that is not mounted, says
@@ -249,3 +292,8 @@ class Scanner:
         if told is not None or root is None:
             return told
         return root.provider.classify(root.parts(path), list)
+
+
+def _as_text(path: str) -> str:
+    """A path for people and JSON, also one that is not UTF-8."""
+    return path.encode(errors="surrogateescape").decode(errors="replace")

@@ -62,7 +62,7 @@ def _walked(settings: Settings, environment: Mapping[str, str], wanted: Wanted) 
 
     if wanted.project or wanted.model:
         return []
-    found, _ = find_files(find_roots(settings, environment))
+    found = find_files(find_roots(settings, environment)).files
     files = sorted((one for those in found.values() for one in those), key=lambda one: -one.mtime_ns)
     return [
         Target(one.stream, one.provider, one.path)

@@ -35,32 +35,34 @@ class SessionHere(NamedTuple):
 
 class Survey(NamedTuple):
     """`unreadable`: path → why, of what could not be looked into; a session of which something can't be read is
-    private where its content matters."""
+    private where its content matters. `unfollowed`: how many files may be transcripts and are not followed."""
 
     sessions: list[SessionHere]
     unreadable: Mapping[str, str]
+    unfollowed: int
 
 
 def survey_sessions(roots: Sequence[Root], known: Mapping[str, Facts], rules: PrivateRules, git: GitRemotes) -> Survey:
     """The sessions below `roots`. `known`: what is remembered of them. Where a rule asks for folders, or for what is a
     copy of what, every transcript is read to its end."""
-    found, unreadable = find_files(roots)
+    there = find_files(roots)
+    found, unreadable = there.files, there.unreadable
     copies = Copies(real_files)
     copies.take_in(rules.sessions, transcripts_of(found))
     looking = _Looking(rules, git, copies, {root.provider.name: root.provider for root in roots}, unreadable)
     sessions = [looking.look_at(session, files, known.get(session, Facts())) for session, files in found.items()]
-    return Survey(sessions, unreadable)
+    return Survey(sessions, unreadable, len(there.unfollowed) + there.unfollowed_more)
 
 
 def find_sessions(roots: Sequence[Root]) -> list[str]:
     """Only the ids, which takes a look at folders and hardly any file."""
-    return list(find_files(roots)[0])
+    return list(find_files(roots).files)
 
 
 def find_copies(roots: Sequence[Root], named: Collection[str]) -> dict[str, int]:
     """Session → bytes of its files, of those in which entries of a `named` one (ids, case-folded) stand. Only what was
     written since the oldest of these entries is read. What can't be read is left out: this is for a count."""
-    found, _ = find_files(roots)
+    found = find_files(roots).files
     copies = Copies(real_files)
     copies.take_in(frozenset(named), transcripts_of(found))
     transcripts = {
@@ -96,8 +98,18 @@ def _holds_entries(copies: Copies, one: Observation) -> bool:
     return False
 
 
-def find_files(roots: Sequence[Root]) -> tuple[dict[str, list[Observation]], dict[str, str]]:
-    """Session → its files as they lie there; path → why, of what could not be looked into."""
+class Inventory(NamedTuple):
+    """`files`: session → its files as they lie there. `unreadable`: path → why, of what could not be looked into;
+    `unfollowed`: of what may be a transcript and is not followed, of which there are `unfollowed_more`."""
+
+    files: dict[str, list[Observation]]
+    unreadable: dict[str, str]
+    unfollowed: dict[str, str]
+    unfollowed_more: int
+
+
+def find_files(roots: Sequence[Root]) -> Inventory:
+    """What lies below these folders now."""
     found: dict[str, list[Observation]] = {}
 
     def observed(observations: list[Observation], _: bool) -> None:
@@ -106,7 +118,7 @@ def find_files(roots: Sequence[Root]) -> tuple[dict[str, list[Observation]], dic
 
     scanner = Scanner(roots, observed, lambda _: None)
     scanner.scan()
-    return found, dict(scanner.unreadable)
+    return Inventory(found, dict(scanner.unreadable), dict(scanner.unfollowed), scanner.unfollowed_more)
 
 
 class _Looking(NamedTuple):

@@ -27,6 +27,8 @@ name = "claude"
 lines_name_project = True
 title = "Claude Code"
 
+companions: Mapping[str, str] = {}
+
 _ENDING = ".jsonl"
 _FLAT_SUBAGENT = "agent-"
 _PROMPT_CHARACTERS = 120

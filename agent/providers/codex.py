@@ -1,9 +1,11 @@
-"""Codex CLI. Layouts seen in 0.169, below `$CODEX_HOME` or `~/.codex`:
+"""Codex CLI. Layouts seen in 0.169 to 0.171, below `$CODEX_HOME` or `~/.codex`:
 
-    sessions/YYYY/MM/DD/rollout-<time>-<uuid>.jsonl   one thread; the uuid is its session's id
-    archived_sessions/rollout-<time>-<uuid>.jsonl     the same file, moved there
-    archived_sessions/rollout-<time>-<uuid>.jsonl.zst the same lines, packed after a week (github.com/openai/codex,
-                                                      codex-rs/rollout/src/compression.rs)
+    sessions/YYYY/MM/DD/rollout-<time>-<thread>.jsonl            one thread; its id is its session's
+    sessions/YYYY/MM/DD/rollout-<time>-<thread>_<rollout>.jsonl  where a thread goes on of which something was taken
+                                                                 back (github.com/openai/codex,
+                                                                 codex-rs/rollout/src/rollout_file_name.rs)
+    archived_sessions/rollout-*.jsonl                            the same files, moved there
+    …/rollout-*.jsonl.zst                                        the same lines, packed after a week (…/compression.rs)
 
 A line is `{timestamp, ordinal, type, payload}` and is only ever appended. A fork names its parent, and how far that had
 come, instead of copying it. The whole-document `rollout-*.json` of the first versions is left alone.
@@ -14,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent.core.session import Facts, StreamId
+from agent.core.session import CONTINUED, Facts, StreamId
 from agent.providers.lines import (
     UUID,
     FolderWords,
@@ -35,14 +37,15 @@ name = "codex"
 lines_name_project = True
 title = "Codex CLI"
 telling: tuple[bytes, ...] = ()
+companions: Mapping[str, str] = {}
 
-_FILE = re.compile(rf"rollout-\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\d-({UUID})\.jsonl(?:\.zst)?")
+_FILE = re.compile(rf"rollout-\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\d-({UUID})(?:_({UUID}))?\.jsonl(?:\.zst)?")
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)")
 
 _FOLDERS = FolderWords(("cwd", "workdir"), ("runtime_workspace_roots", "workspace_roots", "writable_roots"))
 
 _IDS = re.compile(
-    rb'"(?:id|thread_id|forked_from_id|parent_thread_id)"\s*+:\s*+"((?:[a-z]{1,16}_)?(?:'
+    rb'"(?:id|thread_id|rollout_id|forked_from_id|parent_thread_id)"\s*+:\s*+"((?:[a-z]{1,16}_)?(?:'
     + UUID.encode()
     + rb'|[0-9a-f]{24,64}))"'
 )
@@ -68,18 +71,24 @@ parse_retention_days = deletes_nothing
 
 def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> StreamId | None:
     found = _FILE.fullmatch(parts[-1]) if parts else None
-    return StreamId(found[1], "") if found else None
+    if found is None:
+        return None
+    return StreamId(found[1], CONTINUED + found[2] if found[2] and found[2] != found[1] else "")
 
 
 def place(
     stream: StreamId, project: str, first_lines: Sequence[bytes], folders: Mapping[str, str]
 ) -> tuple[str, ...] | None:
-    if stream.subpath or not re.fullmatch(UUID, stream.session_id):
+    thread, rollout = stream.session_id, stream.subpath.removeprefix(CONTINUED)
+    if not re.fullmatch(UUID, thread) or (stream.subpath and stream != (thread, CONTINUED + rollout)):
         return None
+    if rollout and (rollout == thread or not re.fullmatch(UUID, rollout)):
+        return None
+    ids = f"{thread}_{rollout}" if rollout else thread
     for line in first_objects(b"".join(one + b"\n" for one in first_lines)):
         if found := _TIME.match(text_of(part(line, "payload", "timestamp") or part(line, "timestamp"))):
             year, month, day, *clock = found.groups()
-            file = f"rollout-{year}-{month}-{day}T{'-'.join(clock)}-{stream.session_id}.jsonl"
+            file = f"rollout-{year}-{month}-{day}T{'-'.join(clock)}-{ids}.jsonl"
             return year, month, day, file
     return None
 

@@ -39,6 +39,7 @@ name = "copilot"
 lines_name_project = True
 title = "Copilot CLI"
 telling: tuple[bytes, ...] = ()
+companions: Mapping[str, str] = {"*/rewind-file-snapshots/*": "a file of the working tree, as it was"}
 
 _EVENTS = "events.jsonl"
 _SIDE_FILES = ("workspace.yaml", "plan.md")

@@ -39,6 +39,7 @@ name = "gemini"
 lines_name_project = False
 title = "Gemini CLI"
 telling: tuple[bytes, ...] = (b'{"$set":{"summary"',)
+companions: Mapping[str, str] = {"*/tool-outputs/*": "what a tool said, of a session that nobody names"}
 
 RETENTION_DAYS = 30.0
 """Unless its settings say otherwise. Earlier versions keep everything; to take them for newer ones does no harm."""

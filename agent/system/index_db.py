@@ -18,7 +18,7 @@ import msgspec
 
 from agent.core.lineage import Link, LinkKind, Sample, Trace
 from agent.core.normalised import SCHEMA
-from agent.core.session import Facts, StreamId
+from agent.core.session import Facts, StreamId, is_conversation
 from agent.core.summary import Summary, merged, messages
 from agent.errors import DiskError
 
@@ -166,7 +166,7 @@ class IndexDb:
         whole = merged([_decode_summary(row[0]) for row in rows])
         facts = Facts()
         for row in rows:
-            facts = facts.merged(Facts(row[7], row[5], row[6]) if not row[8] else Facts(row[7]))
+            facts = facts.merged(Facts(row[7], row[5], row[6]) if is_conversation(row[8]) else Facts(row[7]))
         spent = whole.total()
         link = db.execute("select root, parent, link, shared from sessions where session_id = ?", (session,)).fetchone()
         cost = spent.cost_usd if whole.costs_are_known else None

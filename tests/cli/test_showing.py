@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from agent.system.files import TranscriptFile
 from tests.cli.running import run
-from tests.conftest import REPOSITORY
+from tests.conftest import CORPUS, REPOSITORY
 
 SID = "6513270e-269e-4d37-b2a7-4de452e6b438"
 OTHER = "7403e430-ec66-4787-95e7-61d17731af10"
@@ -91,6 +92,48 @@ def test_subagents_are_shown_when_they_are_asked_for(write: Write) -> None:
     write(user("from below", isSidechain=True, sessionId=SID), subpath="subagents/agent-1")
     assert "from below" not in run("sessions", "show", SID).out
     assert "from below" in run("sessions", "show", SID, "--subagents").out
+
+
+# ---- of other agents ----
+
+
+def install(name: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case of `tests/corpus/cases` in the place of the home of a coding agent."""
+    monkeypatch.setenv(variable, str(next((CORPUS.with_name("cases") / name).iterdir())))
+
+
+def test_a_thread_that_goes_on_in_another_file_is_one_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
+    install("codex-segments", "CODEX_HOME", monkeypatch)
+    session = "01a03d4c-831d-7490-bd4b-755dff239291"
+    shown = run("sessions", "show", session).out
+    said = ["before the revert", "this was reverted", "is taken back", "after the resume", "and more of it"]
+    assert [shown.index(one) for one in said] == sorted(shown.index(one) for one in said)
+    assert "what was said in the main transcript from ordinal 2 on is taken back" in shown
+    for count, expected in ((2, said[-2:]), (3, ["this was reverted", *said[-2:]])):
+        texts = [one["text"] for one in run("sessions", "get", session, "-n", str(count), "--json").json()["messages"]]
+        assert all(text.startswith(words) for text, words in zip(texts, expected, strict=True))
+    assert "and more of it" in run("sessions", "preview", session).out
+    hits = run("sessions", "search", "after the resume", "--json").json()["hits"]
+    assert [(one["session"], one["subpath"][:9]) for one in hits] == [(session, "rollouts/")]
+    run("sessions", "backfill")
+    hits = run("sessions", "search", "after the resume", "--json").json()["hits"]
+    assert [one["session"] for one in hits] == [session]
+    (row,) = run("sessions", "list", "--json").json()["sessions"]
+    assert (row["session"], row["messages"], row["title"]) == (session, 4, "before the revert")
+
+
+def test_what_gemini_took_back_is_marked(home: Path) -> None:
+    shutil.copytree(CORPUS.with_name("cases") / "gemini-same-id-twice" / "gemini", home / ".gemini")
+    shown = run("sessions", "show", "a9000000").out
+    mark = shown.index("what was said from line 4 on is taken back")
+    assert shown.index("wrong answer") < mark < shown.index("right way")
+
+
+def test_a_line_behind_a_torn_one_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    install("copilot-raw-newlines", "COPILOT_HOME", monkeypatch)
+    shown = run("sessions", "show", "90000000").out
+    assert "the whole answer" in shown
+    assert "4 lines could not be read" in shown
 
 
 def test_events_are_json_lines_of_ascii(write: Write) -> None:

@@ -93,7 +93,7 @@ def test_every_file_of_the_corpus_is_indexed_and_found_by_a_word_of_it(name: str
     indexer = Indexer(db, roots(name))
     indexer.look_at_all()
     assert indexer.failed == []
-    found, _ = find_files(roots(name))
+    found = find_files(roots(name)).files
     there = {one.stream: one for files in found.values() for one in files}
     assert db.known().keys() == there.keys()
     assert db.session_ids() == set(found)

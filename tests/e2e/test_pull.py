@@ -21,6 +21,7 @@ from agent.system.network import WayOut
 from agent.system.paths import default_paths
 from agent.system.tokens.sources import open_tokens
 from tests.cli.running import Done, run
+from tests.conftest import CORPUS
 from tests.e2e.processes import TOKEN, Receiver, receiver, write_config
 from tests.waiting import wait_for
 
@@ -152,6 +153,44 @@ def test_every_other_transcript_of_the_corpus_comes_back_as_it_was(
     assert again.status == 0, again.err
     assert sent(requests) == [], "nothing is sent again"
     assert other.run("sessions", "verify", "--json").json()["equal"] is True
+
+
+def test_a_thread_comes_back_with_the_files_that_it_went_on_in(machines: tuple[Machine, Machine]) -> None:
+    """Each under a name that its coding agent takes for what it is, and more of it is sent."""
+    mine, other = machines
+    shutil.copytree(CORPUS.with_name("cases") / "codex-segments" / "codex" / "sessions", mine.roots["codex"])
+    assert mine.run("push").status == 0
+    (row,) = other.run("pull", "--list", "--json").json()["sessions"]
+    done = other.run("pull", row["session"], "--json")
+    assert (done.status, done.json()["verified"]) == (0, True), done.err
+    theirs, ours = ({one.name: one.read_bytes() for one in it.roots["codex"].rglob("*.jsonl")} for it in machines)
+    assert theirs == ours
+    assert len(ours) == 2
+    last = max(other.roots["codex"].rglob("*.jsonl"))
+    with last.open("ab") as file:
+        file.write(b'{"type":"event_msg","ordinal":5}\n')
+    assert other.run("push").status == 0
+    assert other.run("sessions", "verify", "--json").json()["equal"] is True
+    assert sorted(one.head.entry_count for one in fetch_streams(other, row["session"])) == [3, 4]
+    assert mine.run("private", "add", row["session"]).status == 0
+    assert mine.run("push").status == 0
+    assert other.run("pull", "--list", "--json").json()["sessions"] == [], "all of it was taken back"
+
+
+def test_verify_names_what_was_compared_with_nothing(machines: tuple[Machine, Machine]) -> None:
+    mine, _ = machines
+    path = write_session(mine, lines(2))
+    assert mine.run("push").status == 0
+    assert mine.run("sessions", "verify").status == 0
+    stray = path.parent.parent / "stray.jsonl"
+    stray.write_bytes(lines(1))
+    done = mine.run("sessions", "verify", "--json")
+    assert (done.status, done.json()["equal"]) == (1, False)
+    assert done.json()["unfollowed"] == [{"path": str(stray), "why": "Claude Code names no transcript so"}]
+    assert f"! {stray} is not followed: " in mine.run("sessions", "verify").out
+    assert mine.run("sessions", "verify", ONE).status == 0, "nothing is said of others"
+    assert mine.run("push").status == 75
+    assert str(stray) in mine.run("doctor").out.replace("\n", "").replace("  ", "")
 
 
 LINE = b'{"type":"user","uuid":"u%d","cwd":"/elsewhere","sessionId":"%s","message":{"role":"user","content":"hello"}}\n'

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.conftest import CORPUS
 from tests.e2e.processes import command, environment, last_json
 
 
@@ -102,3 +104,75 @@ def test_a_folder_of_the_users_that_is_named_agent_is_not_taken_for_ours(tmp_pat
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
+
+
+# --- what others had trouble with -----------------------------------------------------------------------------------
+
+
+def try_case(name: str, tmp_path: Path) -> tuple[int, dict[str, Any]]:
+    """On a copy of `tests/corpus/cases/NAME`."""
+    folder = tmp_path / "case"
+    shutil.copytree(CORPUS.with_name("cases") / name, folder, dirs_exist_ok=True)
+    answer = command(tmp_path / "home", "try", "--once", "--json", "--dir", str(next(folder.iterdir())))
+    return answer.returncode, last_json(answer)
+
+
+def test_a_thread_that_goes_on_in_another_file_is_sent_with_it(tmp_path: Path) -> None:
+    status, found = try_case("codex-segments", tmp_path)
+    assert (status, found["sessions"], found["streams"], found["entries"]) == (0, 1, 2, 6)
+    assert (found["synced"], found["verified"], found["problems"]) == (True, 2, [])
+
+
+def test_packed_threads_are_sent_as_far_as_they_are_whole_and_the_others_are_named(tmp_path: Path) -> None:
+    status, found = try_case("codex-packed", tmp_path)
+    assert (status, found["synced"]) == (1, False)
+    assert found["sessions"] == 4
+    named = [one for one in found["problems"] if "not whole" in one or "damaged" in one]
+    assert len(named) == 1
+    assert "777775.jsonl.zst is packed and not whole" in named[0]
+
+
+def test_a_folder_with_nothing_but_damage_is_looked_into_as_well(tmp_path: Path) -> None:
+    sessions = tmp_path / "codex" / "sessions" / "2026" / "11" / "01"
+    sessions.mkdir(parents=True)
+    session = "01a03d4c-831d-7490-bd4b-755dff239291"
+    (sessions / f"rollout-2026-11-01T10-00-00-{session}.jsonl").write_bytes(b'{"type":"session_meta"}\n')
+    archived = tmp_path / "codex" / "archived_sessions" / f"rollout-2026-11-01T10-00-00-{session[:-1]}2.jsonl.zst"
+    archived.parent.mkdir()
+    archived.write_bytes(b"no zstd")
+    answer = command(tmp_path / "home", "try", "--once", "--json", "--dir", str(tmp_path / "codex"))
+    assert (answer.returncode, last_json(answer)["entries"]) == (1, 1)
+    assert any(str(archived) in one for one in last_json(answer)["problems"])
+
+
+@pytest.mark.parametrize("name", ["stray.jsonl", "p/agent-1.jsonl", "p/s.jsonl.zst"])
+def test_a_file_that_nobody_follows_is_named_and_the_rest_not_called_synced(name: str, tmp_path: Path) -> None:
+    projects = tmp_path / "projects"
+    (projects / "p").mkdir(parents=True)
+    (projects / "p" / "s.jsonl").write_bytes(b'{"uuid":"u"}\n')
+    (projects / name).write_bytes(b'{"uuid":"v"')
+    answer = command(tmp_path / "home", "try", "--once", "--json", "--dir", str(projects))
+    found = last_json(answer)
+    assert (answer.returncode, found["synced"], found["verified"]) == (1, False, 1)
+    (problem,) = found["problems"]
+    assert problem.startswith(f"{projects / name} is not followed: ")
+
+
+def test_copies_that_other_programs_lay_beside_a_transcript_are_sessions_of_their_own(tmp_path: Path) -> None:
+    projects = tmp_path / "projects"
+    session = "44444444-4444-4444-8444-444444444444"
+    names = [
+        f"{session}.jsonl",
+        f"{session} (Ada's conflicted copy 2026-11-01).jsonl",
+        f"{session} (conflicted copy) #1 100% ü😀.jsonl",
+        f"{session}.conflict.20261101T101010.jsonl",
+        f"{session}.sync-conflict-20261101-101010-ABCDEFG.jsonl",
+        f"~{session}.jsonl",
+    ]
+    (projects / "p").mkdir(parents=True)
+    for number, name in enumerate(names):
+        (projects / "p" / name).write_bytes(b'{"uuid":"u1"}\n' + b'{"uuid":"u%d"}\n' % (2 + number % 3))
+    (projects / "p" / f".syncthing.{session}.jsonl.tmp").write_bytes(b'{"uuid":"u1"}\n')
+    answer = command(tmp_path / "home", "try", "--once", "--json", "--dir", str(projects))
+    found = last_json(answer)
+    assert (answer.returncode, found["sessions"], found["entries"], found["problems"]) == (0, 6, 12, [])

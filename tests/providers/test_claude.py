@@ -322,7 +322,7 @@ def discover(projects: Path) -> list[Observation]:
 
     scanner = Scanner([Root(claude, str(projects.resolve()))], observed, lambda _: None)
     scanner.scan()
-    assert (scanner.unreadable, scanner.unnamed) == ({}, 0)
+    assert (scanner.unreadable, scanner.unfollowed) == ({}, {})
     return found
 
 

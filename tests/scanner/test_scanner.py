@@ -2,22 +2,25 @@
 
 import json
 import os
+import random
 import socket
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
 
 import pytest
+import zstandard
 
-from agent.core.session import Gone, Observation, StreamId
-from agent.daemon.scanner import Root, Scanner
+from agent.core.session import Gone, Observation, Provider, StreamId
+from agent.daemon.scanner import MOST_UNFOLLOWED, Root, Scanner
 from agent.daemon.world import Files
 from agent.errors import DiskError
-from agent.providers import claude
+from agent.providers import PROVIDERS, claude
 from agent.system import files
 from agent.system.files import Entry
 from agent.system.files import list_folder as list_folder_for_real
-from tests.conftest import SCRATCH
+from tests.conftest import CORPORA, CORPUS, SCRATCH
 from tests.system.privileges import needs_posix, open_folder, unprivileged
 
 LINE = b'{"type":"user","uuid":"u"}\n'
@@ -547,8 +550,11 @@ def test_side_files_of_a_session_are_told_as_such(root: Path, told: Told) -> Non
     assert sorted(told.scan()) == [StreamId("s", f"files/{place}") for place in places]
 
 
+# --- what is not followed --------------------------------------------------------------------------------------------
+
+
 @needs_posix
-def test_names_that_are_not_utf8_are_counted_and_the_rest_goes_on(root: Path, told: Told) -> None:
+def test_names_that_are_not_utf8_are_named_and_the_rest_goes_on(root: Path, told: Told) -> None:
     write(root / "p" / "s.jsonl")
     try:
         write(root / "p" / os.fsdecode(b"caf\xe9.jsonl"))
@@ -557,9 +563,110 @@ def test_names_that_are_not_utf8_are_counted_and_the_rest_goes_on(root: Path, to
     write(root / "p" / os.fsdecode(b"\xff") / "subagents" / "agent-1.jsonl")
     for _ in range(2):
         told.scanner.scan()
-        assert told.scanner.unnamed == 2, "counted anew each time"
+        names = {str(root / "p" / "caf\ufffd.jsonl"), str(root / "p" / "\ufffd" / "subagents" / "agent-1.jsonl")}
+        assert set(told.scanner.unfollowed) == names
+        assert all("UTF-8" in why for why in told.scanner.unfollowed.values())
+        json.dumps(told.scanner.unfollowed, ensure_ascii=False).encode()
     assert told.streams() == [StreamId("s", "")]
     assert told.gone() == []
+
+
+NAMES = ("s", "..", "agent-1", "events", "session-1", "rollout-1", "tool-results", "tool-outputs", "chats", "subagents",
+         "rewind-file-snapshots", "files", "checkpoints", "workspace.yaml", "é", "a b", "x" * 40)  # fmt: skip
+ENDINGS = (".jsonl", ".jsonl.zst", ".JSONL", ".json", ".txt", ".jsonl.tmp", ".jsonl.backup-1", "")
+TEXTS = (b"", b"{", LINE, b'{"sessionId":"s-1","projectHash":"h","startTime":"2026-11-01T10:00:00Z"}\n')
+
+
+@pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS.keys())
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_ends_as_a_transcript_is_followed_or_named_with_its_reason(
+    provider: Provider, seed: int, tmp_path: Path
+) -> None:
+    """Any tree of any names: no such file with something in it is left out in silence, and nothing else is named."""
+    chance, root = random.Random(seed), tmp_path.resolve()
+    uuid = "01a03d4c-831d-7490-bd4b-755dff239291"
+    stems = [*NAMES, uuid, f"rollout-2026-11-01T10-00-00-{uuid}", f"rollout-2026-11-01T10-00-00-{uuid}_{uuid}"]
+    texts = [*TEXTS, zstandard.compress(LINE)]
+    for _ in range(60):
+        folders = [chance.choice([*NAMES, uuid]) for _ in range(chance.randrange(5))]
+        path = root.joinpath(*(one for one in folders if one != ".."), chance.choice(stems) + chance.choice(ENDINGS))
+        if path.name.strip(".") and not path.exists() and not any(one.is_file() for one in path.parents):
+            write(path, chance.choice(texts))
+    found: list[Observation] = []
+    scanner = Scanner([Root(provider, str(root))], lambda seen, _: found.extend(seen), lambda _: None)
+    scanner.scan()
+    files = {str(path) for path in root.rglob("*") if path.is_file()}
+    followed, named = {one.path for one in found}, set(scanner.unfollowed)
+    assert not followed & named
+    assert all(scanner.unfollowed.values())
+    for one in files - followed - named - set(scanner.unreadable):
+        below = one.removeprefix(str(root) + os.sep)
+        is_companion = any(fnmatchcase(below, pattern) for pattern in provider.companions)
+        assert is_companion or not one.endswith((".jsonl", ".jsonl.zst")) or not os.path.getsize(one), below
+    assert all(one.endswith((".jsonl", ".jsonl.zst")) for one in named)
+    scanner.scan()
+    assert set(scanner.unfollowed) == named, "the same at the next look"
+
+
+INSTALLED = [
+    (provider, folder)
+    for corpus in CORPORA
+    for provider, name in (
+        ("claude", "projects"),
+        ("codex", "sessions"),
+        ("gemini", "tmp"),
+        ("copilot", "session-state"),
+    )
+    for folder in sorted((corpus / provider).rglob(name))
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), INSTALLED, ids=[str(one.relative_to(CORPUS.parent)) for _, one in INSTALLED]
+)
+def test_of_an_ordinary_installation_nothing_is_named(name: str, folder: Path) -> None:
+    """All that real versions of the four wrote."""
+    found: list[Observation] = []
+    scanner = Scanner(
+        [Root(PROVIDERS[name], str(folder.resolve()))], lambda seen, _: found.extend(seen), lambda _: None
+    )
+    scanner.scan()
+    assert found
+    assert (scanner.unfollowed, scanner.unfollowed_more, scanner.unreadable) == ({}, 0, {})
+
+
+def test_a_file_that_nobody_follows_is_forgotten_when_it_is_followed_or_goes(root: Path, told: Told) -> None:
+    early, stray = write(root / "p" / "agent-1.jsonl", b'{"sessionId":'), write(root / "stray.jsonl")
+    packed = write(root / "p" / "s.jsonl.zst")
+    assert told.scan() == []
+    assert told.scanner.unfollowed == {
+        str(early): "no line at its beginning names its session",
+        str(stray): "Claude Code names no transcript so",
+        str(packed): "Claude Code names no transcript so",
+    }
+    append(early, b'"s"}\n')
+    told.scanner.look(str(early))
+    assert told.streams() == [StreamId("s", "agent-1")]
+    stray.unlink()
+    told.scanner.look(str(stray))
+    assert list(told.scanner.unfollowed) == [str(packed)]
+    packed.unlink()
+    told.scanner.scan()
+    assert told.scanner.unfollowed == {}
+
+
+def test_of_many_files_that_nobody_follows_some_are_named_and_all_are_counted(root: Path, told: Told) -> None:
+    for number in range(MOST_UNFOLLOWED + 5):
+        write(root / f"{number}.jsonl")
+    for _ in range(2):
+        told.scanner.scan()
+        assert (len(told.scanner.unfollowed), told.scanner.unfollowed_more) == (MOST_UNFOLLOWED, 5)
+    for number in range(10):
+        (root / f"{number}.jsonl").unlink()
+    for _ in range(2):
+        told.scanner.scan()
+        assert len(told.scanner.unfollowed) + told.scanner.unfollowed_more == MOST_UNFOLLOWED - 5
+    assert told.scanner.unfollowed_more == 0, "there is room again"
 
 
 @needs_posix

@@ -29,7 +29,7 @@ def choose_session(words: str, settings: Settings, paths: Paths, environment: Ma
     from agent.daemon.survey import find_files
     from agent.system.annotations import Annotations
 
-    found, _ = find_files(find_roots(settings, environment))
+    found = find_files(find_roots(settings, environment)).files
     ids = _by_id(words, found)
     known: Mapping[str, Facts] = {}
     if len(ids) != 1 or words != ids[0]:

@@ -311,6 +311,11 @@ def _compacted(event: Event, options: Options) -> list[Line]:
     return _remark("compacted", "what was said before is known as a summary from here on", "magenta")(event, options)
 
 
+def _rewound(event: Event, options: Options) -> list[Line]:
+    words = f"what was said {safe_line(event.text, 80) or 'last'} is taken back"
+    return _beside(_who(event, options, "rewound", "magenta"), _wrapped(words, _body_width(options), "magenta"))
+
+
 def _noted(event: Event, options: Options) -> list[Line]:
     if not options.notes and not event.is_error:
         return []
@@ -351,6 +356,7 @@ _TELLERS: Mapping[Kind, Callable[[Event, Options], list[Line]]] = {
     Kind.LIMIT_HIT: _remark("limit", "the usage limit is reached", "red"),
     Kind.LIMIT_RESUMED: _remark("limit", "over", "green"),
     Kind.STDERR: _remark("stderr", "", "red"),
+    Kind.SESSION_REWOUND: _rewound,
     Kind.SESSION_CLEARED: _remark("cleared", "the conversation begins anew", "magenta"),
     Kind.SESSION_ENDED: _remark("ended", "", "green"),
     Kind.COMPACTION: _compacted,

@@ -9,7 +9,7 @@ import msgspec
 
 from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_settings
-from agent.core.session import is_side_file
+from agent.core.session import is_conversation, is_side_file
 from agent.errors import UsageError
 from agent.system.paths import Paths, default_paths
 
@@ -73,7 +73,7 @@ def get(session: str, count: int, stream: str, as_json: bool) -> None:
     from agent.cli.sessions.paging import page
 
     chosen = _choose(session, default_paths(environment()))
-    messages = _last_messages(chosen, _streams(chosen, stream)[0], count)
+    messages = _last_messages(chosen, _streams(chosen, stream), count)
     if as_json:
         print_json({"schema": 1, "session": chosen.session_id, "messages": [_fields(one) for one in messages]})
         return
@@ -124,7 +124,8 @@ def _choose(words: str, paths: Paths) -> "Chosen":
 
 
 def _streams(chosen: "Chosen", name: str, *, subagents: bool = False) -> "list[Observation]":
-    """The main transcript, or the one that is named; then those of subagents, if they are wanted."""
+    """The main transcript and those in which it goes on, or the one that is named; then those of subagents, if they are
+    wanted."""
     from agent.cli.output import clean
 
     found = [one for one in chosen.files if not is_side_file(one.stream.subpath)]
@@ -139,7 +140,8 @@ def _streams(chosen: "Chosen", name: str, *, subagents: bool = False) -> "list[O
         return named
     if not found:
         raise UsageError(f"of session {clean(chosen.session_id, 80)} only side files lie here")
-    return found if subagents else found[:1]
+    spoken = [one for one in found if is_conversation(one.stream.subpath)] or found[:1]
+    return [*spoken, *(one for one in found if one not in spoken)] if subagents else spoken
 
 
 def _events(chosen: "Chosen", file: "Observation") -> "Iterator[Event]":
@@ -225,7 +227,17 @@ def _text_lines(file: "Observation") -> Iterator[str]:
 _LONGEST_SHOWN_BYTES = 1 << 16
 
 
-def _last_messages(chosen: "Chosen", file: "Observation", count: int) -> "list[Event]":
+def _last_messages(chosen: "Chosen", streams: "list[Observation]", count: int) -> "list[Event]":
+    """The oldest first; where the last transcript has too few, the one before it is read, too."""
+    found: list[Event] = []
+    for file in reversed(streams):
+        found = [*_last_of(chosen, file, count - len(found)), *found]
+        if len(found) >= count:
+            break
+    return found
+
+
+def _last_of(chosen: "Chosen", file: "Observation", count: int) -> "list[Event]":
     from agent.daemon.readout import read_last_messages
     from agent.providers import PROVIDERS
     from agent.system.files import open_file
@@ -273,7 +285,7 @@ def _look(key: str, paths: Paths, items: int, characters: int) -> _Look:
 
     try:
         chosen = _choose(key, paths)
-        messages = _last_messages(chosen, _streams(chosen, "")[0], items)
+        messages = _last_messages(chosen, _streams(chosen, ""), items)
     except AgentError as exc:
         return _Look(key, None, [], str(exc))
     return _Look(key, chosen, [_shortened(one, characters) for one in messages])

@@ -9,7 +9,7 @@ from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_with_destination, remembered
 from agent.cli.sessions.known import read_sessions
 from agent.core.session import StreamId
-from agent.core.status import StreamLine
+from agent.core.status import StreamLine, describe_unfollowed
 from agent.errors import UsageError
 from agent.system.paths import Paths, default_paths
 
@@ -34,7 +34,7 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Compare every transcript with the server's copy: counts and chain hashes of both sides.
 
     SESSION is an id, its beginning, or what else names a session; without one all are compared. Exit status 1 when
-    something differs, is missing there or can't be read; what only a server has is no difference.
+    something differs, is missing there, can't be read or is not followed; what only a server has is no difference.
     """
     if session and everything:
         raise UsageError("--all means every session, so none is named")
@@ -60,13 +60,22 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
         unread += failed
         elsewhere += _only_there(destination, lines, paths) if everything else []
     bad = [(name, one) for name, one in verdicts if one.outcome != "equal"]
+    unfollowed, more = ({}, 0) if session else _find_unfollowed(settings)
     if as_json:
         rows = [{"destination": name, **one.stream._asdict(), **_fields(one)} for name, one in verdicts]
         print_json(
-            {"schema": 1, "equal": not bad and not unread, "streams": rows, "unread": unread, "only_there": elsewhere}
+            {
+                "schema": 1,
+                "equal": not (bad or unread or unfollowed or more),
+                "streams": rows,
+                "unread": unread,
+                "unfollowed": [{"path": path, "why": why} for path, why in unfollowed.items()],
+                "unfollowed_more": more,
+                "only_there": elsewhere,
+            }
         )
     else:
-        for why in unread:
+        for why in [*unread, *(what for what, _ in describe_unfollowed(list(unfollowed.items()), more))]:
             click.echo(f"! {clean(why)}")
         if bad:
             columns = [("session", "left"), ("transcript", "fold"), ("here", "right"), ("there", "right"), ("", "left")]
@@ -83,7 +92,7 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
         click.echo(
             f"{len(verdicts) - len(bad):,} of {len(verdicts):,} transcripts equal, {entries:,} entries ({proof}){kept}"
         )
-    if bad or unread:
+    if bad or unread or unfollowed or more:
         sys.exit(_DIFFERS)
 
 
@@ -98,6 +107,15 @@ def _choose(lines: list[StreamLine], session: tuple[str, ...], settings: "Settin
         found = {line.session_id for line in lines if line.session_id.startswith(word)}
         chosen |= found or {choose_session(word, settings, paths, environment()).session_id}
     return [line for line in lines if line.session_id in chosen]
+
+
+def _find_unfollowed(settings: "Settings") -> tuple[dict[str, str], int]:
+    """What may be a transcript, and was compared with nothing since it is not followed."""
+    from agent.daemon.roots import find_roots
+    from agent.daemon.survey import find_files
+
+    found = find_files(find_roots(settings, environment()))
+    return found.unfollowed, found.unfollowed_more
 
 
 def _outcome(one: "Verdict") -> str:

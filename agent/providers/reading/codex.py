@@ -12,7 +12,10 @@ from typing import Any
 import msgspec
 
 from agent.core.normalised import Completeness, Kind, LineReader, Usage
-from agent.core.session import StreamId
+from agent.core.session import CONTINUED, StreamId
+from agent.providers.reading.codex_shape import (
+    Base as _Base,
+)
 from agent.providers.reading.codex_shape import (
     Info as _Info,
 )
@@ -107,6 +110,24 @@ def _session_meta(reader: _Reader, payload: _Payload, source: str) -> None:
         parent_session_id=parent,
     )
     reader.started = True
+    if reader.told.subpath and payload.history_base is not None:
+        _taken_back(reader, payload.history_base, source)
+
+
+def _taken_back(reader: _Reader, base: _Base, source: str) -> None:
+    """The thread goes on in this rollout, before the end of another one of its own."""
+    other = text_of(base.rollout_id) or text_of(base.thread_id)
+    where = "the main transcript" if other == reader.told.session_id else CONTINUED + other
+    ends = (base.end_ordinal_exclusive, base.ordinal_exclusive)
+    at = next((one for one in ends if isinstance(one, int) and not isinstance(one, bool)), None)
+    text = f"in {where}" if at is None else f"in {where} from ordinal {at} on"
+    reader.told.add(Kind.SESSION_REWOUND, f"{source}/history_base", text=text)
+
+
+def _rolled_back(reader: _Reader, payload: _Payload, source: str) -> None:
+    turns = count_of(payload.num_turns)
+    text = f"in the last {turns} turns" if turns > 1 else "in the last turn" if turns else ""
+    reader.told.add(Kind.SESSION_REWOUND, source, text=text)
 
 
 def _turn_context(reader: _Reader, payload: _Payload, source: str) -> None:
@@ -365,7 +386,7 @@ _NOTES: Mapping[str, Callable[[_Reader, _Payload, str], bool | None]] = {
     "turn_complete": _turn_ended,
     "turn_aborted": _noted("reason"),
     "context_compacted": _noted(),
-    "thread_rolled_back": _noted(),
+    "thread_rolled_back": _rolled_back,
     "thread_settings_applied": _noted(),
     "thread_name_updated": _noted("thread_name"),
     "entered_review_mode": _noted(),

@@ -47,6 +47,15 @@ class Item(msgspec.Struct, gc=False):
     status: Any = None
 
 
+class Base(msgspec.Struct, gc=False):
+    """Up to where a rollout goes on with another one, which both versions of the name mean."""
+
+    thread_id: Any = None
+    rollout_id: Any = None
+    end_ordinal_exclusive: Any = None
+    ordinal_exclusive: Any = None
+
+
 class Payload(msgspec.Struct, gc=False):
     type: Any = None
     id: Any = None
@@ -74,6 +83,8 @@ class Payload(msgspec.Struct, gc=False):
     model: Any = None
     forked_from_id: Any = None
     parent_thread_id: Any = None
+    history_base: Base | None = None
+    num_turns: Any = None
     last_agent_message: Any = None
     reason: Any = None
     exit_code: Any = None

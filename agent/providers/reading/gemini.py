@@ -31,6 +31,7 @@ from agent.providers.reading.tools import GEMINI, tool_kind
 name = "gemini"
 
 _MESSAGES = 8192
+_LONGEST_ID = 256
 _REPEAT = "repeat"
 
 _NOT_TYPED = re.compile(r"[0-9a-f]{32}")
@@ -112,10 +113,11 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 class _Known(NamedTuple):
-    """What was told of a message: a hash of its text, how many thoughts."""
+    """What was told of a message: a hash of its text, how many thoughts; and the line it first stood in."""
 
     text: int | None = None
     thoughts: int = 0
+    line: int = 0
 
 
 def reader(stream: StreamId) -> LineReader:
@@ -136,7 +138,9 @@ class _Reader:
         if line.patch is not None:
             return _patch(self, line.patch)
         if isinstance(line.rewind, str):
-            told.add(Kind.STATUS, "$rewindTo", text=line.rewind)
+            known = self.known.get(line.rewind)
+            told.parent_id = line.rewind[:_LONGEST_ID]
+            told.add(Kind.SESSION_REWOUND, "$rewindTo", text=f"from line {known.line} on" if known else "")
             return True
         if line.type is None and isinstance(line.sessionId, str):
             told.date(line.startTime)
@@ -171,7 +175,7 @@ def _message(reader: _Reader, message: _Message) -> bool:
     told = reader.told
     told.date(message.timestamp)
     told.entry_id = text_of(message.id)
-    known = reader.known.get(told.entry_id) or _Known()
+    known = reader.known.get(told.entry_id) or _Known(line=told.line)
     now = teller(reader, message, known)
     if told.entry_id:
         reader.known.put(told.entry_id, now)
@@ -223,7 +227,7 @@ def _gemini(reader: _Reader, message: _Message, known: _Known) -> _Known:
         _call(reader, call)
     if message.tokens is not None:
         _used(reader, message.tokens, model)
-    return _Known(key, max(known.thoughts, len(thoughts)))
+    return known._replace(text=key, thoughts=max(known.thoughts, len(thoughts)))
 
 
 def _call(reader: _Reader, call: _Call) -> None:

@@ -1,5 +1,6 @@
 """What the readers of all agents share: decoding that never raises, numbering, and memory that is bounded."""
 
+import contextlib
 import re
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,6 +25,11 @@ _REMEMBERED = 1024
 
 _LONGEST_ID = 256
 """Longer ones are nobody's and are not remembered, and neither is the empty one."""
+
+_GLUE_TRIES = 64
+"""Beginnings of objects that are tried for a whole line behind a torn one."""
+
+_ERROR_AT = re.compile(r"\(byte (\d+)\)$")
 
 _LONE_HALF = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
@@ -264,9 +270,33 @@ class TableReader(Generic[Line]):
         decoded = self._decoded(line)
         if isinstance(decoded, str):
             told.warn(decoded)
+            glued = self._glued(line) if decoded == BROKEN else None
+            if glued is not None:
+                self._tell(glued)
         elif not self._tell(decoded) or not told.events:
             told.warn(UNKNOWN, source_of(decoded))
         return told.events
+
+    def _glued(self, line: bytes) -> Line | None:
+        """The whole line that was appended to what a crash had torn; None without one. It begins near where the torn
+        one stops making sense, and nothing within it reads as JSON up to the line's end."""
+        at = len(line)
+        try:
+            msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            found = _ERROR_AT.search(str(exc))
+            at = int(found[1]) + 2 if found else at
+        except RecursionError:
+            return None
+        left = 2 * len(line)
+        for _ in range(_GLUE_TRIES):
+            at = line.rfind(b'{"', 0, at)
+            left -= len(line) - at
+            if at <= 0 or left < 0:
+                return None
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return self._decode(line[at:])
+        return None
 
     def finish(self) -> list[Event]:
         return []

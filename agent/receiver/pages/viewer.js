@@ -210,12 +210,20 @@ async function loadStreams(session) {
   if (current.length > 1 && current.some((stream) => stream.subpath === session.subpath)) {
     $("streams").replaceChildren(
       ...current.map((stream) => {
-        const text = `${stream.subpath || "main"} (${numbers.format(stream.head.entry_count)})`;
+        const text = `${streamName(stream, current)} (${numbers.format(stream.head.entry_count)})`;
         return streamLink(session, stream.subpath, null, text, stream.subpath === session.subpath);
       }),
     );
   }
   renderGenerations(session, streams.filter((stream) => stream.subpath === session.subpath));
+}
+
+// What goes on in another file, because something was taken back, is the session's own conversation still.
+function streamName({ subpath }, streams) {
+  if (!subpath.startsWith("rollouts/")) return subpath || "main";
+  const rollouts = streams.filter((one) => one.subpath.startsWith("rollouts/"));
+  const number = rollouts.findIndex((one) => one.subpath === subpath) + 1;
+  return rollouts.length > 1 ? `goes on ${number}` : "goes on";
 }
 
 function streamLink(session, subpath, generation, text, isShown) {
