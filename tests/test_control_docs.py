@@ -5,6 +5,7 @@ from unittest import mock
 
 import pytest
 
+from agent.core.control_params import KINDS, PARAMS
 from agent.core.events import EventKind, Happening
 from agent.core.notices import RULES
 from agent.daemon.control import control_methods
@@ -24,7 +25,43 @@ def rows(text: str, name: str) -> dict[str, str]:
 
 
 def test_every_method_is_described_and_no_other() -> None:
-    assert set(rows(SOCKET, "methods")) == {*control_methods(mock.MagicMock()), RELOAD}
+    methods = {*control_methods(mock.MagicMock()), RELOAD}
+    assert set(rows(SOCKET, "methods")) == methods
+    assert set(PARAMS) == methods
+
+
+def params_of(cell: str) -> dict[str, bool]:
+    """The names of a table's cell → whether the method needs it."""
+    return {name: not mark for name, mark in re.findall(r"`(\w+)(\??)`", cell)}
+
+
+def test_every_param_is_described_and_no_other() -> None:
+    """Each method's forms are the rows of it, in their order."""
+    table = SOCKET.partition("<!-- methods -->\n")[2].partition("<!-- end of methods -->")[0]
+    described: dict[str, list[dict[str, bool]]] = {}
+    method = ""
+    for line in table.splitlines()[2:]:
+        first, params = (cell.strip() for cell in line.split("|")[1:3])
+        method = first.strip("`") or method
+        described.setdefault(method, []).append(params_of(params))
+    known = {
+        name: [{one: param.needed for one, param in form.items()} for form in forms] for name, forms in PARAMS.items()
+    }
+    assert described == known
+
+
+def test_every_type_of_a_param_is_described() -> None:
+    table = SOCKET.partition("<!-- types -->\n")[2].partition("<!-- end of types -->")[0]
+    described = {
+        cells[1].strip(): set(re.findall(r"`(\w+)`", cells[2]))
+        for cells in (line.split("|") for line in table.splitlines()[2:])
+    }
+    known: dict[str, set[str]] = {kind: set() for kind in KINDS}
+    for forms in PARAMS.values():
+        for form in forms:
+            for name, param in form.items():
+                known[param.kind].add(name)
+    assert described == known
 
 
 def test_every_kind_of_event_and_every_field_is_described() -> None:

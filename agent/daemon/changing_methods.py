@@ -32,29 +32,26 @@ def _list(daemon: Daemon, params: Mapping[str, Any]) -> Any:
 def _get(daemon: Daemon, params: Mapping[str, Any]) -> Any:
     from agent.daemon.changing import get_checkpoint
 
-    found, summary = get_checkpoint(_subject(daemon, params), _text(params, "checkpoint"))
+    found, summary = get_checkpoint(_subject(daemon, params), params["checkpoint"])
     return {"checkpoint": found._asdict(), "summary": summary}
 
 
 def _branch(daemon: Daemon, params: Mapping[str, Any]) -> Any:
     from agent.daemon.changing import branch
 
-    return _done(daemon, branch(_subject(daemon, params), _text(params, "checkpoint")))
+    return _done(daemon, branch(_subject(daemon, params), params["checkpoint"]))
 
 
 def _restore(daemon: Daemon, params: Mapping[str, Any]) -> Any:
     from agent.daemon.changing import restore
 
-    return _done(daemon, restore(_subject(daemon, params), _text(params, "checkpoint")))
+    return _done(daemon, restore(_subject(daemon, params), params["checkpoint"]))
 
 
 def _compact(daemon: Daemon, params: Mapping[str, Any]) -> Any:
     from agent.daemon.changing import compact
 
-    keep = params.get("keep")
-    if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
-        raise UsageError("keep: a whole number of lines from 1")
-    return _done(daemon, compact(_subject(daemon, params), keep))
+    return _done(daemon, compact(_subject(daemon, params), params["keep"]))
 
 
 def _reset(daemon: Daemon, params: Mapping[str, Any]) -> Any:
@@ -68,8 +65,6 @@ def _delete(daemon: Daemon, params: Mapping[str, Any]) -> Any:
     from agent.daemon.deleting import DELETED, delete_there
 
     subject, transcript = _subject(daemon, params), params.get("transcript", False)
-    if not isinstance(transcript, bool):
-        raise UsageError("transcript: true or false")
     if transcript:
         refuse_live(subject, None, unsent_too=False)
     told = delete_there(daemon.senders(), subject.session_id)
@@ -96,18 +91,11 @@ def _done(daemon: Daemon, changed: "Changed") -> Any:
     return changed._asdict()
 
 
-def _text(params: Mapping[str, Any], name: str) -> str:
-    value = params.get(name)
-    if not isinstance(value, str) or not value:
-        raise UsageError(f"{name}: a text")
-    return value
-
-
 def _subject(daemon: Daemon, params: Mapping[str, Any]) -> "Subject":
     """By its whole id, as the engine knows its files. Raises UsageError."""
     from agent.daemon.changing import Subject
 
-    session_id = _text(params, "session")
+    session_id: str = params["session"]
 
     def look(engine: Any) -> Any:
         files: dict[StreamId, Observation] = {}

@@ -1,4 +1,4 @@
-"""What the control socket answers."""
+"""What the control socket answers, once `core.control_params` allows the question."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from agent import __version__
-from agent.core.durations import LONGEST_S
+from agent.core.control_params import check_params
 from agent.core.events import to_json
 from agent.daemon.changing_methods import changing_methods
 from agent.daemon.events import Ring
@@ -16,7 +16,6 @@ from agent.daemon.pulled import pulled_methods
 from agent.daemon.report import report
 from agent.daemon.session_methods import session_methods
 from agent.daemon.supervisor import Daemon
-from agent.errors import UsageError
 from agent.system.control_socket import PROTOCOL, Method, Subscribed, check_protocol
 
 
@@ -41,18 +40,15 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         return {}
 
     def restore(params: Mapping[str, Any]) -> Any:
-        return {"sessions": daemon.request_restore(_beginnings(params))}
+        return {"sessions": daemon.request_restore(params.get("sessions", []))}
 
     def retry(params: Mapping[str, Any]) -> Any:
-        return {"sessions": daemon.request_retry(_beginnings(params))}
+        return {"sessions": daemon.request_retry(params.get("sessions", []))}
 
     def token_changed(params: Mapping[str, Any]) -> Any:
         """Somebody logged in or out. What the settings said of tokens when this process began is told, since it knows
         no newer ones."""
-        destination = params.get("destination")
-        if not isinstance(destination, str):
-            raise UsageError("destination: a name")
-        daemon.take_new_token(destination)
+        daemon.take_new_token(params["destination"])
         return {"destinations": daemon.describe_tokens()}
 
     def progress(_: Mapping[str, Any]) -> Any:
@@ -61,7 +57,7 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         busy = daemon.ask(lambda engine: engine.is_busy())
         return {"full_scans": daemon.full_scans, "busy": busy, **_paused(daemon.find_pause())}
 
-    return {
+    methods: dict[str, Method] = {
         "agent.hello": hello,
         "agent.status": status,
         "agent.push": push,
@@ -77,23 +73,27 @@ def control_methods(daemon: Daemon) -> Mapping[str, Method]:
         **_event_methods(daemon.events),
         **following_methods(daemon),
     }
+    return {name: checked(name, method) for name, method in methods.items()}
+
+
+def checked(name: str, method: Method) -> Method:
+    """`method`, which is only called with params that `name` may have."""
+
+    def call(params: Mapping[str, Any]) -> Any:
+        check_params(name, params)
+        return method(params)
+
+    return call
 
 
 def _pause_methods(daemon: Daemon) -> dict[str, Method]:
     def pause(params: Mapping[str, Any]) -> Any:
-        for_s = params.get("for_s")
-        if for_s is not None and not (_is_number(for_s) and 1 <= for_s <= LONGEST_S):
-            raise UsageError(f"for_s: from 1 to {LONGEST_S:.0f} seconds, or nothing")
-        return _paused(daemon.request_pause(for_s))
+        return _paused(daemon.request_pause(params.get("for_s")))
 
     def resume(_: Mapping[str, Any]) -> Any:
         return _paused(daemon.request_resume())
 
     return {"agent.pause": pause, "agent.resume": resume}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _paused(found: tuple[str, float | None]) -> dict[str, Any]:
@@ -117,16 +117,4 @@ def _event_methods(ring: Ring) -> Mapping[str, Method]:
 
 def _place(params: Mapping[str, Any]) -> tuple[int | None, str]:
     """After which event, and of which run; None and empty where a client does not say."""
-    after_seq, epoch = params.get("after_seq"), params.get("epoch", "")
-    if after_seq is not None and (not isinstance(after_seq, int) or isinstance(after_seq, bool) or after_seq < 0):
-        raise UsageError("after_seq: a whole number, 0 for all that there is")
-    if not isinstance(epoch, str):
-        raise UsageError("epoch: a text, as agent.hello gives it")
-    return after_seq, epoch
-
-
-def _beginnings(params: Mapping[str, Any]) -> list[str]:
-    found = params.get("sessions", [])
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise UsageError("sessions: a list of texts")
-    return found
+    return params.get("after_seq"), params.get("epoch", "")

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from agent.daemon.engine import Engine
     from agent.daemon.supervisor import Daemon
 
-MOST_LAST = 1_000
-MOST_PREVIEWS = 50
-MOST_ITEMS = 20
-MOST_CHARACTERS = 2_000
 MOST_ANSWER_CHARACTERS = 4 << 20
 """Of all texts of one answer; the oldest events are left out beyond it."""
 
@@ -52,35 +48,29 @@ def following_methods(daemon: "Daemon") -> Mapping[str, Method]:
         return {"runs": [run_json(one) for one in daemon.live.list_runs()]}
 
     def subscribe_list(params: Mapping[str, Any]) -> Any:
-        return Subscribed(*daemon.live.follow_list(_whole(params, "after_seq"), _text(params, "epoch")))
+        return Subscribed(*daemon.live.follow_list(*_place(params)))
 
     def subscribe_messages(params: Mapping[str, Any]) -> Any:
         from agent.daemon.tailing import Place
 
-        found = _find(daemon, _text(params, "session"))
-        subagents = params.get("subagents") is True
+        found = _find(daemon, params["session"])
+        subagents = params.get("subagents", False)
         places = {
             subpath: Place(path) for subpath, path in found.paths.items() if subagents or is_conversation(subpath)
         }
-        since = Since(_whole(params, "after_seq"), _text(params, "epoch"), _text(params, "run"))
+        since = Since(*_place(params), params.get("run", ""))
         result, feed = daemon.live.follow(Followed(found.session_id, found.provider, places, subagents), since)
         return Subscribed({**result, "provider": found.provider, "private": found.is_private}, feed)
 
     def get(params: Mapping[str, Any]) -> Any:
-        found = _find(daemon, _text(params, "session"))
-        last = _bounded(params, "last", 20, MOST_LAST)
+        found = _find(daemon, params["session"])
+        last = params.get("last", 20)
         run = daemon.live.run_of(found.session_id)
         return {**_describe(found), "run": None if run is None else run_json(run), "events": _last_events(found, last)}
 
     def preview(params: Mapping[str, Any]) -> Any:
-        words = params.get("sessions")
-        if not isinstance(words, list) or not all(isinstance(one, str) for one in words):
-            raise UsageError("sessions: a list of ids")
-        if len(words) > MOST_PREVIEWS:
-            raise UsageError(f"sessions: {len(words)} of at most {MOST_PREVIEWS}")
-        items = _bounded(params, "items", 3, MOST_ITEMS)
-        characters = _bounded(params, "characters", 200, MOST_CHARACTERS)
-        return {"sessions": [_preview(daemon, one, items, characters) for one in dict.fromkeys(words)]}
+        items, characters = params.get("items", 3), params.get("characters", 200)
+        return {"sessions": [_preview(daemon, one, items, characters) for one in dict.fromkeys(params["sessions"])]}
 
     return {
         "runs.list": list_runs,
@@ -89,6 +79,10 @@ def following_methods(daemon: "Daemon") -> Mapping[str, Method]:
         "sessions.subscribe": subscribe_list,
         "messages.subscribe": subscribe_messages,
     }
+
+
+def _place(params: Mapping[str, Any]) -> tuple[int | None, str]:
+    return params.get("after_seq"), params.get("epoch", "")
 
 
 def _find(daemon: "Daemon", words: str) -> _Found:
@@ -176,24 +170,3 @@ def _read(found: _Found, lines: int, most_bytes: int = 8 << 20) -> "Iterable[tup
         if len(events) >= lines:
             break
     return events
-
-
-def _text(params: Mapping[str, Any], name: str) -> str:
-    value = params.get(name, "")
-    if not isinstance(value, str):
-        raise UsageError(f"{name}: a text")
-    return value
-
-
-def _whole(params: Mapping[str, Any], name: str) -> int | None:
-    value = params.get(name)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        raise UsageError(f"{name}: a whole number from 0")
-    return value
-
-
-def _bounded(params: Mapping[str, Any], name: str, default: int, most: int) -> int:
-    value = _whole(params, name)
-    if value is not None and value > most:
-        raise UsageError(f"{name}: {value} of at most {most}")
-    return default if value is None else value

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from agent.core.settings import Settings
-from agent.daemon.control import control_methods
+from agent.daemon.control import checked, control_methods
 from agent.daemon.events import Ring
 from agent.daemon.heartbeats import Stuck
 from agent.daemon.report import News
@@ -201,7 +201,7 @@ class Host:
     def _answers(self) -> Mapping[str, Method]:
         """The methods of whichever daemon is there."""
         answers: dict[str, Method] = {name: partial(self._pass_on, name) for name in self._methods}
-        return {**answers, RELOAD: self._wish_reload}
+        return {**answers, RELOAD: checked(RELOAD, self._wish_reload)}
 
     def _pass_on(self, name: str, *arguments: Any) -> Any:
         while self._there.wait(RELOAD_S):

@@ -3,7 +3,7 @@ runs."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,9 @@ MOST_ROWS = 200
 """In one request: a line has a bound."""
 
 
+_Whole = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class _Row(msgspec.Struct):
     """A `TrackRow` on the socket."""
 
@@ -29,8 +32,8 @@ class _Row(msgspec.Struct):
     subpath: str
     provider: str
     path: str
-    size: int
-    mtime_ns: int
+    size: _Whole
+    mtime_ns: _Whole
     inode: int
     cursor: str
 

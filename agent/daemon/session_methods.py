@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 SEARCH_S = 120.0
 """Of 100 GB. Whoever has more narrows the search."""
 
-_MOST = 10_000
-
 
 def session_methods(daemon: "Daemon") -> "Mapping[str, Method]":
     here = _Here(daemon)
@@ -50,14 +48,14 @@ class _Here:
             return self._list_streams(params)
         from agent.daemon.session_rows import Asked, list_sessions
 
-        archived = _optional(params, "archived", bool)
+        archived = params.get("archived")
         asked = Asked(
             _wanted(params),
-            _text(params, "state"),
+            params.get("state", ""),
             archived,
-            _text(params, "sort") or "changed",
-            _count(params, "limit", 50, least=0),
-            bool(_optional(params, "flat", bool)),
+            params.get("sort") or "changed",
+            params.get("limit", 50),
+            params.get("flat", False),
         )
         with _Opened(self._daemon) as look:
             return list_sessions(look, asked)
@@ -73,9 +71,9 @@ class _Here:
 
             lines, facts = self._daemon.ask(read_all)
             return _rendered(lines, facts)
-        ids = _texts(params, "sessions")
+        ids = params["sessions"]
         more: set[str] = set()
-        if _optional(params, "beyond_index", bool):
+        if params.get("beyond_index"):
             more = self._daemon.ask(lambda engine: {key.session_id for key in engine.tracks})
             self._leave_out_indexed(more)
 
@@ -97,43 +95,43 @@ class _Here:
         from agent.daemon.session_rows import describe_session
 
         with _Opened(self._daemon) as look:
-            return describe_session(look, _needed(params, "session"))
+            return describe_session(look, params["session"])
 
     def resolve(self, params: Mapping[str, Any]) -> Any:
         """`words` as people say them; or `beginning` of an id, which is answered from memory, for completion."""
         from agent.daemon.report import resolve_sessions
         from agent.daemon.session_rows import resolve
 
-        limit = _count(params, "limit", 100, least=1)
-        words = _text(params, "words")
+        limit = params.get("limit", 100)
+        words = params.get("words", "")
         if words:
             with _Opened(self._daemon) as look:
                 return {"sessions": resolve(look, words, limit)}
-        beginning = _text(params, "beginning")
+        beginning = params.get("beginning", "")
         return {"sessions": self._daemon.ask(lambda engine: resolve_sessions(engine, beginning, limit))}
 
     def stats(self, params: Mapping[str, Any]) -> Any:
         from agent.daemon.session_rows import sum_up
 
         with _Opened(self._daemon) as look:
-            return sum_up(look, _wanted(params), _text(params, "by") or "day")
+            return sum_up(look, _wanted(params), params.get("by") or "day")
 
     def patch(self, params: Mapping[str, Any]) -> Any:
         """Privacy is the private list's, which is edited by `transcriptd private` and read again before each send."""
         from agent.daemon.session_patch import patch_session
 
-        session, values = _needed(params, "session"), params.get("set", {})
-        if not isinstance(values, dict):
-            raise UsageError("set: an object of NAMESPACE.KEY and values")
-        label = _text(params, "label") if "label" in params else None
-        archived = _optional(params, "archived", bool)
-        without = _texts(params, "unset")
+        session = params["session"]
         with _Opened(self._daemon) as look:
             from agent.daemon.session_rows import describe_session
 
             describe_session(look, session)  # raises for what nobody knows
         return patch_session(
-            self._daemon.paths, session, label=label, archived=archived, values=values, without=without
+            self._daemon.paths,
+            session,
+            label=params.get("label"),
+            archived=params.get("archived"),
+            values=params.get("set", {}),
+            without=params.get("unset", []),
         )
 
     def cleanup(self, params: Mapping[str, Any]) -> Any:
@@ -142,27 +140,23 @@ class _Here:
         with _Opened(self._daemon) as look:
             if look.db is None:
                 raise UsageError("there is no index of sessions", hint="transcriptd sessions backfill")
-            dry_run = bool(_optional(params, "dry_run", bool))
-            return clean_up(self._daemon.paths, look.db, look.find_synced, dry_run=dry_run)
+            return clean_up(self._daemon.paths, look.db, look.find_synced, dry_run=params.get("dry_run", False))
 
     def backfill(self, params: Mapping[str, Any]) -> Any:
         """Starts it, unless `start` is False; how far it is."""
         keeper = self._daemon.index
         if keeper is None:
             raise UsageError("the settings switch the index off", hint="enabled = true below [index]")
-        force = _texts(params, "force")
-        if _optional(params, "start", bool) is not False:
-            keeper.ask_all(force)
+        if params.get("start", True):
+            keeper.ask_all(params.get("force", []))
         return keeper.progress()._asdict()
 
     def search(self, params: Mapping[str, Any]) -> Any:
         """As `transcriptd sessions search --json` does, in a process of its own."""
-        words = _texts(params, "words")
-        if not words:
-            raise UsageError("words: what to search for")
+        words = params["words"]
         names = ("project", "provider", "model", "since", "role")
-        options = [f"--{name}={_text(params, name)}" for name in names if _text(params, name)]
-        options += [f"--{name}={_count(params, name, default, least=0)}" for name, default in _SEARCH_COUNTS.items()]
+        options = [f"--{name}={params[name]}" for name in names if params.get(name)]
+        options += [f"--{name}={params.get(name, default)}" for name, default in _SEARCH_COUNTS.items()]
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "agent", "sessions", "search", "--json", *options, "--", *words],
@@ -230,46 +224,5 @@ def _rendered(lines: Iterable[Any], facts: Mapping[str, Facts]) -> dict[str, Any
     }
 
 
-# --- params -----------------------------------------------------------------------------------------------------------
-
-
 def _wanted(params: Mapping[str, Any]) -> Wanted:
-    since_s = params.get("since_s")
-    if since_s is not None and (not isinstance(since_s, (int, float)) or isinstance(since_s, bool)):
-        raise UsageError("since_s: wall seconds")
-    return Wanted(_text(params, "project"), _text(params, "provider"), _text(params, "model"), since_s)
-
-
-def _text(params: Mapping[str, Any], name: str) -> str:
-    value = params.get(name) or ""
-    if not isinstance(value, str):
-        raise UsageError(f"{name}: a text")
-    return value
-
-
-def _needed(params: Mapping[str, Any], name: str) -> str:
-    value = _text(params, name)
-    if not value:
-        raise UsageError(f"{name}: a text")
-    return value
-
-
-def _texts(params: Mapping[str, Any], name: str) -> list[str]:
-    value = params.get(name) or []
-    if not isinstance(value, list) or len(value) > _MOST or not all(isinstance(one, str) for one in value):
-        raise UsageError(f"{name}: a list of texts")
-    return value
-
-
-def _count(params: Mapping[str, Any], name: str, default: int, *, least: int) -> int:
-    value = params.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UsageError(f"{name}: a whole number from {least}")
-    return value
-
-
-def _optional(params: Mapping[str, Any], name: str, kind: type) -> Any:
-    value = params.get(name)
-    if value is not None and not isinstance(value, kind):
-        raise UsageError(f"{name}: true or false")
-    return value
+    return Wanted(params.get("project", ""), params.get("provider", ""), params.get("model", ""), params.get("since_s"))

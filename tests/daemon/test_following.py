@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from agent.daemon.following import MOST_PREVIEWS, following_methods
+from agent.core.control_params import MOST_PREVIEWS
+from agent.daemon.control import checked
+from agent.daemon.following import following_methods
 from agent.daemon.heartbeats import Heartbeats
 from agent.daemon.runs import LiveRuns
 from agent.daemon.supervisor import Daemon
@@ -46,7 +48,7 @@ class Asked:
         self.methods: Mapping[str, Method] = following_methods(cast(Daemon, daemon))
 
     def __call__(self, method: str, **params: Any) -> Any:
-        answer = self.methods[method](params)
+        answer = checked(method, self.methods[method])(params)
         if isinstance(answer, Subscribed):
             answer.feed.close()
             return answer.result
@@ -89,15 +91,16 @@ def test_previews_are_bounded_and_one_that_is_not_there_says_so(asked: Asked) ->
 @pytest.mark.parametrize(
     ("method", "params", "words"),
     [
-        ("sessions.get", {}, "no session here"),
+        ("sessions.get", {}, "session: a text"),
         ("sessions.get", {"session": 7}, "session: a text"),
+        ("sessions.get", {"session": "s-one", "latest": 3}, "the nearest is last"),
         ("sessions.get", {"session": "s-"}, "several sessions begin"),
-        ("sessions.get", {"session": "s-one", "last": 1_001}, "1001 of at most 1000"),
+        ("sessions.get", {"session": "s-one", "last": 1_001}, "from 0 to 1000, here 1001"),
         ("sessions.get", {"session": "s-one", "last": -1}, "whole number"),
         ("sessions.get", {"session": "s-one", "last": True}, "whole number"),
-        ("sessions.preview", {}, "a list of ids"),
-        ("sessions.preview", {"sessions": ["s"] * (MOST_PREVIEWS + 1)}, "51 of at most 50"),
-        ("sessions.preview", {"sessions": [], "items": 21}, "21 of at most 20"),
+        ("sessions.preview", {}, "a list of texts"),
+        ("sessions.preview", {"sessions": ["s"] * (MOST_PREVIEWS + 1)}, "0 to 50 of them, here 51"),
+        ("sessions.preview", {"sessions": [], "items": 21}, "from 0 to 20, here 21"),
         ("messages.subscribe", {"session": "nobody"}, "no session here"),
         ("messages.subscribe", {"session": "s-one", "after_seq": "x"}, "whole number"),
         ("messages.subscribe", {"session": "s-one", "epoch": []}, "epoch: a text"),

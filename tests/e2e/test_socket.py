@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from agent.core.control_params import PARAMS, Param
+from agent.system.control_socket.rpc import DEFECT
+from agent.system.control_socket.rpc import PARAMS as PARAMS_ARE_WRONG
 from tests.conftest import REPOSITORY
 from tests.e2e.processes import (
     PROGRAM,
@@ -147,3 +150,53 @@ def test_the_example_of_the_documentation_runs(tmp_path: Path, server: Receiver)
             assert "agent.condition" in read_until(process, "agent.condition")
         finally:
             end(process, signal.SIGKILL)
+
+
+def ask_raw(client: socket.socket, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    client.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
+    data = b""
+    while not data.endswith(b"\n"):
+        data += client.recv(65536)
+    answer: dict[str, Any] = json.loads(data.splitlines()[0])
+    return answer
+
+
+def extreme(param: Param) -> list[Any]:
+    """The least and the most that a param takes, and texts that are hard on whoever passes them on."""
+    number = [int(param.least), int(param.most)]
+    found: dict[str, list[Any]] = {
+        "a text": ["\0", "--help", "x" * 100_000, "\ud800"],
+        "a list of texts": [["\0"], ["--help", "\ud800"], [*map(str, range(int(min(param.most, 100))))]],
+        "true or false": [True],
+        "a whole number": number,
+        "a number": [*number, 1e-300],
+        "an object": [{}, {"a.b": None}, {"x": 1}],
+        "a list of objects": [[{}]],
+    }
+    return found[param.kind]
+
+
+WHOLE = {"a text": "nobody", "a list of texts": ["nobody"], "a whole number": 1, "a list of objects": [{}]}
+
+
+def test_no_params_are_passed_over_and_none_are_a_defect(tmp_path: Path, server: Receiver) -> None:
+    """Of every method, over the socket of a running agent: a wish that was written wrongly is refused and not done."""
+    home, projects = tmp_path / "td", tmp_path / "projects"
+    write(projects, 1)
+    write_config(home, server.url, projects)
+    with agent(home) as running:
+        read_until(running, "transcriptd is running")
+        for method, forms in PARAMS.items():
+            for form in forms:
+                needed = {name: WHOLE[one.kind] for name, one in form.items() if one.needed}
+                with connect(home) as client:
+                    answer = ask_raw(client, method, {**needed, "dryRun": True})
+                    assert answer["error"]["code"] == PARAMS_ARE_WRONG, (method, answer)
+                for name, param in form.items():
+                    for value in extreme(param):
+                        with connect(home) as client:
+                            answer = ask_raw(client, method, {**needed, name: value})
+                        assert answer.get("error", {}).get("code") != DEFECT, (method, name, str(value)[:80], answer)
+        with connect(home) as client:
+            assert "result" in ask_raw(client, "agent.status", {})
+        assert end(running) == 0
