@@ -60,10 +60,12 @@ class Observation(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """A file that is no longer there, and the stream it stood for."""
+    """A file that is no longer there, and the stream it stood for. `inode`: of the other session's file that has its
+    name now; 0 where nothing has."""
 
     stream: StreamId
     path: str
+    inode: int = 0
 
 
 UNSAID = "…"

@@ -110,6 +110,7 @@ class Answers:
             case Rewritten():
                 detail = f"offset {self._tracks[outcome.key].cursor.offset}"
                 self._journal.note_audit(outcome.key, AuditKind.REWRITTEN, detail)
+                self._sightings.doubt(outcome.key.stream)
                 self._ask_head(outcome.key)
             case Withheld():
                 self._facts.learn(outcome.key.stream, outcome.facts)

@@ -18,7 +18,7 @@ from agent.core.events import Happening
 from agent.core.identity import PACKED_START, START, pack_cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
 from agent.core.runs import Run, RunChange
-from agent.core.session import Facts, Observation, StreamId, is_side_file
+from agent.core.session import Facts, Gone, Observation, StreamId, is_side_file
 from agent.core.status import DELETED_THERE, MAYBE_THERE
 from agent.core.wire import (
     NeedsLogin,
@@ -54,6 +54,7 @@ from agent.daemon.permits import Guard
 from agent.daemon.private import REVIEWED, Private, RulesChanged
 from agent.daemon.sightings import Sightings
 from agent.daemon.tasks import (
+    Compared,
     DiskOutcome,
     DiskTask,
     FoundHeld,
@@ -98,7 +99,8 @@ WAKE_SPREAD_S = 2.0
 class Engine:
     """`dispatch` takes tasks of destinations, `dispatch_disk` those that concern none; `found_held`: files that an
     earlier life held, `found_runs` the runs that it knew; `tell` takes what happens, for whoever listens, and
-    `tell_run` what becomes of runs."""
+    `tell_run` what becomes of runs. `sighted` takes looks at files that stand for streams, each with the stream that it
+    is, and `lost` the streams that no file stands for any more."""
 
     def __init__(
         self,
@@ -117,6 +119,8 @@ class Engine:
         tell_run: Callable[[RunChange], None] = lambda _: None,
         new_run_id: Callable[[], str] | None = None,
         found_runs: Iterable[Run] = (),
+        sighted: Callable[[Sequence[Observation]], None] = lambda _: None,
+        lost: Callable[[Sequence[Gone]], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._world = world
@@ -137,7 +141,12 @@ class Engine:
         self.pausing = Pausing(self.journal, world, self._set_timer)
         self.facts = SessionFacts(self.journal, host, version)
         self.keeper = Keeper(
-            self.tracks, self.gates, self.journal, dispatch_disk, monotonic_s=monotonic_s, limit_bytes=limits.kept_bytes
+            self.tracks,
+            self.gates,
+            self.journal,
+            dispatch_disk,
+            monotonic_s=monotonic_s,
+            limit_bytes=limits.kept_bytes,
         )
         self.private = Private(
             self.tracks,
@@ -163,21 +172,35 @@ class Engine:
         self.telling.restore_runs(found_runs)
         self.journal.on_audit, self.gates.on_change = self.telling.audited, self.telling.condition_changed
         self.pausing.on_change = self.telling.paused
+        self._beginning = Beginning(self.journal, world, backlog=limits.backlog)
+        self._seen: list[Observation] = []
+        self._ended: list[Gone] = []
+        self._sighted, self._lost = sighted, lost
+        self.sightings = Sightings(
+            self.tracks,
+            self.gates,
+            self.keeper,
+            self.journal,
+            self,
+            subpaths=self.subpaths,
+            is_history=self._beginning.is_history,
+            dispatch=dispatch_disk,
+            told=self._seen.append,
+            ended=self._ended.append,
+        )
+        self.keeper.others, self.private.others = self.sightings.to_hold, self.sightings.open_paths
         self.errands = Errands(
             self.tracks,
             self._tombstones,
             self,
             facts=self.facts,
             private=self.private,
+            sightings=self.sightings,
             world=world,
             limits=limits,
         )
         self.outbox = Outbox(
             self.gates, limits.workers, dispatch, monotonic_s, take=self.errands.take, tell=self.errands.tell
-        )
-        self._beginning = Beginning(self.journal, world, backlog=limits.backlog)
-        self.sightings = Sightings(
-            self.tracks, self.gates, self.keeper, self.journal, self, is_history=self._beginning.is_history
         )
         self.milestones = Milestones(self.gates, self.journal, world.now_s)
         self.by_hand = ByHand(self.tracks, self.gates, self.journal, self)
@@ -232,6 +255,7 @@ class Engine:
                 session_id, subpath = row.stream
                 key = TrackKey(self.gates[row.destination].name, shared.setdefault(session_id, session_id), subpath)
                 self._remember(key, row, judged)
+                self.sightings.take_up(key, self.tracks[key])
 
     def followed(self) -> dict[str, StreamId]:
         """The files that stand for streams, for a scanner that begins: it is to say which of them are gone."""
@@ -294,7 +318,7 @@ class Engine:
                 self.private.look_at_rules()
             case SaidOver():
                 self.telling.said_over(*event)
-            case Held() | NotHeld() | LetGo() | Reviewed():
+            case Held() | NotHeld() | LetGo() | Reviewed() | Compared():
                 self._looked(event)
             case Probed() | MetaSent() | SessionDeleted():
                 self.outbox.came_back(event)
@@ -304,6 +328,16 @@ class Engine:
                 self.answers.take(event)
                 self.private.see_sent(event.key, self.tracks[event.key])
                 self.sightings.push_ended(event.key)
+        self._tell_sightings()
+
+    def _tell_sightings(self) -> None:
+        """In one go: there may be many, and who is told has a lock."""
+        if self._seen:
+            self._sighted(self._seen.copy())
+            self._seen.clear()
+        if self._ended:
+            self._lost(self._ended.copy())
+            self._ended.clear()
 
     def _see(self, event: Seen) -> None:
         match event:
@@ -317,6 +351,7 @@ class Engine:
                     self.sightings.lose(gone)
             case ScanEnded():
                 self._awaits_scan = False
+                self.sightings.scan_ended()
                 self.telling.scan_ended()
                 self._is_unsure = self._has_forgotten
             case Woken():
@@ -325,6 +360,9 @@ class Engine:
     def _looked(self, event: DiskOutcome) -> None:
         if isinstance(event, Reviewed):
             self.private.reviewed(event)
+            return
+        if isinstance(event, Compared):
+            self.sightings.compared(event)
             return
         self.keeper.came_back(event)
         if isinstance(event, NotHeld) and event.differs:
@@ -367,6 +405,7 @@ class Engine:
         """Something is under way, or will be without a new event and without waiting for a failure to pass."""
         if (
             self.outbox.in_flight
+            or self.sightings.is_busy
             or self.private.is_busy()
             or (not self.private.blind and not self.pausing.why and any(one.is_busy() for one in self.gates))
         ):
@@ -508,6 +547,9 @@ class Engine:
                 self._set_timer(key, track.timer, self.errands.hold_left_s(key.session_id))
             case Action.DELETE:
                 self.private.delete(key)
+
+    def requeue(self, key: TrackKey, track: Track) -> None:
+        self._queue(key, track)
 
     def _queue(self, key: TrackKey, track: Track) -> None:
         self.keeper.wake()

@@ -10,6 +10,7 @@ from agent.core.status import DELETED_HERE
 from agent.daemon.facts import SessionFacts
 from agent.daemon.outbox import BATCH_BYTES
 from agent.daemon.private import Private
+from agent.daemon.sightings import Sightings
 from agent.daemon.tasks import FileTask, Leave, MetaTask, PushTask, RestoreTask, Task, TrackKey, UploadTask
 from agent.daemon.tracks import DestinationState, Track, is_of_bulk
 from agent.daemon.world import Limits, World
@@ -35,6 +36,7 @@ class Errands:
         *,
         facts: SessionFacts,
         private: Private,
+        sightings: Sightings,
         world: World,
         limits: Limits,
     ) -> None:
@@ -43,6 +45,7 @@ class Errands:
         self._teller = teller
         self._facts = facts
         self._private = private
+        self._sightings = sightings
         self._world = world
         self._limits = limits
         self._first_seen_s: dict[str, float] = {}
@@ -61,6 +64,8 @@ class Errands:
         if key.session_id in self._private.why:
             self._private.settle(key, track)
             return None
+        if self._sightings.is_waiting(key, track):
+            return None  # it comes back when it is known which file it is
         if self.hold_left_s(key.session_id) > 0:
             self._teller.apply(key, track, Event.POSTPONED)
             return None
@@ -116,7 +121,8 @@ class Errands:
     def leave(self, key: TrackKey, track: Track) -> Leave:
         main = self._tracks.get(key._replace(subpath="")) if key.subpath else track
         judged = main.judged if main is not None and is_side_file(key.subpath) else track.judged
-        return Leave(self._facts.of(key.session_id), main.path if main is not None else "", judged, track.provider)
+        main_path, others = main.path if main is not None else "", self._sightings.open_paths(key.session_id)
+        return Leave(self._facts.of(key.session_id), main_path, judged, track.provider, others=others)
 
     def hold_left_s(self, session_id: str) -> float:
         """Until the grace time of a new session is over."""

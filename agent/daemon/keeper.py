@@ -62,6 +62,8 @@ class Keeper:
         self._limit_bytes = limit_bytes
         self._asked: set[StreamId] = set()
         self._providers: dict[StreamId, str] = {}
+        self.others: Callable[[], Iterable[Observation]] = tuple
+        """Files that may hold what no stream holds, each with the stream that it would be."""
         self.held: dict[StreamId, Held] = {}
         self._copied_bytes = 0
         self.trouble: dict[StreamId, str] = {}
@@ -86,18 +88,22 @@ class Keeper:
             self.sweep_at_s = self._monotonic_s() + SWEEP_S
 
     def sweep(self) -> None:
-        wanted = {key.stream: track for key, track in self._tracks.items() if is_wanted(track)}
-        for stream, track in wanted.items():
-            self._hold(stream, track)
+        wanted: dict[StreamId, Track | Observation] = {one.stream: one for one in self.others()}
+        wanted |= {key.stream: track for key, track in self._tracks.items() if is_wanted(track)}
+        for stream, file in wanted.items():
+            self._hold(stream, file)
         for stream in [one for one in self.held if one not in wanted]:
             self.let_go(stream)
         self.sweep_at_s = None
         if wanted or self.held:
             self.wake()
 
-    def _hold(self, stream: StreamId, track: Track) -> None:
+    def _hold(self, stream: StreamId, track: Track | Observation) -> None:
         held = self.held.get(stream)
-        is_stale = held is not None and 0 < held.copied_bytes < track.size
+        is_stale = held is not None and (
+            0 < held.copied_bytes < track.size  # of a copy
+            or held.inode not in {0, track.inode}  # of a link to a file that another one continues
+        )
         if is_packed(track.path):
             return  # packed to be kept
         if stream in self._asked or (held is not None and (track.path == held.path or not is_stale)):

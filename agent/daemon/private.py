@@ -62,6 +62,8 @@ class Private:
         self._teller = teller
         self._dispatch = dispatch
         self._facts = facts
+        self.others: Callable[[str], tuple[str, ...]] = lambda _: ()
+        """Session → its files that were not compared yet with those that are followed."""
         self._rules: RulesNow | None = None
         self._number = 0
         self._pending: dict[str, str] = {}
@@ -146,8 +148,8 @@ class Private:
                 self._teller.apply(key, track, Event.MARKED_SHARED)  # nothing could tell; perhaps it can now
             elif self.why.get(session) == NAMED:
                 asked[session] = ""  # no more
-            elif track.judged != self.epoch and (session in self.why or _may_be_there(track)):
-                asked[session] = track.judged
+            elif session in self.why or (track.judged != self.epoch and _may_be_there(track)):
+                asked[session] = track.judged  # a stream that was with a worker was not judged when the others were
         for session, judged in asked.items():
             if self._rules is not None and self._rules.asks_content:
                 self._pending[session] = "" if session in self.why else judged
@@ -168,7 +170,8 @@ class Private:
 
     def _look_again(self, session: str) -> None:
         tracks = list(self._of(session))
-        paths = tuple(dict.fromkeys(track.path for key, track in tracks if not is_side_file(key.subpath)))
+        transcripts = [track.path for key, track in tracks if not is_side_file(key.subpath)]
+        paths = tuple(dict.fromkeys((*transcripts, *self.others(session))))
         provider, judged = tracks[0][1].provider, self._pending[session]
         self._dispatch(ReviewTask(self._number, session, paths, self._facts(session), judged, provider))
 

@@ -194,6 +194,9 @@ class Pusher:
         if leave.main_path and leave.main_path != task.path:
             with contextlib.suppress(FileVanished):  # what is known of the session has to do
                 permit.review(leave.main_path, WHOLE, leave.judged)
+        for other in leave.others:
+            with contextlib.suppress(FileVanished):
+                permit.look(other, 0, WHOLE)  # nobody has judged it
         permit.review(task.path, end, leave.judged)
         return leave._replace(permit=permit)
 

@@ -41,6 +41,9 @@ _HINTS = {
 }
 
 
+NOT_COMPARED = "another file of its session, not compared yet"
+"""Why a file is not sent yet."""
+
 SOON_S = 3 * 86_400.0
 """What would be lost within this time, `status` warns of."""
 
@@ -74,12 +77,35 @@ class News(NamedTuple):
 
 
 def list_streams(engine: "Engine") -> list[StreamLine]:
-    return [_line(engine, key, track) for key, track in engine.tracks.items()]
+    return [_line(engine, key, track) for key, track in engine.tracks.items()] + _open_lines(engine)
 
 
 def list_streams_of(engine: "Engine", sessions: Iterable[str]) -> list[StreamLine]:
     """The same of these sessions only."""
-    return [_line(engine, *one) for session in sessions for one in engine.streams_of(session)]
+    wanted = list(sessions)
+    lines = [_line(engine, *one) for session in wanted for one in engine.streams_of(session)]
+    return lines + [one for one in _open_lines(engine) if one.session_id in set(wanted)]
+
+
+def _open_lines(engine: "Engine") -> list[StreamLine]:
+    """Files that may hold what no stream holds: as the streams that they may become, at each server."""
+    return [
+        StreamLine(
+            destination.name,
+            *one.copy,
+            one.seen.path,
+            State.REFUSED if one.trouble else State.DUE,
+            one.seen.size,
+            0,
+            0,
+            0,
+            one.seen.mtime_ns / 1e9,
+            f"it can't be compared with the other file of its session: {one.trouble}" if one.trouble else NOT_COMPARED,
+            held=one.copy in engine.keeper.held,
+        )
+        for one in engine.sightings.open_files()
+        for destination in engine.gates
+    ]
 
 
 def _line(engine: "Engine", key: "TrackKey", track: "Track") -> StreamLine:
@@ -276,9 +302,12 @@ def _problems(engine: "Engine", around: Surroundings, lines: list[StreamLine]) -
     found += [(f"{one.name}: {one.why}", _hint(one, around.tokens.get(one.name, ""))) for one in troubled]
     if engine.journal.trouble:
         found.append((f"{engine.journal.trouble}; progress is kept in memory", "free some disk space"))
-    for stream, paths in engine.sightings.rivals.items():
-        what = f"has the id of another transcript, {stream.session_id}"
-        found += [(f"{path} {what}", "remove one of the two") for path in paths]
+    for one in engine.sightings.open_files():
+        if one.trouble:
+            what = (
+                f"{one.seen.path} ({one.seen.size} bytes) is on no server: it can't be compared with the other file of"
+            )
+            found.append((f"{what} session {one.seen.stream.session_id}: {one.trouble}", "transcriptd push"))
     return found + _refused(lines)
 
 

@@ -172,7 +172,7 @@ class Scanner:
         signature = hash((entry.size, entry.mtime_ns, entry.device, entry.inode))
         if self._known.get(entry.path) == signature:
             return None
-        stream = self._filed.get(entry.path) or self._classify(root, entry)
+        stream = self._file(root, entry)
         size = entry.size if stream is None or not is_packed(entry.path) else self._unpacked_size(entry.path)
         if stream is None or size is None:
             return None
@@ -180,6 +180,18 @@ class Scanner:
         self._remember(entry.path, signature)
         where = entry.path, size, entry.mtime_ns, entry.device, entry.inode
         return Observation(stream, root.provider.name, *where, self._read_beside(root, entry.path))
+
+    def _file(self, root: Root, entry: Entry) -> StreamId | None:
+        """The stream of a file. What its lines said holds until they say something else: then another session's file
+        has its name, and the one before it is gone."""
+        told = self._filed.get(entry.path)
+        before = told or self._expected.get(entry.path)
+        stream = self._classify(root, entry)
+        if stream is None:
+            return told
+        if before is not None and before.session_id != stream.session_id:
+            self._vanished([Gone(before, entry.path, entry.inode)])
+        return stream
 
     def _unpacked_size(self, path: str) -> int | None:
         try:
@@ -240,7 +252,7 @@ class Scanner:
             why = "no line at its beginning names its session" if is_asked else f"{title} names no transcript so"
             self._note_unfollowed(entry.path, why)
         if stream is not None and peeked:
-            self._filed[entry.path] = stream  # what a file's lines said once holds for the file's life
+            self._filed[entry.path] = stream
         return stream
 
     def _note_unreadable(self, path: str, why: str) -> None:

@@ -1,15 +1,20 @@
-"""Which file stands for a stream: the one that was found first, until it is gone; or the one of ours that holds it."""
+"""Which file stands for a stream. One is enough for most; where several claim to be the same transcript, what they hold
+decides (`core.sources`), and a worker finds out about that. Also the file of ours that holds what is still to be sent.
+"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent.core.lifecycle import BUSY, Event, State
-from agent.core.session import Gone, Observation, StreamId
+from agent.core.packed import is_packed
+from agent.core.session import Gone, Observation, StreamId, is_side_file
+from agent.core.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, origin_of, rank
 from agent.core.status import MAYBE_THERE
 from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal
 from agent.daemon.keeper import Keeper, is_wanted
-from agent.daemon.tasks import TrackKey
+from agent.daemon.tasks import Against, Compared, CompareTask, Look, TrackKey
 from agent.daemon.tracks import Track
 
 
@@ -18,10 +23,36 @@ class Teller(Protocol):
 
     def observe_at(self, key: TrackKey, seen: Observation, live: bool) -> None: ...
     def apply(self, key: TrackKey, track: Track, event: Event) -> None: ...
+    def requeue(self, key: TrackKey, track: Track) -> None: ...
+
+
+@dataclass(slots=True)
+class Other:
+    """A file that claims to be a transcript which another one is followed for. `covered`: the stream that holds all of
+    it, None while it was not compared; `is_same`: its file itself, under another name. `is_new`: it has the followed
+    one's name now, and waits until that is sent. `copy`: the stream that it becomes if it went another way. `asked`: a
+    worker compares it, `against` these; `again`: it has changed since. `trouble`: why it could not be compared."""
+
+    seen: Observation
+    copy: StreamId
+    covered: StreamId | None = None
+    is_same: bool = False
+    is_new: bool = False
+    asked: bool = False
+    against: tuple[tuple[StreamId, str], ...] = ()
+    again: bool = False
+    trouble: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may hold what no stream holds."""
+        return self.covered is None
 
 
 class Sightings:
-    """`is_history(seen)` says whether a file is from before the agent's time, and stays here."""
+    """`is_history(seen)` says whether a file is from before the agent's time, and stays here. `subpaths`: session →
+    those of its streams beside the main transcript. `dispatch` takes files to be compared. `told(seen)`: a file that
+    stands for a stream was looked at; `ended(gone)`: none stands for it any more."""
 
     def __init__(
         self,
@@ -31,26 +62,51 @@ class Sightings:
         journal: Journal,
         teller: Teller,
         *,
+        subpaths: Mapping[str, Sequence[str]],
         is_history: Callable[[Observation], bool],
+        dispatch: Callable[[CompareTask], None],
+        told: Callable[[Observation], None] = lambda _: None,
+        ended: Callable[[Gone], None] = lambda _: None,
     ) -> None:
         self._tracks = tracks
+        self._subpaths = subpaths
         self._gates = gates
         self._keeper = keeper
         self._journal = journal
         self._teller = teller
         self._is_history = is_history
+        self._dispatch = dispatch
+        self._told = told
+        self._ended = ended
         self.held_back: set[str] = set()
         """Transcripts from before the first start that stay here, since the settings say `backlog = false`."""
-        self.rivals: dict[StreamId, dict[str, Observation]] = {}
-        """Files that claim an id which another file is followed for."""
-        self._vanishing: set[str] = set()
+        self.others: dict[StreamId, dict[str, Other]] = {}
+        """Stream → path → a file that claims it beside the one that is followed. Few streams have any."""
+        self._apart: dict[str, StreamId] = {}
+        """Where the files are that went another way → the streams that they are."""
+        self._identities: dict[StreamId, tuple[int, int]] = {}
+        """Of followed files that have other names."""
+        self._doubted: set[StreamId] = set()
+        """Streams whose file may lack by now what was sent of it, while there are others."""
+        self._vanishing: dict[tuple[StreamId, str], Gone] = {}
         """Files that went away while they were being sent: told when that has ended."""
 
+    # --- what the scanner saw ---------------------------------------------------------------------------------
+
+    def take_up(self, key: TrackKey, track: Track) -> None:
+        """A stream as the store remembers it."""
+        if origin_of(key.subpath) != key.subpath and track.state is not State.GONE:
+            self._apart[track.path] = key.stream
+
     def see(self, seen: Observation, live: bool) -> None:
+        apart = self._apart.get(seen.path)
+        if apart is not None:
+            seen = seen._replace(stream=apart)
         followed = self._followed_path(seen.stream)
         is_old = followed is None and self._is_history(seen)
         (self.held_back.add if is_old else self.held_back.discard)(seen.path)
         if is_old:
+            self._told(seen)
             return
         held = self._keeper.held.get(seen.stream)
         if held is not None and followed == held.path and seen.inode == held.inode:
@@ -59,17 +115,85 @@ class Sightings:
             # Another file under the same name, while the one before it is still to be sent: that one first.
             assert held is not None  # noqa: S101 - else nothing of it were left
             self._follow(seen.stream, held.path)
-            self.rivals.setdefault(seen.stream, {})[seen.path] = seen
+            self._note(seen, is_new=True)
             return
-        elif followed is not None and followed != seen.path:
-            self.rivals.setdefault(seen.stream, {})[seen.path] = seen
+        elif followed == seen.path:
+            self._look_at_followed(seen)
+        elif self._is_other(seen, followed):
+            self._see_other(seen, live)
             return
-        self._vanishing.discard(seen.path)
+        self._forward(seen, live)
+
+    def _is_other(self, seen: Observation, followed: str | None) -> bool:
+        """Whether it has to be compared before it stands for its stream."""
+        if followed is not None:
+            return True
+        tracks = [track for _, track in self._of(seen.stream)]
+        if seen.stream not in self.others and not any(track.cursor.offset for track in tracks):
+            return False
+        # The one that was followed is gone. What came back to its place, or is that file itself, goes on.
+        return not any(
+            track.path == seen.path
+            or (track.inode, track.size, track.mtime_ns) == (seen.inode, seen.size, seen.mtime_ns)
+            for track in tracks
+        )
+
+    def _see_other(self, seen: Observation, live: bool) -> None:
+        origin = _origin(seen.stream)
+        seen = seen._replace(stream=origin)
+        other = self.others.get(origin, {}).get(seen.path)
+        if other is None:
+            self._note(seen)
+        elif (same := self._same_as(other, seen)) is not None:
+            other.seen = seen
+            self._forward(same, live)
+            return
+        elif other.is_new or (not other.is_open and _is_unchanged(other.seen, seen)):
+            other.seen = seen
+            return
+        else:
+            other.seen, other.covered, other.is_same, other.trouble = seen, None, False, ""
+            other.again = other.asked
+        self._compare_next(origin)
+
+    def _same_as(self, other: Other, seen: Observation) -> Observation | None:
+        """As a look at the file that is followed, when this is another name of it."""
+        stream = other.covered
+        if stream is None or not other.is_same or self._identities.get(stream) != (seen.device, seen.inode):
+            return None
+        path = self._followed_path(stream)
+        return None if path is None else seen._replace(stream=stream, path=path)
+
+    def _look_at_followed(self, seen: Observation) -> None:
+        """What others were compared with is another file now, or lacks some of it."""
+        if _origin(seen.stream) not in self.others:
+            return
+        track = next(track for _, track in self._of(seen.stream))
+        if seen.inode != track.inode or seen.size < track.size:
+            self.doubt(seen.stream)
+        self._identities[seen.stream] = (seen.device, seen.inode)
+
+    def doubt(self, stream: StreamId) -> None:
+        """Its file is not what it was: the others are compared anew, before that one takes anybody's place."""
+        origin = _origin(stream)
+        for other in self.others.get(origin, {}).values():
+            if other.covered == stream:
+                other.covered = None
+                self._doubted.add(stream)
+        self._compare_next(origin)
+
+    def _forward(self, seen: Observation, live: bool) -> None:
+        self._vanishing.pop((seen.stream, seen.path), None)
         for one in self._gates:
             self._teller.observe_at(TrackKey(one.name, *seen.stream), seen, live)
+        self._told(seen)
 
     def find_orphan(self, held: Observation) -> None:
         """A file of ours that an earlier life held: where nothing is known of its stream, it stands for it."""
+        origin = _origin(held.stream)
+        if origin != held.stream and not any(True for _ in self._of(held.stream)):
+            self._note(held._replace(stream=origin), copy=held.stream)  # it was to be compared
+            return
         for one in self._gates:
             key = TrackKey(one.name, *held.stream)
             if key not in self._tracks:
@@ -79,19 +203,221 @@ class Sightings:
         held = self._keeper.held.get(seen.stream)
         return held is not None and held.inode not in (0, seen.inode) and self._is_unsent(seen.stream)
 
+    def scan_ended(self) -> None:
+        """What could not be compared is tried again."""
+        for stream in list(self.others):
+            self.compare_again(stream)
+
+    def compare_again(self, stream: StreamId) -> None:
+        for other in self.others.get(stream, {}).values():
+            other.trouble = ""
+        self._compare_next(stream)
+
+    # --- several files of one transcript ----------------------------------------------------------------------
+
+    def _note(self, seen: Observation, *, is_new: bool = False, copy: StreamId | None = None) -> Other:
+        copy = copy or StreamId(seen.stream.session_id, copy_subpath(seen.stream.subpath, seen.path))
+        other = self.others.setdefault(seen.stream, {})[seen.path] = Other(seen, copy, is_new=is_new)
+        self._keeper.wake()
+        return other
+
+    def _compare_next(self, origin: StreamId) -> None:
+        """One at a time, so that each is compared with what came of the one before."""
+        waiting = self.others.get(origin, {})
+        if any(one.asked for one in waiting.values()):
+            return
+        ready = [one for one in waiting.values() if one.is_open and not one.is_new and not one.trouble]
+        other = min(ready, key=lambda one: rank(one.seen), default=None)
+        if other is None:
+            self._release(origin)
+            return
+        against = self._against(origin)
+        if not against:
+            self._place(other, origin, Decision.FOLLOW, None)
+            return
+        other.asked, other.again, other.against = True, False, _places(against)
+        self._dispatch(CompareTask(origin, other.seen.path, against))
+
+    def _against(self, origin: StreamId) -> tuple[Against, ...]:
+        """All that a file of a transcript may be: what was sent goes before the file that may lack it."""
+        found = list[Against]()
+        for stream in self._family(origin):
+            path = self._followed_path(stream)
+            if path is None or stream in self._doubted:
+                cursor = max((track.cursor for _, track in self._of(stream)), key=lambda one: one.entry_count)
+                if cursor.offset:
+                    found.append(Against(stream, "", cursor.entry_count, cursor.file_chain))
+            if path is not None:
+                found.append(Against(stream, path))
+        return tuple(found)
+
+    def _family(self, origin: StreamId) -> list[StreamId]:
+        """The stream, and those of files that went another way; of each something is known."""
+        beside = self._subpaths.get(origin.session_id, ())
+        copies = [one for one in beside if one != origin.subpath and origin_of(one) == origin.subpath]
+        streams = [StreamId(origin.session_id, subpath) for subpath in (origin.subpath, *copies)]
+        return [one for one in streams if any(True for _ in self._of(one))]
+
+    def compared(self, done: Compared) -> None:
+        other = self.others.get(done.stream, {}).get(done.path)
+        if other is None:  # it is gone since
+            self._compare_next(done.stream)
+            return
+        other.asked = False
+        is_news = not other.again and other.against == _places(self._against(done.stream))
+        if is_news and other.is_open and not other.is_new:
+            if done.relation is not None and done.look is not None:
+                self._decide(other, done, done.relation, done.look)
+                return
+            other.trouble = done.why
+        self._compare_next(done.stream)
+
+    def _decide(self, other: Other, done: Compared, relation: Relation, look: Look) -> None:
+        other.seen = _seen_as(other.seen, look)
+        decision = DECISIONS[relation][self._standing(done, other)]
+        if relation is Relation.SAME:
+            self._note_same(other, done)
+        self._place(other, done.of, decision, done.of_look)
+
+    def _standing(self, done: Compared, other: Other) -> Standing:
+        has_left = any(track.touched or track.cursor.offset or track.state in BUSY for _, track in self._of(done.of))
+        if done.of != done.stream or has_left:
+            return Standing.FOLLOWED
+        followed = self._seen_of(done.of)
+        return Standing.YIELDS if followed is not None and rank(other.seen) < rank(followed) else Standing.FOLLOWED
+
+    def _note_same(self, other: Other, done: Compared) -> None:
+        other.is_same = True
+        if done.of_look is not None:
+            self._identities[done.of] = done.of_look.identity
+        self._forward(other.seen._replace(stream=done.of, path=done.of_path), live=False)
+
+    def _place(self, other: Other, of: StreamId, decision: Decision, of_look: Look | None) -> None:
+        origin, path = other.seen.stream, other.seen.path
+        if decision is Decision.COVERED:
+            other.covered = of
+        elif decision is Decision.APART and self._is_history(other.seen):
+            self.held_back.add(path)
+            other.covered = of
+        else:
+            self._drop(origin, path)
+            if decision is Decision.APART:
+                of = other.copy
+            else:
+                self._yield_place(of, of_look if decision is Decision.FOLLOW else None)
+            self._take_place(of, other.seen)
+        self._compare_next(origin)
+
+    def _yield_place(self, stream: StreamId, look: Look | None) -> None:
+        """Another file takes the place of the one that stands for it. `look`: as it was when it was found to be how
+        the other begins; None where it still has to be compared."""
+        before = self._seen_of(stream)
+        if before is None or before.path == self._held_path(stream):
+            return
+        self._apart.pop(before.path, None)
+        other = self._note(before._replace(stream=_origin(stream)))
+        if look is not None:
+            other.seen, other.covered = _seen_as(other.seen, look), stream
+
+    def _take_place(self, stream: StreamId, seen: Observation) -> None:
+        if stream != seen.stream:
+            self._apart[seen.path] = stream
+        self._doubted.discard(stream)
+        if _origin(stream) in self.others:
+            self._identities[stream] = (seen.device, seen.inode)
+        self._forward(seen._replace(stream=stream), live=False)
+
+    def _drop(self, origin: StreamId, path: str) -> Other | None:
+        waiting = self.others.get(origin, {})
+        other = waiting.pop(path, None)
+        if not waiting:
+            self.others.pop(origin, None)
+            for stream in self._family(origin):
+                self._identities.pop(stream, None)
+                self._doubted.discard(stream)
+        return other
+
+    def _release(self, origin: StreamId) -> None:
+        """Nothing of it is compared: what had to wait for that is sent."""
+        for stream in self._family(origin):
+            self._doubted.discard(stream)
+            for key, track in self._of(stream):
+                if track.state is State.DUE:
+                    self._teller.requeue(key, track)
+
+    def is_waiting(self, key: TrackKey, track: Track) -> bool:
+        """Whether nothing of it is sent yet: first it has to be known which file it is."""
+        if not self.others:
+            return False
+        stream = key.stream
+        is_new = origin_of(key.subpath) == key.subpath and not track.cursor.offset
+        if not is_new and stream not in self._doubted:
+            return False
+        return any(one.asked for one in self.others.get(_origin(stream), {}).values())
+
+    @property
+    def is_busy(self) -> bool:
+        return any(one.asked for waiting in self.others.values() for one in waiting.values())
+
+    def open_files(self) -> Iterator[Other]:
+        """Files that may hold what no stream holds."""
+        return (one for waiting in self.others.values() for one in waiting.values() if one.is_open)
+
+    def open_paths(self, session: str) -> tuple[str, ...]:
+        """Of those transcripts of a session."""
+        if not self.others:
+            return ()
+        streams = [StreamId(session, subpath) for subpath in ("", *self._subpaths.get(session, ()))]
+        return tuple(
+            path
+            for stream in streams
+            if not is_side_file(stream.subpath)
+            for path, one in self.others.get(stream, {}).items()
+            if one.is_open
+        )
+
+    def to_hold(self) -> Iterator[Observation]:
+        """The open ones, each as the stream that it may become. One that has a followed one's name is that stream's."""
+        return (one.seen._replace(stream=one.copy) for one in self.open_files() if not one.is_new)
+
+    # --- what is gone -----------------------------------------------------------------------------------------
+
     def lose(self, gone: Gone) -> None:
         """A file is no longer there."""
-        stream, path = gone
+        stream, path = self._apart.get(gone.path, gone.stream), gone.path
         self.held_back.discard(path)
-        if path not in self._vanishing and self._followed_path(stream) != path:
-            self.rivals.get(stream, {}).pop(path, None)
+        if (stream, path) not in self._vanishing and self._followed_path(stream) != path:
+            self._lose_other(_origin(stream), path)
+            return
+        same = self._another_name(stream, path)
+        if same is not None:
+            self._vanishing.pop((stream, path), None)
+            self._apart.pop(path, None)
+            self._drop(_origin(stream), same.path)
+            self._take_place(stream, same)
             return
         if any(track.state in BUSY for _, track in self._of(stream)):
-            self._vanishing.add(path)
+            self._vanishing[stream, path] = gone
             return
-        self._vanishing.discard(path)
-        if not self.fall_back(stream):
+        self._vanishing.pop((stream, path), None)
+        held = self._keeper.held.get(stream)
+        is_overwritten = gone.inode != 0 and (held is None or held.inode in (0, gone.inode))
+        if is_overwritten or not self.fall_back(stream):
             self._end(stream)
+
+    def _another_name(self, stream: StreamId, path: str) -> Observation | None:
+        """The same file, which has lost one of its names only."""
+        found = self.others.get(_origin(stream), {}).values()
+        return next(
+            (one.seen for one in found if one.covered == stream and one.is_same and one.seen.path != path), None
+        )
+
+    def _lose_other(self, origin: StreamId, path: str) -> None:
+        other = self._drop(origin, path)
+        held = self._keeper.held.get(other.copy) if other is not None and other.is_open else None
+        if other is not None and held is not None:
+            self._note(other.seen._replace(path=held.path), copy=other.copy)
+            self._compare_next(origin)
 
     def fall_back(self, stream: StreamId) -> bool:
         """Goes on with the file of ours that holds what is still to be sent; False without one."""
@@ -103,12 +429,9 @@ class Sightings:
 
     def find_older(self, stream: StreamId) -> None:
         """What is held is not how the file begins that stands there now: the older one goes first."""
-        track = next((track for _, track in self._of(stream)), None)
-        if track is None:
-            return
-        newer = Observation(stream, track.provider, track.path, track.size, track.mtime_ns, 0, track.inode)
-        if self.fall_back(stream) and newer.path != track.path:
-            self.rivals.setdefault(stream, {})[newer.path] = newer
+        newer = self._seen_of(stream)
+        if newer is not None and self.fall_back(stream) and newer.path != self._followed_path(stream):
+            self._note(newer, is_new=True)
 
     def lose_held(self, stream: StreamId, path: str) -> bool:
         """The file at `path` is missing: when it was the one of ours, there is nothing left to send."""
@@ -116,33 +439,40 @@ class Sightings:
         if held is None or held.path != path:
             return False
         del self._keeper.held[stream]
-        self._vanishing.add(path)
+        self._vanishing[stream, path] = Gone(stream, path)
         return True
 
     def push_ended(self, key: TrackKey) -> None:
         """A worker has let go of the stream: what had to wait for that."""
         stream, path = key.stream, self._tracks[key].path
-        if path in self._vanishing:
-            self.lose(Gone(stream, path))
+        gone = self._vanishing.get((stream, path))
+        if gone is not None:
+            self.lose(gone)
             return
-        held = self._keeper.held.get(stream)
-        if held is not None and path == held.path and not self._is_unsent(stream):
+        if path == self._held_path(stream) and not self._is_unsent(stream):
             self._end(stream)
 
     def _end(self, stream: StreamId) -> None:
-        """Nothing stands for the stream any more; another file with its id may take its place."""
+        """Nothing stands for the stream any more; another file may take its place, if it holds what was sent."""
+        origin, path = _origin(stream), self._followed_path(stream)
         for key, track in self._of(stream):
             if track.touched and track.cursor.offset == 0 and not track.status:
                 track.status = MAYBE_THERE
             self._teller.apply(key, track, Event.VANISHED)
         self._keeper.let_go(stream)
-        waiting = self.rivals.pop(stream, {})
-        if waiting:
-            successor = next(iter(waiting.values()))
-            self.see(successor, live=False)
-            for other in waiting.values():
-                if other is not successor:
-                    self.see(other, live=False)
+        self._apart.pop(path or "", None)
+        self._ended(Gone(stream, path or ""))
+        sent = min((track.cursor.offset for _, track in self._of(stream)), default=0)
+        newer = next((one.seen for one in self.others.get(stream, {}).values() if one.is_new), None)
+        if newer is not None:
+            self._drop(stream, newer.path)
+            self._forward(newer, live=False)
+        for other in self.others.get(origin, {}).values():
+            if other.covered == stream and (newer is not None or other.seen.size >= sent):
+                other.covered, other.is_same = None, False
+        self.compare_again(origin)
+
+    # --- what stands for it -----------------------------------------------------------------------------------
 
     def _follow(self, stream: StreamId, path: str) -> None:
         for key, track in self._of(stream):
@@ -152,9 +482,40 @@ class Sightings:
     def _followed_path(self, stream: StreamId) -> str | None:
         return next((track.path for _, track in self._of(stream) if track.state is not State.GONE), None)
 
+    def _held_path(self, stream: StreamId) -> str | None:
+        held = self._keeper.held.get(stream)
+        return None if held is None else held.path
+
+    def _seen_of(self, stream: StreamId) -> Observation | None:
+        """The file that stands for a stream, as it was seen last; None where none does."""
+        track = next((track for _, track in self._of(stream) if track.state is not State.GONE), None)
+        if track is None:
+            return None
+        device, _ = self._identities.get(stream, (0, 0))
+        return Observation(stream, track.provider, track.path, track.size, track.mtime_ns, device, track.inode)
+
     def _is_unsent(self, stream: StreamId) -> bool:
         return any(is_wanted(track) for _, track in self._of(stream))
 
     def _of(self, stream: StreamId) -> list[tuple[TrackKey, Track]]:
         keys = (TrackKey(one.name, *stream) for one in self._gates)
         return [(key, track) for key in keys if (track := self._tracks.get(key)) is not None]
+
+
+def _origin(stream: StreamId) -> StreamId:
+    """The stream that a file of this one claims to be."""
+    subpath = origin_of(stream.subpath)
+    return stream if subpath == stream.subpath else StreamId(stream.session_id, subpath)
+
+
+def _places(against: Sequence[Against]) -> tuple[tuple[StreamId, str], ...]:
+    return tuple((one.stream, one.path) for one in against)
+
+
+def _seen_as(seen: Observation, look: Look) -> Observation:
+    size = seen.size if is_packed(seen.path) else look.size  # a look does not unpack
+    return seen._replace(size=size, mtime_ns=look.mtime_ns, device=look.device, inode=look.inode)
+
+
+def _is_unchanged(before: Observation, seen: Observation) -> bool:
+    return before[3:7] == seen[3:7]

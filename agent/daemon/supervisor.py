@@ -30,6 +30,7 @@ from agent.core.settings import Destination, Settings, TokenIn, is_loopback
 from agent.daemon.around import Around
 from agent.daemon.asking import Sender
 from agent.daemon.beating_files import BeatingFiles
+from agent.daemon.comparing import compare
 from agent.daemon.engine import Engine
 from agent.daemon.engine_thread import EngineThread
 from agent.daemon.events import Ring, open_ring
@@ -51,7 +52,7 @@ from agent.daemon.rulebook import HAS_LIST, ListedRules
 from agent.daemon.runs import LiveRuns
 from agent.daemon.scanner import Scanner
 from agent.daemon.spooling import Spooling
-from agent.daemon.tasks import DiskOutcome, DiskTask, Outcome, ReviewTask, Task, destination_of
+from agent.daemon.tasks import CompareTask, DiskOutcome, DiskTask, Outcome, ReviewTask, Task, destination_of
 from agent.daemon.thrift import LOOK_S as THRIFT_S
 from agent.daemon.thrift import Readers, Thrift
 from agent.daemon.ticks import Ticks
@@ -169,6 +170,8 @@ class Daemon:
             tell_run=self.live.changed,
             new_run_id=lambda: uuid.UUID(int=random.getrandbits(128), version=4).hex,  # one for each file of a backup
             found_runs=self.live.found,
+            sighted=self._sighted,
+            lost=self._lost,
         )
         if rulebook.has_list:
             self._engine.journal.note_settled(HAS_LIST, "yes")
@@ -371,7 +374,7 @@ class Daemon:
     def _look_after(self, task: DiskTask) -> DiskOutcome:
         if isinstance(task, ReviewTask):
             return review(self._guard, self._files, task)
-        return hold(self._kept, task)
+        return compare(self._files, task) if isinstance(task, CompareTask) else hold(self._kept, task)
 
     def _is_to_end(self) -> bool:
         """Asked between the entries of a run, which takes as long as there are any."""
@@ -446,9 +449,16 @@ class Daemon:
 
     def _observed(self, observations: list[Observation], live: bool) -> None:
         self._engine_thread.tell(Observed(observations, live))
+
+    def _sighted(self, observations: Sequence[Observation]) -> None:
+        """By the engine's thread: it alone knows which file stands for what."""
         if self.index is not None:
             self.index.observed(observations)
         self.live.seen(observations)
+
+    def _lost(self, gone: Sequence[Gone]) -> None:
+        if self.index is not None:
+            self.index.vanished(gone)
 
     def _say_over(self, why: End, session_id: str, at_s: float) -> None:
         self._engine_thread.tell(SaidOver(session_id, why, at_s))
@@ -461,8 +471,6 @@ class Daemon:
 
     def _vanished(self, gone: list[Gone]) -> None:
         self._engine_thread.tell(Vanished(gone))
-        if self.index is not None:
-            self.index.vanished(gone)
 
 
 def _remote(one: Destination, tokens: TokenSource, moved: Callable[[], None]) -> Remote:

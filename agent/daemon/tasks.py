@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from agent.core.identity import Cursor
 from agent.core.session import Facts, Head, StreamId
+from agent.core.sources import Relation
 from agent.core.wire import Capabilities, Meta, Reply
 from agent.daemon.permits import Permit
 from agent.errors import LocalProtocolError
@@ -26,13 +27,15 @@ class TrackKey(NamedTuple):
 class Leave(NamedTuple):
     """What it takes to decide whether something of a session may leave. `facts`: what is known of the session.
     `main_path`: of its main transcript, whose folders are those of the session; empty when that is not known.
-    `judged`: under which rules that was decided of all before the cursor. `permit`: what the pusher made of it."""
+    `judged`: under which rules that was decided of all before the cursor. `others`: files of the session that were
+    not compared yet with those that are followed. `permit`: what the pusher made of it."""
 
     facts: Facts = Facts()
     main_path: str = ""
     judged: str = ""
     provider: str = "claude"
     permit: Permit | None = None
+    others: tuple[str, ...] = ()
 
     @property
     def granted(self) -> Permit:
@@ -307,10 +310,57 @@ class LetGo(NamedTuple):
     stream: StreamId
 
 
+class Look(NamedTuple):
+    """What a look at a file gave, links followed."""
+
+    size: int
+    mtime_ns: int
+    device: int
+    inode: int
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Two names of one file have it in common, while both are there."""
+        return self.device, self.inode
+
+
+class Against(NamedTuple):
+    """A stream that a file is compared with: the file at `path` that stands for it, or, without one, the entries that
+    were sent: so many, with that chain hash over the file's lines."""
+
+    stream: StreamId
+    path: str
+    entry_count: int = 0
+    chain: bytes = b""
+
+
+class CompareTask(NamedTuple):
+    """Is the file at `path`, which claims `stream`, any of these?"""
+
+    stream: StreamId
+    path: str
+    against: tuple[Against, ...]
+
+
+class Compared(NamedTuple):
+    """`relation`: of the file to that at `of_path`, which stands for the stream `of` (or to what was sent of it, for
+    the empty path); None when that can't be told, and `why`. `look`, `of_look`: both as they were before they were
+    read; None for what was not there."""
+
+    stream: StreamId
+    path: str
+    look: Look | None
+    of: StreamId
+    of_path: str
+    of_look: Look | None
+    relation: Relation | None
+    why: str = ""
+
+
 HeldTask = KeepTask | LetGoTask
 HeldOutcome = Held | NotHeld | LetGo
-DiskTask = HeldTask | ReviewTask
-DiskOutcome = HeldOutcome | Reviewed
+DiskTask = HeldTask | ReviewTask | CompareTask
+DiskOutcome = HeldOutcome | Reviewed | Compared
 """These concern no destination."""
 
 

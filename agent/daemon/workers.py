@@ -12,6 +12,8 @@ from typing import Any
 from agent.core.wire import Unavailable
 from agent.daemon.heartbeats import Heartbeats
 from agent.daemon.tasks import (
+    Compared,
+    CompareTask,
     DeleteTask,
     DiskOutcome,
     DiskTask,
@@ -135,6 +137,8 @@ def _try_to_keep(do: Callable[[DiskTask], DiskOutcome], task: DiskTask) -> DiskO
         log.error("a defect in keeping files: %s", where(exc))  # noqa: TRY400 - a traceback may quote a transcript
         if isinstance(task, ReviewTask):
             return Reviewed(task.number, task.session_id, why, certain=False, under="", unread=True)
+        if isinstance(task, CompareTask):
+            return Compared(task.stream, task.path, None, task.stream, "", None, None, why)
         return NotHeld(task.stream, why)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.lifecycle import Condition, State
+from agent.core.sources import copy_subpath
 from agent.core.status import Status, count_streams
 from agent.core.wire import RawReply, Request
 from agent.daemon.report import Surroundings, list_streams, report
@@ -234,12 +235,13 @@ def test_two_files_with_one_id_are_not_mixed(make_agent: Make, lines: Lines, rec
     agent = make_agent(receiver)
     agent.append("s", lines(2))
     agent.settle()
-    rival = agent.root / "q" / "s.jsonl"
-    rival.parent.mkdir()
-    rival.write_bytes(lines(5))
+    other = agent.root / "q" / "s.jsonl"
+    other.parent.mkdir()
+    other.write_bytes(lines(5))
     agent.settle()
     assert stored(receiver, "s") == agent.path("s").read_bytes()
-    assert any(str(rival) in what for what, _ in status_of(agent).problems)
+    assert stored(receiver, "s", copy_subpath("", str(other))) == other.read_bytes()
+    assert not status_of(agent).problems
 
 
 # --- what is remembered ---------------------------------------------------------------------------------------------
@@ -433,4 +435,4 @@ def test_a_session_that_moves_while_it_is_sent_goes_on(
     agent.settle()
     assert stored(receiver, "s") == elsewhere[0].read_bytes()
     assert agent.state("s") is State.SYNCED
-    assert not agent.engine.sightings.rivals
+    assert not agent.engine.sightings.others

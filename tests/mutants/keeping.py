@@ -68,7 +68,7 @@ FILES = (
     Mutant(
         "mix two files with one id",
         SIGHTINGS,
-        "elif followed is not None and followed != seen.path:",
+        "elif self._is_other(seen, followed):",
         "elif False:",
         (f"{TEST_ENGINE}two_files_with_one_id_are_not_mixed",),
     ),

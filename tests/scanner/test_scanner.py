@@ -323,15 +323,38 @@ def test_a_flat_subagent_is_told_once_its_first_line_is_whole(root: Path, told: 
     assert told.gone() == []
 
 
-def test_what_a_flat_subagents_lines_said_once_holds_for_the_files_life(root: Path, told: Told) -> None:
+@pytest.mark.parametrize("how", ["renamed over", "rewritten", "grown", "of the same size and time"])
+def test_a_file_whose_lines_say_another_session_is_filed_anew(root: Path, told: Told, how: str) -> None:
     path = write(root / "p" / "agent-1.jsonl", named("parent"))
     told.scan()
-    path.write_bytes(named("another") * 2)
-    assert told.scan() == [StreamId("parent", "agent-1")]
-    path.unlink()
+    seen = path.stat()
+    if how == "renamed over":
+        write(root / "p" / "other", named("others")).replace(path)
+    elif how == "rewritten":
+        write(path, named("others"))
+        os.utime(path, ns=(0, seen.st_mtime_ns + 1))
+    elif how == "grown":
+        write(path, named("others") * 2)
+    else:
+        other = write(root / "p" / "other", named("others"))
+        os.utime(other, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+        other.replace(path)
+    assert told.scan() == [StreamId("others", "agent-1")]
+    assert told.gone() == ["p/agent-1.jsonl"]
+    assert (told.scan(), told.gone()) == ([], [])
+
+
+def test_what_an_earlier_life_followed_is_filed_anew_too(root: Path, told: Told) -> None:
+    path = write(root / "p" / "agent-1.jsonl", named("others"))
+    told.scanner.expect({str(path): StreamId("parent", "agent-1")})
+    assert (told.scan(), told.gone()) == ([StreamId("others", "agent-1")], ["p/agent-1.jsonl"])
+
+
+def test_what_a_files_lines_said_holds_while_they_say_nothing_else(root: Path, told: Told) -> None:
+    path = write(root / "p" / "agent-1.jsonl", named("parent"))
     told.scan()
-    write(path, named("another"))
-    assert told.scan() == [StreamId("another", "agent-1")]
+    path.write_bytes(b'{"type":"us')
+    assert (told.scan(), told.gone()) == ([StreamId("parent", "agent-1")], [])
 
 
 def test_a_flat_subagent_without_a_name_among_its_first_lines_is_told_as_itself(root: Path, told: Told) -> None:

@@ -1,6 +1,6 @@
 """What must hold while a story goes on, and when its trouble is over: section 5 of the wire, and the first promises."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ from agent.core.identity import Cursor
 from agent.core.lifecycle import State
 from agent.core.objects import is_object
 from agent.core.session import StreamId
+from agent.core.sources import origin_of
 from agent.core.transcript import EMPTY_CHAIN, entry_uuid, tombstone_line
 from agent.core.wire import Request
 from agent.daemon.answers import DIVERGED
@@ -47,8 +48,9 @@ def _is_tombstone(there: bytes, here: bytes, refused: set[tuple[str, int]]) -> b
 
 def check_generation(story: "Story", stream: StreamId, generation: Generation) -> None:
     """Behind every append of the agent: what a generation holds is how some version of the file began."""
-    versions = story.transcripts.versions[stream]
-    if stream in story.transcripts.unseen or stream in story.transcripts.torn:
+    origin = _origin(stream)
+    versions = story.transcripts.versions[origin]
+    if origin in story.transcripts.unseen or origin in story.transcripts.torn:
         return
     data = generation.data
     if any(version.content.startswith(data) for version in reversed(versions)):
@@ -59,7 +61,7 @@ def check_generation(story: "Story", stream: StreamId, generation: Generation) -
     if any(_begins_with(version, generation, story) for version in reversed(versions)):
         return
     is_base = not story.server.bulk
-    if stream in story.server.entries_put and (not is_base or stream in story.transcripts.rewritten):
+    if stream in story.server.entries_put and (not is_base or origin in story.transcripts.rewritten):
         # The base protocol has one chain: what follows another history stands behind that, and gaps are not seen.
         last = generation.lines[-1]
         is_known = last.startswith(_TOMBSTONE) or any(last in version.content for version in versions)
@@ -137,13 +139,48 @@ def _check_stream(story: "Story", stream: StreamId) -> None:
         return
     if stream in story.transcripts.unseen and not (EXPECT_SLOW_AUDIT and story.audits):
         return
-    assert track is not None, f"{stream} was never seen"
+    family = {key.stream: one for key, one in story.process.engine.tracks.items() if _origin(key.stream) == stream}
+    assert family, f"{stream} was never seen"
+    for path in paths:
+        followed = next(
+            (one for one in family if family[one].path == path and family[one].state is not State.GONE), None
+        )
+        if followed is not None:
+            _check_file(story, followed, family[followed])
+        else:
+            _check_covered(story, path, family)
+
+
+def _origin(stream: StreamId) -> StreamId:
+    return StreamId(stream.session_id, origin_of(stream.subpath))
+
+
+def _check_covered(story: "Story", path: str, family: Mapping[StreamId, Track]) -> None:
+    """A second file of a transcript, which nobody follows: all that it holds is on the server."""
+    local = _whole_lines(story, path)
+    there = [one.lines for stream in family for one in story.server.generations_of(stream)]
+    if not local or not story.server.bulk:
+        return
+    held = any(is_as_sent(lines[: len(local)], local, story.wire.refused) for lines in there)
+    assert held, f"{path} is followed by nobody, and no stream begins with its {len(local)} entries"
+
+
+def _whole_lines(story: "Story", path: str) -> list[bytes]:
+    """Without what follows the last newline and is no entry."""
+    version = story.transcripts.files[path][1]
+    local = version.lines(tail=True)
+    if local and not _is_whole(version) and not is_object(local[-1]):
+        local.pop()
+    return local
+
+
+def _check_file(story: "Story", stream: StreamId, track: Track) -> None:
+    if stream != _origin(stream) and not story.server.bulk and track.state is State.REFUSED:
+        return  # no base server has a place for it
     assert track.state is State.SYNCED, f"{stream} is {track.state}: {track.reason}"
-    assert track.path in paths, f"{stream}: follows a file that is not there"
-    local = story.transcripts.files[track.path][1].lines(tail=True)
-    tail = []
-    if local and not _is_whole(story.transcripts.files[track.path][1]) and not is_object(local[-1]):
-        tail = [local.pop()]
+    version = story.transcripts.files[track.path][1]
+    local, every = _whole_lines(story, track.path), version.lines(tail=True)
+    tail = every[len(local) :]
     if not local:
         return  # nothing is to be sent, so nobody learns what the server has
     current = story.server.current(stream)
@@ -151,7 +188,7 @@ def _check_stream(story: "Story", stream: StreamId) -> None:
     if not story.server.bulk:
         local = [line for line in local if entry_uuid(line)]
         stored = _own(story, stored)
-    if not story.server.bulk and _is_crowded(story, stream):
+    if not story.server.bulk and _is_crowded(story, _origin(stream)):
         # All that it can be told by is uuids: what stands before one that it knows counts as stored.
         ids = {entry_uuid(line) for line in stored}
         assert not local or entry_uuid(local[-1]) in ids, f"{stream}: the server lacks the last entry"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from agent.core.lifecycle import UNSENT, Condition
 from agent.core.status import OWED
 from agent.daemon.asking import Sender
+from agent.daemon.comparing import compare
 from agent.daemon.engine import Engine
 from agent.daemon.inputs import Input, Observed, ScanEnded, Vanished
 from agent.daemon.permits import Guard, Rulebook
@@ -20,7 +21,17 @@ from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
 from agent.daemon.reviewing import review
 from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import DeleteTask, DiskTask, MetaTask, ProbeTask, RealignTask, ReviewTask, Task, TrackKey
+from agent.daemon.tasks import (
+    CompareTask,
+    DeleteTask,
+    DiskTask,
+    MetaTask,
+    ProbeTask,
+    RealignTask,
+    ReviewTask,
+    Task,
+    TrackKey,
+)
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Files, Limits, World
 from agent.providers import PROVIDERS
@@ -58,7 +69,7 @@ class Process:
         self._checked = machine.checked
         world = World(clock.now_s, clock.monotonic_s, rng.random, self._new_uuid)
         self.destination = DestinationState(DESTINATION, "http://127.0.0.1", compress=machine.compress)
-        self.reviews: deque[ReviewTask] = deque()
+        self.looks: deque[ReviewTask | CompareTask] = deque()
         self._files, self._guard = machine.files, Guard(machine.rulebook, machine.files)
         self.engine = Engine(
             [self.destination],
@@ -100,8 +111,8 @@ class Process:
             self.inbox.append(RulesChanged())
 
     def _dispatch_disk(self, task: DiskTask) -> None:
-        if isinstance(task, ReviewTask):
-            self.reviews.append(task)
+        if isinstance(task, (ReviewTask, CompareTask)):
+            self.looks.append(task)
 
     def _new_uuid(self) -> str:
         return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
@@ -130,8 +141,12 @@ class Process:
 
     def run_task(self) -> bool:
         """One of the tasks that were handed out, from its beginning to its outcome."""
-        if self.reviews and (not self.tasks or self._rng.random() < 0.5):
-            self.inbox.append(review(self._guard, self._files, self.reviews.popleft()))
+        if self.looks and (not self.tasks or self._rng.random() < 0.5):
+            look = self.looks.popleft()
+            if isinstance(look, ReviewTask):
+                self.inbox.append(review(self._guard, self._files, look))
+            else:
+                self.inbox.append(compare(self._files, look))
             return True
         if not self.tasks:
             return False

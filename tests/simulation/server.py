@@ -323,6 +323,9 @@ class ModelServer:
     def generation(self, stream: StreamId, name: str) -> Generation | None:
         return self._find(stream).generations.get(name)
 
+    def generations_of(self, stream: StreamId) -> list[Generation]:
+        return list(self._find(stream).generations.values())
+
     def names(self, stream: StreamId) -> list[str]:
         """Of its generations, oldest first."""
         return list(self._find(stream).generations)

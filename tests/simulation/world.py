@@ -13,6 +13,7 @@ from agent.core.events import Happening
 from agent.core.lifecycle import UNSENT, State
 from agent.core.redaction import Redactor
 from agent.core.runs import Run, RunChange
+from agent.daemon.comparing import compare
 from agent.daemon.engine import Engine
 from agent.daemon.holding import find_held, hold
 from agent.daemon.inputs import Observed, ScanEnded, Vanished
@@ -20,7 +21,18 @@ from agent.daemon.permits import Guard, NoRules, Rulebook
 from agent.daemon.pusher import Pusher
 from agent.daemon.reviewing import review
 from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import DiskTask, Outcome, PushTask, RealignTask, RestoreTask, ReviewTask, Task, TrackKey
+from agent.daemon.tasks import (
+    CompareTask,
+    DiskOutcome,
+    DiskTask,
+    Outcome,
+    PushTask,
+    RealignTask,
+    RestoreTask,
+    ReviewTask,
+    Task,
+    TrackKey,
+)
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import Limits, World
 from agent.providers import PROVIDERS
@@ -153,13 +165,21 @@ class SimulatedAgent:
         """One of the tasks in flight is done; False when there is none."""
         while self.disk_tasks:
             asked = self.disk_tasks.pop(0)
-            done = review(self.guard, real_files, asked) if isinstance(asked, ReviewTask) else hold(self.kept, asked)
-            self.engine.handle(done)
+            self.engine.handle(self.do_disk_task(asked))
         if not self.in_flight:
             return False
         self.engine.handle(self.run_a_task())
         self.engine.tick()
         return True
+
+    def do_disk_task(self, asked: DiskTask) -> DiskOutcome:
+        match asked:
+            case ReviewTask():
+                return review(self.guard, real_files, asked)
+            case CompareTask():
+                return compare(real_files, asked)
+            case _:
+                return hold(self.kept, asked)
 
     def run_a_task(self) -> Outcome:
         """The engine has not heard of it yet."""
