@@ -62,6 +62,7 @@ class Around(NamedTuple):
         yield from ((why, "") for why in list(self.scanner.unreadable.values()))
         yield from ((f"{root}: {why}", "") for root, why in list(self.watcher.refused.items()))
         yield from describe_unfollowed(list(self.scanner.unfollowed.items()), self.scanner.unfollowed_more)
+        yield from describe_unfollowed(list(self.scanner.aside.items()))
         if self.store.note:
             yield self.store.note, self.store.hint
         yield from self.spooling.problems()

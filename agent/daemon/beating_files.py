@@ -41,6 +41,9 @@ class BeatingFiles:
     def is_missing(self, path: str, /) -> bool:
         return self._files.is_missing(path)
 
+    def resolve(self, path: str, /) -> str:
+        return self._files.resolve(path)
+
 
 class _BeatingFile:
     def __init__(self, file: OpenFile, beat: Callable[[], None]) -> None:

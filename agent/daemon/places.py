@@ -1,8 +1,8 @@
 """Where the files of a session from elsewhere belong on this machine: what its provider says, held against what may
 be."""
 
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 
 from agent.core.placing import find_twins, unfit_parts
 from agent.core.session import FILES, Facts, Provider, StreamId, is_side_file
@@ -103,5 +103,4 @@ def _is_main(stream: StreamId) -> bool:
 
 
 def is_folder(path: str) -> bool:
-    seen = files.look_at(path) if PurePath(path).is_absolute() else None
-    return seen is not None and seen.is_folder
+    return os.path.isabs(path) and os.path.isdir(path)  # a checkout may well be reached by a link

@@ -1,4 +1,9 @@
-"""Looks what is there. Everything it says comes from the disk at that moment; hints only tell where to look."""
+"""Looks what is there. Everything it says comes from the disk at that moment; hints only tell where to look.
+
+Every file has one path here, the one without links. A link below a root is followed where it leads below a root, which
+is where its file is found anyway; a name that only a link gives it is asked last. What leads out is named, and no more
+than its name is looked at.
+"""
 
 import contextlib
 import os
@@ -24,6 +29,8 @@ _BESIDE_BYTES = 16 << 10
 _RECENT = 256
 """How many of the files that changed last are looked at again in each pass."""
 
+
+_LEADS_OUT = "it leads out of the watched folders"
 
 MOST_UNFOLLOWED = 1000
 """Files that are not followed are known by name up to so many; the others are counted."""
@@ -75,27 +82,39 @@ class Scanner:
         what it has not come to yet: whoever asks then must not be told that all is well."""
         self._still_unreadable = set[str]()
         self.unfollowed: dict[str, str] = {}
-        """Files below the roots that may be transcripts and are not followed, and why; at most `MOST_UNFOLLOWED`. As of
+        """What lies below the roots, may be a transcript and is not followed, and why; at most `MOST_UNFOLLOWED`. As of
         the last full scan, as `unreadable`."""
         self._still_unfollowed = set[str]()
         self.unfollowed_more = 0
         """How many there were beyond those."""
         self._beyond = 0
+        self.aside: dict[str, str] = {}
+        """The same of links, pipes and the like that no coding agent would take for a part of a session."""
+        self._still_aside = set[str]()
+        self._owners: dict[str, int] = {}
 
     def scan(self) -> None:
         """A full look at every root: reports what is new or changed, and what is gone."""
         self._still_unreadable = set[str]()
         self._still_unfollowed = set[str]()
         self._beyond = 0
+        self._still_aside = set[str]()
         seen: set[str] = set()
         self._beside = ("", "")
+        links: list[tuple[Root, Entry]] = []
         for root in self._roots:
-            self._report(self._walk(root, root.path, seen), live=False)
+            if self._files.is_missing(root.path) and self._files.resolve(root.path) != root.path:
+                why = "is reached by another link than when the agent started: transcriptd service restart"
+                self._note_unreadable(root.path, f"{root.path} {why}")
+            self._report(self._walk(root, self._list(root.path), seen, links), live=False)
+        self._report(self._walk_links(links), live=False)
         for path in self.unreadable.keys() - self._still_unreadable:
             del self.unreadable[path]
         for path in self.unfollowed.keys() - self._still_unfollowed:
             del self.unfollowed[path]
         self.unfollowed_more = self._beyond
+        for path in self.aside.keys() - self._still_aside:
+            del self.aside[path]
         gone = [path for path in self._known if path not in seen and self._is_gone(path)]
         self._forget(gone)
 
@@ -112,20 +131,21 @@ class Scanner:
 
     def look(self, path: str, *, live: bool = True) -> None:
         """Looks at one path that a hint named: a file, or a folder and all in it."""
-        root = next((one for one in self._roots if one.holds(path)), None)
+        root = self._root_of(path)
         if root is None:
             return
-        entry = self._files.look_at(path)
         self._beside = ("", "")
+        entry = self._files.look_at(path)
         if entry is None:
             self.unfollowed.pop(_as_text(path), None)
             self._forget([path] if path in self._known and self._is_gone(path) else [])
-        elif entry.is_folder:
-            self._report(self._walk(root, path, set()), live=live)
-        else:
-            found = self._observe(root, entry)
-            if found is not None:
-                self._observed([found], live)
+            real = self._files.resolve(path)
+            if real == path:
+                return
+            entry = Entry(os.path.basename(path), path, False, -1, 0, 0, 0, link=real)  # a folder above is the link
+        links: list[tuple[Root, Entry]] = []
+        self._report(self._walk(root, [entry], set(), links), live=live)
+        self._report(self._walk_links(links), live=live)
 
     def look_again(self) -> None:
         """Looks at the files that changed last, for hints that got lost."""
@@ -142,37 +162,74 @@ class Scanner:
         if chunk:
             self._observed(chunk, live)
 
-    def _walk(self, root: Root, folder: str, seen: set[str]) -> Iterator[Observation]:
-        """What is new or changed below `folder`. Links to folders are followed, but no folder is entered twice."""
-        pending, entered = [folder], set[tuple[int, int]]()
-        while pending:
-            current = pending.pop()
-            try:
-                entries = self._files.list_folder(current)
-            except FileVanished:
-                continue
-            except DiskError as exc:
-                self._note_unreadable(current, exc.message)
-                continue
+    def _walk(
+        self, root: Root, entries: list[Entry], seen: set[str], links: list[tuple[Root, Entry]]
+    ) -> Iterator[Observation]:
+        """What is new or changed of the entries and below them. Links are gathered in `links`."""
+        folders, entered = list[str](), set[tuple[int, int]]()
+        while True:
             for entry in entries:
                 if entry.is_folder:
                     if (entry.device, entry.inode) not in entered:
                         entered.add((entry.device, entry.inode))
-                        pending.append(entry.path)
+                        folders.append(entry.path)
+                    continue
+                if entry.link:
+                    links.append((root, entry))
                     continue
                 seen.add(entry.path)
-                if entry.size < 0:
-                    self._note_unreadable(entry.path, f"{entry.path} can't be looked at")
-                    continue
                 found = self._observe(root, entry)
                 if found is not None:
                     yield found
+            if not folders:
+                return
+            entries = self._list(folders.pop())
 
-    def _observe(self, root: Root, entry: Entry) -> Observation | None:
+    def _walk_links(self, links: list[tuple[Root, Entry]]) -> Iterator[Observation]:
+        """What only a link gives a name that a coding agent knows: all else was found where it is. Links that lead out
+        are named."""
+        for root, link in links:
+            pending, entered = [link], set[tuple[int, int]]()
+            while pending:
+                entry = pending.pop()
+                home = self._root_of(entry.link)
+                if home is None:
+                    self._note_aside(root, entry.path, _LEADS_OUT)
+                    continue
+                real = self._files.look_at(entry.link)
+                if real is None or real.link:  # it leads nowhere, or in a circle
+                    continue
+                if not real.is_folder:
+                    found = self._observe(home, real)
+                    if found is None and home.provider is root.provider:
+                        found = self._observe(root, real, entry.path)
+                    if found is not None:
+                        yield found
+                elif (real.device, real.inode) not in entered:
+                    entered.add((real.device, real.inode))
+                    for one in self._list(real.path):
+                        if one.path not in self._known:
+                            below = one._replace(path=os.path.join(entry.path, one.name), link=one.link or one.path)
+                            pending.append(below)
+
+    def _list(self, folder: str) -> list[Entry]:
+        try:
+            return self._files.list_folder(folder)
+        except FileVanished:
+            return []
+        except DiskError as exc:
+            self._note_unreadable(folder, exc.message)
+            return []
+
+    def _observe(self, root: Root, entry: Entry, named: str = "") -> Observation | None:
+        """What is new of a file. `named`: the path by which a link names it, where its own says nothing."""
         signature = hash((entry.size, entry.mtime_ns, entry.device, entry.inode))
         if self._known.get(entry.path) == signature:
             return None
-        stream = self._file(root, entry)
+        if entry.oddity or entry.size < 0 or not self._is_ours(root, entry):
+            self._note_unfit(root, entry)
+            return None
+        stream = self._file(root, entry, named or entry.path)
         size = entry.size if stream is None or not is_packed(entry.path) else self._unpacked_size(entry.path)
         if stream is None or size is None:
             return None
@@ -181,12 +238,12 @@ class Scanner:
         where = entry.path, size, entry.mtime_ns, entry.device, entry.inode
         return Observation(stream, root.provider.name, *where, self._read_beside(root, entry.path))
 
-    def _file(self, root: Root, entry: Entry) -> StreamId | None:
-        """The stream of a file. What its lines said holds until they say something else: then another session's file
-        has its name, and the one before it is gone."""
+    def _file(self, root: Root, entry: Entry, named: str) -> StreamId | None:
+        """The stream of a file. What its lines or a link said holds until they say something else: then another
+        session's file has its name, and the one before it is gone."""
         told = self._filed.get(entry.path)
         before = told or self._expected.get(entry.path)
-        stream = self._classify(root, entry)
+        stream = self._classify(root, entry, named)
         if stream is None:
             return told
         if before is not None and before.session_id != stream.session_id:
@@ -209,10 +266,8 @@ class Scanner:
         place = os.path.join(root.path, *parts)
         if place != self._beside[0]:
             folder = ""
-            seen = self._files.look_at(place)
-            if seen is not None and not seen.is_folder:  # whoever opens a pipe waits for its other end
-                with contextlib.suppress(DiskError), self._files.open_file(place) as file:
-                    folder = root.provider.read_beside(file.read_at(0, _BESIDE_BYTES))
+            with contextlib.suppress(DiskError), self._files.open_file(place) as file:
+                folder = root.provider.read_beside(file.read_at(0, _BESIDE_BYTES))
             self._beside = place, folder  # a folder's files are looked at one after the other
         return self._beside[1]
 
@@ -225,34 +280,35 @@ class Scanner:
                 del self._recent[next(iter(self._recent))]
         self._known[path] = signature
 
-    def _classify(self, root: Root, entry: Entry) -> StreamId | None:
+    def _classify(self, root: Root, entry: Entry, named: str) -> StreamId | None:
+        path = entry.path
         peeked: list[bytes] = []
         is_asked = False
 
         def first_lines() -> list[bytes]:
             nonlocal is_asked
             is_asked = True
-            with self._files.open_file(entry.path) as file:
+            with self._files.open_file(path) as file:
                 data = file.read_at(0, _FIRST_BYTES)
             peeked.extend(split_lines(data[: whole_lines_bytes(data)]))
             return peeked
 
         try:
-            stream = root.provider.classify(root.parts(entry.path), first_lines)
+            stream = root.provider.classify(root.parts(named), first_lines)
             if stream is not None:
                 "".join(stream).encode()
         except UnicodeEncodeError:
-            self._note_unfollowed(entry.path, _NOT_TEXT)
+            self._note_unfollowed(path, _NOT_TEXT)
             return None
         except DiskError as exc:
-            self._note_unreadable(entry.path, exc.message)
+            self._note_unreadable(path, exc.message)
             return None
-        if stream is None and self._may_be_transcript(root, entry):
+        if stream is None and named == path and self._may_be_transcript(root, entry):
             title = root.provider.title
             why = "no line at its beginning names its session" if is_asked else f"{title} names no transcript so"
-            self._note_unfollowed(entry.path, why)
-        if stream is not None and peeked:
-            self._filed[entry.path] = stream
+            self._note_unfollowed(path, why)
+        if stream is not None and (peeked or named != path):
+            self._filed[path] = stream
         return stream
 
     def _note_unreadable(self, path: str, why: str) -> None:
@@ -272,8 +328,37 @@ class Scanner:
         """Whether it ends as transcripts do, has something in it, and is nothing else that is known."""
         if not entry.size or not entry.name.endswith(_ENDINGS):
             return False
-        below = "/".join(root.parts(entry.path))
-        return not any(fnmatchcase(below, pattern) for pattern in root.provider.companions)
+        return not _is_companion(root, entry.path)
+
+    def _note_aside(self, root: Root, path: str, why: str) -> None:
+        """What is not looked into; it is open if from its name it may be a transcript, or a part of or full of them."""
+        parts = root.parts(path)
+        is_named_so = parts[-1].endswith(_ENDINGS) and not _is_companion(root, path)
+        if len(parts) == 1 or is_named_so or root.provider.classify(parts, list) is not None:
+            self._note_unfollowed(path, why)
+        elif path in self.aside or len(self.aside) < MOST_UNFOLLOWED:
+            self.aside[_as_text(path)] = why
+            self._still_aside.add(_as_text(path))
+
+    def _note_unfit(self, root: Root, entry: Entry) -> None:
+        if entry.oddity:
+            self._note_aside(root, entry.path, f"it is {entry.oddity}")
+        elif entry.size < 0:
+            self._note_unreadable(entry.path, f"{entry.path} can't be looked at")
+        else:
+            self._note_aside(root, entry.path, f"it belongs to another user ({entry.owner})")
+
+    def _root_of(self, path: str) -> Root | None:
+        return next((one for one in self._roots if one.holds(path)), None)
+
+    def _is_ours(self, root: Root, entry: Entry) -> bool:
+        """Read are our own files, and those of the root's owner: within a container a folder of the host may look like
+        somebody else's."""
+        if entry.owner in (-1, os.geteuid() if os.name == "posix" else 0):
+            return True
+        if root.path not in self._owners and (seen := self._files.look_at(root.path)) is not None:
+            self._owners[root.path] = seen.owner
+        return self._owners.get(root.path) == entry.owner
 
     def _is_gone(self, path: str) -> bool:
         """Absence in a listing is not enough: a folder that may not be read, or a root that is not mounted, says
@@ -299,11 +384,17 @@ class Scanner:
 
     def _stream_of(self, path: str) -> StreamId | None:
         """The stream of a known file, which can't be asked any more."""
-        root = next((one for one in self._roots if one.holds(path)), None)
+        root = self._root_of(path)
         told = self._filed.get(path) or self._expected.get(path)
         if told is not None or root is None:
             return told
         return root.provider.classify(root.parts(path), list)
+
+
+def _is_companion(root: Root, path: str) -> bool:
+    """Whether it is known to be something else that the coding agent keeps there."""
+    below = "/".join(root.parts(path))
+    return any(fnmatchcase(below, pattern) for pattern in root.provider.companions)
 
 
 def _as_text(path: str) -> str:

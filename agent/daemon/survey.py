@@ -100,12 +100,14 @@ def _holds_entries(copies: Copies, one: Observation) -> bool:
 
 class Inventory(NamedTuple):
     """`files`: session → its files as they lie there. `unreadable`: path → why, of what could not be looked into;
-    `unfollowed`: of what may be a transcript and is not followed, of which there are `unfollowed_more`."""
+    `unfollowed`: of what may be a transcript and is not followed, of which there are `unfollowed_more`; `aside`: of
+    links that lead out and the like that are none."""
 
     files: dict[str, list[Observation]]
     unreadable: dict[str, str]
     unfollowed: dict[str, str]
     unfollowed_more: int
+    aside: dict[str, str]
 
 
 def find_files(roots: Sequence[Root]) -> Inventory:
@@ -118,7 +120,8 @@ def find_files(roots: Sequence[Root]) -> Inventory:
 
     scanner = Scanner(roots, observed, lambda _: None)
     scanner.scan()
-    return Inventory(found, dict(scanner.unreadable), dict(scanner.unfollowed), scanner.unfollowed_more)
+    unfollowed = dict(scanner.unfollowed)
+    return Inventory(found, dict(scanner.unreadable), unfollowed, scanner.unfollowed_more, dict(scanner.aside))
 
 
 class _Looking(NamedTuple):

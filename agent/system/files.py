@@ -1,4 +1,8 @@
-"""Transcripts on disk, read only. No descriptor is kept open longer than one piece of work."""
+"""Transcripts on disk, read only. No descriptor is kept open longer than one piece of work.
+
+Every path is taken as it stands: where a link is a part of it, nothing is there. `resolve` tells where a link leads;
+whoever follows it looks first whether that is a place to be read.
+"""
 
 import errno
 import os
@@ -12,12 +16,13 @@ from typing import BinaryIO, NamedTuple, Self
 
 from agent.core.packed import PackedDamage, is_packed, unpack
 from agent.errors import DiskError, FileVanished
+from agent.system import no_links
 
 _READ_BYTES = 1 << 20
 
 
 class Entry(NamedTuple):
-    """A name in a folder, links followed. Sizes in bytes, -1 where the system would not say; times in ns since 1970."""
+    """A name in a folder. Sizes in bytes, -1 where the system would not say; times in ns since 1970."""
 
     name: str
     path: str
@@ -26,6 +31,12 @@ class Entry(NamedTuple):
     mtime_ns: int
     device: int
     inode: int
+    owner: int = -1
+    """The user's number; -1 where it is not known. Always 0 on Windows."""
+    link: str = ""
+    """Where a link leads, resolved, whether or not anything is there. Nothing else is known of one."""
+    oddity: str = ""
+    """What it is, where it is neither file, folder nor link."""
 
 
 class _OpenFile:
@@ -34,9 +45,15 @@ class _OpenFile:
     def __init__(self, path: str, buffering: int) -> None:
         self._path = path
         try:
-            self._file: BinaryIO = open(path, "rb", buffering=buffering)  # noqa: SIM115 - closed by __exit__
+            descriptor = no_links.open_at(path)
         except OSError as exc:
             raise _failed(path, exc) from exc
+        try:
+            _check_regular(path, os.fstat(descriptor).st_mode)
+            self._file: BinaryIO = os.fdopen(descriptor, "rb", buffering=buffering)
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +69,13 @@ class _OpenFile:
         if at < size and not self._file.read(1):
             raise DiskError(f"{self._path} gives no more than {at} of its {size} bytes")
         self._file.seek(at)
+
+
+def _check_regular(path: str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise _failed(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    if not stat.S_ISREG(mode):
+        raise DiskError(f"{path} can't be read: it is no regular file")
 
 
 class TranscriptFile(_OpenFile):
@@ -208,56 +232,80 @@ def open_lines(path: str) -> LineSource | PackedLines:
 
 
 def list_folder(path: str) -> list[Entry]:
-    """What stands in a folder: regular files and folders, in no order. A name that goes away meanwhile, a broken
-    link and anything that is neither are left out; one that the system does not want to tell about has size -1.
-    Raises DiskError or FileVanished."""
-    found = []
+    """What stands in a folder, in no order. A name that goes away meanwhile is left out; one that the system does not
+    want to tell about has size -1. Raises DiskError or FileVanished."""
     try:
-        with os.scandir(path) as names:
-            for one in names:
-                entry = _look(one)
-                if entry is not None:
-                    found.append(entry)
+        with no_links.list_at(path) as names:
+            return [entry for one in names if (entry := _look(one, path)) is not None]
     except OSError as exc:
         raise _failed(path, exc) from exc
-    return found
 
 
-def _look(one: os.DirEntry[str]) -> Entry | None:
+def _look(one: os.DirEntry[str], folder: str) -> Entry | None:
+    name = one.name
+    path = folder + name if folder.endswith(os.sep) else f"{folder}{os.sep}{name}"
     try:
-        seen = one.stat()
+        if no_links.is_link(one):
+            return _link(name, path)
+        seen = one.stat(follow_symlinks=False)
         if os.name == "nt":
-            seen = os.stat(one.path)  # the listing's sizes are stale and its inode 0 there
-    except OSError as exc:
-        leads_nowhere = isinstance(exc, (FileNotFoundError, NotADirectoryError)) or exc.errno == errno.ELOOP
-        return None if leads_nowhere else Entry(one.name, one.path, False, -1, 0, 0, 0)
-    return _entry(one.name, one.path, seen)
+            seen = os.stat(path)  # the listing's sizes are stale and its inode 0 there
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return Entry(name, path, False, -1, 0, 0, 0)
+    return _entry(name, path, seen)
 
 
 def look_at(path: str) -> Entry | None:
-    """The file or folder at `path`, links followed; None when nothing of the kind is there or may be seen."""
+    """The file, folder or link at `path`; None when nothing of the kind is there or may be seen."""
     try:
-        return _entry(os.path.basename(path), path, os.stat(path))
+        seen = no_links.stat_at(path)
     except OSError:
         return None
+    return (
+        _link(os.path.basename(path), path)
+        if stat.S_ISLNK(seen.st_mode)
+        else _entry(os.path.basename(path), path, seen)
+    )
 
 
 def is_missing(path: str) -> bool:
-    """Whether the system says that nothing is there, which is not the same as that it may not be seen."""
+    """Whether the system says that nothing is there but perhaps a link, which is not the same as that it may not be
+    seen."""
     try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
+        return stat.S_ISLNK(no_links.stat_at(path).st_mode)
+    except OSError as exc:
+        return _says_missing(exc)
 
 
-def _entry(name: str, path: str, seen: os.stat_result) -> Entry | None:
-    is_folder = stat.S_ISDIR(seen.st_mode)
-    if not is_folder and not stat.S_ISREG(seen.st_mode):
-        return None
-    return Entry(name, path, is_folder, seen.st_size, seen.st_mtime_ns, seen.st_dev, seen.st_ino)
+def resolve(path: str) -> str:
+    """The path without links, as far as there is anything."""
+    return os.path.realpath(path)
+
+
+def _link(name: str, path: str) -> Entry:
+    return Entry(name, path, False, -1, 0, 0, 0, link=resolve(path))
+
+
+def _entry(name: str, path: str, seen: os.stat_result) -> Entry:
+    kind = stat.S_IFMT(seen.st_mode)
+    oddity = "" if kind in _USUAL else _ODDITIES.get(kind, "no file")
+    where = seen.st_size, seen.st_mtime_ns, seen.st_dev, seen.st_ino, seen.st_uid
+    return Entry(name, path, kind == stat.S_IFDIR, *where, "", oddity)
+
+
+_USUAL = (stat.S_IFREG, stat.S_IFDIR)
+_ODDITIES = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
+
+
+def _says_missing(exc: OSError) -> bool:
+    return isinstance(exc, (FileNotFoundError, NotADirectoryError)) or exc.errno == errno.ELOOP
 
 
 def read_text(path: Path) -> str | None:
@@ -271,6 +319,8 @@ def read_text(path: Path) -> str | None:
 
 
 def _failed(path: str, exc: OSError) -> DiskError:
-    if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
+    if exc.errno == errno.ELOOP:
+        return FileVanished(f"{path} is reached by a link now, which is not followed")
+    if _says_missing(exc):
         return FileVanished(f"{path} is no longer there")
     return DiskError(f"{path} can't be read: {exc.strerror or 'input/output error'}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from agent.errors import DiskError, FileVanished
+from agent.system import no_links
 
 _PIECE_BYTES = 1 << 20
 _PART = ".part-"
@@ -29,9 +30,6 @@ without links; a link to somebody else's file is EPERM on Linux."""
 
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _WRITE = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-
-_NOT_THROUGH = {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
-"""Else macOS would follow a symbolic link, and Linux would not."""
 
 
 class Kept(NamedTuple):
@@ -70,7 +68,7 @@ class KeptFiles:
     """The files kept below the folder `root`, which is ours alone. Names are relative and may have folders."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root = Path(os.path.realpath(root))  # what is kept is read like a transcript, by no link
         self._folders = threading.Lock()
         """So that no folder is pruned between being made and being filled."""
 
@@ -140,7 +138,7 @@ class KeptFiles:
     def _keep(self, source: str, target: Path, held: os.stat_result | None, copy_limit_bytes: int) -> Kept | Differs:
         try:
             with self._made_folders(target) as part:
-                os.link(source, part, **_NOT_THROUGH)
+                no_links.link_at(source, part)
         except OSError as exc:
             if exc.errno not in _NO_LINK:
                 raise
@@ -150,7 +148,7 @@ class KeptFiles:
     def _copy(
         self, source: str, target: Path, held: os.stat_result | None, limit_bytes: int, why: str
     ) -> Kept | Differs:
-        with _open(source, _READ) as reader:
+        with os.fdopen(no_links.open_at(source), "rb") as reader:
             seen = os.fstat(reader.fileno())
             if not stat.S_ISREG(seen.st_mode):
                 raise DiskError(f"{source} can't be kept: it is no regular file")
@@ -254,7 +252,7 @@ def _look(path: Path) -> os.stat_result | None:
 
 
 def _look_at_source(source: str) -> os.stat_result:
-    seen = os.lstat(source)
+    seen = no_links.stat_at(source)
     if stat.S_ISLNK(seen.st_mode):
         raise DiskError(f"{source} can't be kept: it is a symbolic link, and holds nothing itself")
     if not stat.S_ISREG(seen.st_mode):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 
 from agent.errors import DiskError, UsageError
+from agent.system import no_links
 
 ENDING = ".transcriptd-old"
 """No coding agent's transcripts end so, and no scanner takes one for a transcript."""
@@ -24,7 +25,7 @@ def keep_copy(path: str, archive: str) -> None:
     """Keeps what is there now under another name. Raises DiskError, UsageError for what is no file of its own."""
     _look(path)
     try:
-        os.link(path, archive)
+        no_links.link_at(path, archive)
     except FileExistsError as exc:
         raise DiskError(f"{archive} is there already") from exc
     except OSError:
@@ -122,7 +123,7 @@ def _busy(path: str) -> UsageError:
 
 def _copy(path: str, archive: str) -> None:
     def pieces() -> Iterable[bytes]:
-        with open(path, "rb") as file:
+        with os.fdopen(no_links.open_at(path), "rb") as file:
             while piece := file.read(1 << 20):
                 yield piece
 

@@ -493,22 +493,6 @@ def test_a_second_look_while_the_root_is_away_is_no_deletion(root: Path, told: T
 
 
 @needs_posix
-def test_a_linked_file_and_a_linked_project_are_transcripts_like_others(tmp_path: Path, root: Path, told: Told) -> None:
-    elsewhere = tmp_path.resolve() / "elsewhere"
-    write(elsewhere / "project" / "s.jsonl")
-    write(elsewhere / "t.jsonl")
-    (root / "p").symlink_to(elsewhere / "project")
-    (root / "q").mkdir()
-    (root / "q" / "t.jsonl").symlink_to(elsewhere / "t.jsonl")
-    assert told.scan() == [StreamId("s", ""), StreamId("t", "")]
-    append(elsewhere / "t.jsonl")
-    assert told.scan() == [StreamId("t", "")]
-    (elsewhere / "t.jsonl").unlink()
-    told.scan()
-    assert told.gone() == ["q/t.jsonl"], "a link to nothing is nothing"
-
-
-@needs_posix
 def test_broken_links_and_links_to_themselves_are_nothing(root: Path, told: Told) -> None:
     write(root / "p" / "s.jsonl")
     (root / "p" / "broken.jsonl").symlink_to("nowhere")

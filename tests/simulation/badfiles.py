@@ -46,6 +46,9 @@ class BadFiles:
     def is_missing(self, path: str) -> bool:
         return self._files.is_missing(path)
 
+    def resolve(self, path: str) -> str:
+        return self._files.resolve(path)
+
     def _refuse_opening(self, path: str) -> None:
         self.between()
         if self.out_of_descriptors:

@@ -76,6 +76,9 @@ class FakeDisk:
     def is_missing(self, path: str) -> bool:
         return self._find(path) is None
 
+    def resolve(self, path: str) -> str:
+        return path  # it has no links
+
     def _entry(self, name: str, path: str, found: Inode | Folder) -> Entry:
         if isinstance(found, Folder):
             return Entry(name, path, True, 0, 0, self.device, found.number)

@@ -83,3 +83,6 @@ class RealFolder:
 
     def is_missing(self, path: str) -> bool:
         return files.is_missing(path)
+
+    def resolve(self, path: str) -> str:
+        return files.resolve(path)

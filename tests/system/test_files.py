@@ -187,15 +187,27 @@ def test_a_listing_has_files_and_folders_as_they_are(tmp_path: Path) -> None:
 
 
 @needs_posix
-def test_a_listing_leaves_out_what_is_neither(tmp_path: Path) -> None:
+def test_a_listing_tells_links_and_oddities_and_follows_none(tmp_path: Path) -> None:
     (tmp_path / "broken").symlink_to("nowhere")
     (tmp_path / "itself").symlink_to("itself")
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "linked").symlink_to(".")
+    (tmp_path / "linked").symlink_to("..")
     write(tmp_path / "file", b"x")
-    (tmp_path / "link").symlink_to("file")
-    assert {one.name for one in list_folder(str(tmp_path))} == {"linked", "file", "link"}
-    assert all(look_at(str(tmp_path / name)) is None for name in ("broken", "itself", "pipe", "missing"))
+    (tmp_path / "link").symlink_to("broken")
+    found = {one.name: (one.link, one.oddity, one.size) for one in list_folder(str(tmp_path))}
+    nowhere = str(tmp_path / "nowhere")
+    assert found == {
+        "broken": (nowhere, "", -1),
+        "itself": (str(tmp_path / "itself"), "", -1),
+        "pipe": ("", "a pipe", 0),
+        "linked": (str(tmp_path.parent), "", -1),
+        "file": ("", "", 1),
+        "link": (nowhere, "", -1),
+    }
+    assert {name: look_at(str(tmp_path / name)) for name in found} == {
+        one.name: one for one in list_folder(str(tmp_path))
+    }
+    assert look_at(str(tmp_path / "missing")) is None
 
 
 def test_a_listing_of_nothing_has_vanished(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
         unread += failed
         elsewhere += _only_there(destination, lines, paths) if everything else []
     bad = [(name, one) for name, one in verdicts if one.outcome != "equal"]
-    unfollowed, more = ({}, 0) if session else _find_unfollowed(settings)
+    unfollowed, more, aside = ({}, 0, {}) if session else _find_unfollowed(settings)
     if as_json:
         rows = [{"destination": name, **one.stream._asdict(), **_fields(one)} for name, one in verdicts]
         print_json(
@@ -71,11 +71,13 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
                 "unread": unread,
                 "unfollowed": [{"path": path, "why": why} for path, why in unfollowed.items()],
                 "unfollowed_more": more,
+                "aside": [{"path": path, "why": why} for path, why in aside.items()],
                 "only_there": elsewhere,
             }
         )
     else:
-        for why in [*unread, *(what for what, _ in describe_unfollowed(list(unfollowed.items()), more))]:
+        named = describe_unfollowed(list(unfollowed.items()), more) + describe_unfollowed(list(aside.items()))
+        for why in [*unread, *(what for what, _ in named)]:
             click.echo(f"! {clean(why)}")
         if bad:
             columns = [("session", "left"), ("transcript", "fold"), ("here", "right"), ("there", "right"), ("", "left")]
@@ -109,13 +111,14 @@ def _choose(lines: list[StreamLine], session: tuple[str, ...], settings: "Settin
     return [line for line in lines if line.session_id in chosen]
 
 
-def _find_unfollowed(settings: "Settings") -> tuple[dict[str, str], int]:
-    """What may be a transcript, and was compared with nothing since it is not followed."""
+def _find_unfollowed(settings: "Settings") -> tuple[dict[str, str], int, dict[str, str]]:
+    """What may be a transcript, and was compared with nothing since it is not followed; and what is none and is named
+    all the same."""
     from agent.daemon.roots import find_roots
     from agent.daemon.survey import find_files
 
     found = find_files(find_roots(settings, environment()))
-    return found.unfollowed, found.unfollowed_more
+    return found.unfollowed, found.unfollowed_more, found.aside
 
 
 def _outcome(one: "Verdict") -> str:
