@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -37,21 +37,29 @@ class Named(NamedTuple):
 class Covered(NamedTuple):
     """What rules cover of what is known here. `sent`: sessions of which a server has something. `doubtful`: reason →
     further sessions that stay here because these rules can't be applied to them. `copies`: those of `sessions` that
-    no rule names, but in which entries of a named one stand."""
+    no rule names, but in which entries of a named one stand. `on`: server → how many sessions it has something of."""
 
     sessions: int
     bytes: int
     sent: int
     doubtful: Mapping[str, int] = {}
     copies: int = 0
+    on: Mapping[str, int] = {}
 
 
 class _Known(NamedTuple):
-    """What the agent remembers: facts of sessions, and those of which something was sent."""
+    """What the agent remembers: facts of sessions, and which servers have something of them."""
 
     facts: Mapping[str, Facts]
-    sent: frozenset[str]
+    sent: Mapping[str, frozenset[str]]
     sizes: Mapping[str, int]
+
+    def count_on(self, sessions: Collection[str]) -> dict[str, int]:
+        """Server → how many of these sessions it has something of."""
+        found: dict[str, int] = {}
+        for name in (name for session in sessions for name in self.sent.get(session, ())):
+            found[name] = found.get(name, 0) + 1
+        return found
 
 
 def _subjects(command: Any) -> Any:
@@ -92,6 +100,7 @@ def add(as_json: bool, **named: Any) -> None:
     rules = [one.rules[0] for one in name_rules(_with_ids(known, settings, **named), **named)]
     edited = rules_list.add(rules, create=not had_list(paths))
     agent, note = tell_agent(paths)
+    deletes = find_deletes(paths, settings)
     covered = count_covered(PrivacyList(paths.private_list, settings.privacy).read(), rules, settings, known)
     if as_json:
         _print(
@@ -99,6 +108,7 @@ def add(as_json: bool, **named: Any) -> None:
             added=[rule.text for rule in edited.changed],
             already=[rule.text for rule in edited.unchanged],
             agent=agent,
+            deletes=deletes,
             **covered._asdict(),
         )
         return
@@ -111,11 +121,10 @@ def add(as_json: bool, **named: Any) -> None:
         click.echo(f"  {clean(rule.text)}: was there already")
     copies = f"; {covered.copies:,} of them for entries that they share" if covered.copies else ""
     click.echo(f"private: {plural(covered.sessions, 'session')}, {size_words(covered.bytes)}{copies}")
-    if covered.sent:
-        what, whom = ("1 of them is", "it") if covered.sent == 1 else (f"{covered.sent:,} of them are", "them")
+    for name, number in covered.on.items():
+        what, whom = ("1 of them is", "it") if number == 1 else (f"{number:,} of them are", "them")
         what = "it is" if covered.sessions == 1 else what
-        when = "now" if agent == "told" else "when it runs next"
-        click.echo(f"{what} on a server; the agent deletes {whom} there {when}")
+        click.echo(f"{what} on {clean(name)}; {_what_follows(deletes.get(name), agent, whom)}")
     for why, count in covered.doubtful.items():
         whom = "it" if count == 1 else "them"
         click.echo(f"! {plural(count, 'more session')}: {clean(why)}; nothing of {whom} leaves")
@@ -322,6 +331,24 @@ def tell_agent(paths: Paths) -> tuple[str, str]:
     return "told", ""
 
 
+def find_deletes(paths: Paths, settings: "Settings") -> dict[str, bool | None]:
+    """Server → whether it deletes what is private; None where only a running agent that has asked it could tell."""
+    known = {one.name: False if one.protocol == "upload" else None for one in settings.destinations}
+    try:
+        with ControlClient(paths.socket) as client:
+            rows = client.call("agent.status")["destinations"]
+    except (NotRunning, UsageError):
+        return known
+    return {**known, **{row["name"]: row.get("deletes") for row in rows}}
+
+
+def _what_follows(deletes: bool | None, agent: str, whom: str) -> str:
+    if deletes is False:
+        return "that server can't delete, so it keeps what it has: ask whoever runs it"
+    when = "now" if agent == "told" else "when it runs next"
+    return f"the agent deletes {whom} there {when}" + ("" if deletes else ", if that server offers deletion")
+
+
 def count_covered(rules: PrivateRules, added: Iterable[Rule], settings: "Settings", known: _Known) -> Covered:
     """What `added` covers, whatever else stands in the list."""
     texts = {rule.text for rule in added}
@@ -339,8 +366,9 @@ def count_covered(rules: PrivateRules, added: Iterable[Rule], settings: "Setting
 
         copies = find_copies(find_roots(settings, environment()), ids)
         size = sum(known.sizes.get(session, 0) for session in known.sizes if session.casefold() in ids)
-        sent = sum(session.casefold() in ids or session in copies for session in known.sent)
-        return Covered(len(ids) + len(copies), size + sum(copies.values()), sent, copies=len(copies))
+        sent = [session for session in known.sent if session.casefold() in ids or session in copies]
+        size += sum(copies.values())
+        return Covered(len(ids) + len(copies), size, len(sent), copies=len(copies), on=known.count_on(sent))
     here = survey(narrowed, settings, known.facts).sessions
     sizes = {one.session_id: one.bytes for one in here}
     verdicts = _decide_all(narrowed, settings, known, here)
@@ -349,7 +377,9 @@ def count_covered(rules: PrivateRules, added: Iterable[Rule], settings: "Setting
     for verdict in verdicts.values():
         if verdict.private and not verdict.rule:
             doubtful[verdict.why] = doubtful.get(verdict.why, 0) + 1
-    return Covered(len(covered), sum(sizes.get(one, 0) for one in covered), len(covered & known.sent), doubtful)
+    there = covered & known.sent.keys()
+    size = sum(sizes.get(one, 0) for one in covered)
+    return Covered(len(covered), size, len(there), doubtful, on=known.count_on(there))
 
 
 def _still_private(rules: PrivateRules, removed: Iterable[Rule], settings: "Settings", known: _Known) -> dict[str, str]:
@@ -402,7 +432,10 @@ def _read_known(paths: Paths) -> _Known:
     sizes: dict[str, int] = {}
     for line in lines:
         sizes[line.session_id] = sizes.get(line.session_id, 0) + max(line.size, 0)
-    sent = frozenset(line.session_id for line in lines if line.sent_entries or line.sent_bytes)
+    sent: dict[str, frozenset[str]] = {}
+    for line in lines:
+        if line.sent_entries or line.sent_bytes:
+            sent[line.session_id] = sent.get(line.session_id, frozenset()) | {line.destination}
     return _Known({**dict.fromkeys(sizes, Facts()), **facts}, sent, sizes)
 
 

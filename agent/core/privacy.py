@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from agent.core.session import PROJECT_UNKNOWN
 from agent.core.settings import Privacy
 from agent.errors import PrivacyListError
 
@@ -147,7 +148,7 @@ class PrivateRules(NamedTuple):
         if self.share == "listed" and subject.project and not self._is_shared(subject):
             return Verdict(True, 'its project is not one of shared_projects, and share = "listed"')
         if not subject.project and (self.projects or self.share == "listed"):
-            return Verdict(True, "its project is not known yet", certain=False)
+            return Verdict(True, PROJECT_UNKNOWN, certain=False)
         if subject.remotes is None and self.remotes:
             return Verdict(True, REMOTE_UNKNOWN, certain=False)
         return _SHARED

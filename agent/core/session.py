@@ -17,6 +17,9 @@ class StreamId(NamedTuple):
     subpath: str
 
 
+PROJECT_UNKNOWN = "its project is not known yet"
+"""Why a session stays here for now: a rule asks for its folders, and no line has named one."""
+
 FILES = "files/"
 """How the subpath of a side file begins (`files/tool-results/x.txt`): where it has its place on the wire, too."""
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from agent.core.lifecycle import UNSENT, State
-from agent.core.session import StreamId, is_side_file
+from agent.core.session import PROJECT_UNKNOWN, StreamId, is_side_file
 
 SCHEMA = 1
 """Version of the JSON that scripts read; grows when a field changes its meaning or goes."""
@@ -46,6 +46,7 @@ class Open(StrEnum):
     DELETED_THERE = "deleted_there"
     TO_DELETE = "to_delete"
     UNREAD = "unread"
+    UNDECIDED = "undecided"
     UNFOLLOWED = "unfollowed"
     NO_SERVER = "no_server"
 
@@ -90,6 +91,12 @@ OPEN: Mapping[Open, OpenRow] = {
         "1 folder or file could not be looked into",
         "{} folders and files could not be looked into",
         "transcriptd doctor",
+        warns=False,
+    ),
+    Open.UNDECIDED: OpenRow(
+        "1 stays here until it is known where its session worked",
+        "{} stay here until it is known where their sessions worked",
+        "transcriptd private list",
         warns=False,
     ),
     Open.UNFOLLOWED: OpenRow(
@@ -171,7 +178,7 @@ class StreamLine(msgspec.Struct, frozen=True):
 class DestinationLine(msgspec.Struct, frozen=True):
     """How it stands with one server. `protocol`: bulk, ingress, upload, or empty while unknown. `token`: where it comes
     from, in the words of the settings. `acknowledged_s`: when it last said that it has something; None when it never
-    did."""
+    did. `deletes`: whether it deletes sessions that somebody wants forgotten; None while that is not known."""
 
     name: str
     url: str
@@ -181,6 +188,7 @@ class DestinationLine(msgspec.Struct, frozen=True):
     retry_at_s: float | None = None
     token: str = ""
     acknowledged_s: float | None = None
+    deletes: bool | None = None
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -301,11 +309,17 @@ def count_open(lines: Sequence[StreamLine]) -> dict[str, int]:
     for line in _due(lines):
         add(_open_as(line))
     for line in lines:
+        add(Open.UNDECIDED if is_undecided(line) else None)
         if COUNTED[State(line.state)].there:
             add(Open.NO_PLACE_ENTRIES, line.entries - line.sent_entries)
             add(Open.REJECTED_ENTRIES, sum(line.rejected.values()))
     add(Open.TO_DELETE, sum(count_to_delete(lines).values()))
     return found
+
+
+def is_undecided(line: StreamLine) -> bool:
+    """Whether it stays here only because a fact is missing that may still come. No rule names it."""
+    return line.state == State.PRIVATE and line.reason == PROJECT_UNKNOWN
 
 
 def _due(lines: Sequence[StreamLine]) -> Iterable[StreamLine]:

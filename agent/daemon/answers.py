@@ -113,10 +113,12 @@ class Answers:
                 self._sightings.doubt(outcome.key.stream)
                 self._ask_head(outcome.key)
             case Withheld():
+                track = self._tracks[outcome.key]
                 self._facts.learn(outcome.key.stream, outcome.facts)
-                self._tracks[outcome.key].reason = OUTSIDE
-                self._journal.note_audit(outcome.key, AuditKind.PRIVATE_SKIPPED, "")
-                self._teller.apply(outcome.key, self._tracks[outcome.key], Event.WITHHELD)
+                if track.reason != OUTSIDE:
+                    self._journal.note_audit(outcome.key, AuditKind.PRIVATE_SKIPPED, "")
+                track.reason = OUTSIDE
+                self._teller.apply(outcome.key, track, Event.WITHHELD)
             case KeptBack():
                 self._private.kept_back(outcome)
             case Restored():

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from sys import intern
 
+from agent.core.audit import AuditKind
 from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
 from agent.core.events import Happening
 from agent.core.identity import PACKED_START, START, pack_cursor
 from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
 from agent.core.runs import Run, RunChange
-from agent.core.session import Facts, Gone, Observation, StreamId, is_side_file
+from agent.core.session import PROJECT_UNKNOWN, Facts, Gone, Observation, StreamId, is_side_file
 from agent.core.status import DELETED_THERE, MAYBE_THERE
 from agent.core.wire import (
     NeedsLogin,
@@ -171,7 +172,7 @@ class Engine:
         )
         self.telling.restore_runs(found_runs)
         self.journal.on_audit, self.gates.on_change = self.telling.audited, self.telling.condition_changed
-        self.pausing.on_change = self.telling.paused
+        self.pausing.on_change, self.facts.on_project = self.telling.paused, self._project_known
         self._beginning = Beginning(self.journal, world, backlog=limits.backlog)
         self._seen: list[Observation] = []
         self._ended: list[Gone] = []
@@ -441,6 +442,8 @@ class Engine:
         track = Track(seen.provider, seen.path, -1, seen.mtime_ns, state, PACKED_START, why)
         self._add(key, track)
         self.private.settle(key, track)
+        if why and not key.subpath:
+            self.journal.note_audit(key, AuditKind.PRIVATE_SKIPPED, why)
         return track
 
     def _take_look(self, track: Track, seen: Observation) -> bool:
@@ -470,17 +473,27 @@ class Engine:
         is_whole = is_side_file(key.subpath) or self.gates[key.destination].takes_files_only
         if changed and is_whole and track.state is State.REFUSED and track.reason not in UNFIT:
             self.apply(key, track, Event.OUTGREW)
-        elif track.state is State.PRIVATE and self._may_be_told_now(key, track):
+        elif track.state is State.PRIVATE and self._may_be_told_now(key, track, changed):
             self.apply(key, track, Event.MARKED_SHARED)
         else:
             self.apply(key, track, Event.GREW)
             self.private.settle(key, track)
 
-    def _may_be_told_now(self, key: TrackKey, track: Track) -> bool:
-        """Whether it stays here because it had not said enough of itself; it may have by now."""
+    def _may_be_told_now(self, key: TrackKey, track: Track, changed: bool) -> bool:
+        """Whether it stays here because it had not said enough of itself; it may have by now. Of a side file its
+        session has to say it."""
         if key.session_id in self.private.why:
             return False
+        if track.reason == PROJECT_UNKNOWN and not self.facts.of(key.session_id).project:
+            return changed and not is_side_file(key.subpath)
         return track.reason != OUTSIDE or not self.facts.of(key.session_id).project
+
+    def _project_known(self, session: str) -> None:
+        """What waited for that is looked at again."""
+        if session not in self.private.why:
+            for key, track in self.streams_of(session):
+                if track.state is State.PRIVATE and track.reason == PROJECT_UNKNOWN:
+                    self.apply(key, track, Event.MARKED_SHARED)
 
     def _is_at_work(self, track: Track) -> bool:
         """Whether somebody seems to write there just now. Change notices also come of archives that are unpacked and

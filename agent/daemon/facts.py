@@ -1,6 +1,7 @@
 """What is known of sessions beside their entries, and which destination was told of it."""
 
 import hashlib
+from collections.abc import Callable
 from sys import intern
 
 import msgspec
@@ -19,6 +20,8 @@ class SessionFacts:
         self._version = version
         self._told: dict[str, dict[str, str]] = {}
         self.known: dict[str, Facts] = {}
+        self.on_project: Callable[[str], None] = lambda _session: None
+        """Told when it becomes known where a session works."""
         self._unsaid: dict[Facts, Facts] = {}
         """Those without words, of which many sessions have the same."""
 
@@ -41,6 +44,8 @@ class SessionFacts:
         if learned != before:
             self.known[stream.session_id] = self._shared(learned)
             self._journal.note_session(stream.session_id, learned)
+            if learned.project and not before.project:
+                self.on_project(stream.session_id)
 
     def _shared(self, facts: Facts) -> Facts:
         """Many sessions have one project."""

@@ -248,10 +248,11 @@ class Private:
         if done.blind or done.stale or not self._is_current(done.under):
             self._teller.apply(done.key, track, Event.HELD)
             return
-        track.reason = done.why
+        is_new, track.reason = track.reason != done.why, done.why
         if done.certain:
             self.why.setdefault(done.key.session_id, done.why)
-        self._journal.note_audit(done.key, AuditKind.PRIVATE_SKIPPED, done.why)
+        if is_new:  # asked again when more is known, and then perhaps for the same reason
+            self._journal.note_audit(done.key, AuditKind.PRIVATE_SKIPPED, done.why)
         self._teller.apply(done.key, track, Event.WITHHELD)
         if done.certain:
             self.mark(done.key.session_id, self.why[done.key.session_id])

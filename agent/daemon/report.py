@@ -254,6 +254,7 @@ def report_remembered(
                 "not_running",
                 token="environment" if token_given else one.token,
                 acknowledged_s=past.acknowledged_s.get(one.name),
+                deletes=False if one.protocol == "upload" else None,
             )
             for one in settings.destinations
         ],
@@ -281,6 +282,7 @@ def _destination(one: "DestinationState", token: str) -> DestinationLine:
         one.retry_at_s or None,
         token,
         one.acknowledged_s or None,
+        False if one.takes_files_only else one.deletes if one.condition is Condition.RUNNING else None,
     )
 
 

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent.cli.config import environment
 from agent.core.identity import START
 from agent.core.privacy import HEADER, REMOTE_UNKNOWN
 from agent.core.session import Facts, StreamId
+from agent.core.status import StreamLine
 from agent.daemon.rulebook import HAS_LIST
 from agent.system.control_socket.server import ControlServer
 from agent.system.paths import default_paths
@@ -82,7 +84,7 @@ def test_a_folder_covers_every_session_that_worked_in_it(work: Path) -> None:
     assert done.out.splitlines()[1:] == [
         f"  project {work / 'secret'}: added",
         f"private: 2 sessions, {size_of(ONE, work)} B",
-        "2 of them are on a server; the agent deletes them there when it runs next",
+        "2 of them are on default; the agent deletes them there when it runs next, if that server offers deletion",
     ]
     assert rules() == [f"project {work / 'secret'}"]
     again = run("private", "add", "--project", str(work / "secret"), "--json").json()
@@ -165,6 +167,8 @@ def test_this_session_is_what_claude_code_says(work: Path, monkeypatch: pytest.M
         "sent": 1,
         "doubtful": {},
         "copies": 0,
+        "on": {"default": 1},
+        "deletes": {},
     }
     assert run("private", "remove", "--this").out.endswith(f"session {ONE}: removed\n")
 
@@ -180,7 +184,7 @@ def test_copies_of_a_session_are_counted_with_it(work: Path, home: Path) -> None
     run("private", "remove", "--session", ONE)
     words = run("private", "add", "--session", ONE).out
     assert "private: 2 sessions" in words
-    assert "; 1 of them for entries that they share\n2 of them are on a server" in words
+    assert "; 1 of them for entries that they share\n2 of them are on default" in words
 
 
 def test_what_another_rule_covers_stays_private(work: Path) -> None:
@@ -264,6 +268,26 @@ def test_a_running_agent_is_told_at_once(work: Path) -> None:
         done = run("private", "remove", "--session", ONE)
         assert done.status == 0
         assert "does not know of private lists" in done.err
+
+
+@pytest.mark.parametrize(
+    ("deletes", "words"),
+    [
+        (True, "the agent deletes it there now"),
+        (False, "that server can't delete, so it keeps what it has: ask whoever runs it"),
+        (None, "the agent deletes it there now, if that server offers deletion"),
+    ],
+)
+def test_what_becomes_of_a_sent_session_is_told_for_each_server(work: Path, deletes: bool | None, words: str) -> None:
+    line = StreamLine("there", ONE, "", "/p", "synced", 100, 100, 4, 4, 1e9)
+    rows = {"streams": [msgspec.to_builtins(line)], "facts": {}}
+    status = {"destinations": [{"name": "there", "deletes": deletes}]}
+    methods = {"agent.privacy_changed": dict, "sessions.list": lambda _: rows, "agent.status": lambda _: status}
+    with agent(methods):
+        done = run("private", "add", "--session", ONE)
+        told = run("private", "add", "--session", ONE, "--json").json()
+    assert f"it is on there; {words}\n" in done.out
+    assert (told["on"], told["deletes"]) == ({"there": 1}, {"there": deletes})
 
 
 def test_nothing_of_a_transcript_is_shown(work: Path) -> None:

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import pytest
 
 from agent.core.lifecycle import State
-from agent.core.status import OWED
+from agent.core.status import OWED, Status
 from agent.core.wire import RawReply, Request, delete_request, session_path, streams_request
 from agent.daemon.inputs import Restore
 from agent.daemon.private import RulesChanged
+from agent.daemon.report import Surroundings, report
 from agent.daemon.reviewing import review
 from agent.daemon.tasks import KeptBack, ReviewTask
 from agent.daemon.world import Limits
@@ -345,6 +347,59 @@ def test_what_has_not_said_where_it_is_waits_until_it_does(make_agent: Make, rec
     agent.append("s", line("a", "/home/dev/open"))
     agent.settle()
     assert agent.state("s") is State.SYNCED
+
+
+def report_of(agent: SimulatedAgent) -> Status:
+    return report(agent.engine, Surroundings(1, 0.0, (), (), 0, ()))
+
+
+SESSION_SAYS_NOTHING = b'{"type":"summary","summary":"words"}\n'
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("kind", ["tool-results/a.txt", "subagents/agent-a.jsonl"])
+@pytest.mark.parametrize("order", list(permutations(["beside", "unsaid", "said"])), ids="-".join)
+def test_what_waits_for_a_fact_is_asked_again_when_that_comes(
+    make_agent: Make, receiver: AsgiServer, order: tuple[str, ...], kind: str, restarts: bool
+) -> None:
+    """A side file, or what says nothing of where it was written, found in any order with the line that says it."""
+    agent = make_agent(receiver, rulebook=FakeRules(folders={"/home/dev/secret"}))
+    beside = agent.root / "p" / "s" / kind
+
+    def come(what: str) -> None:
+        if what == "beside":
+            beside.parent.mkdir(parents=True)
+            beside.write_bytes(b'{"type":"user","uuid":"x"}\n')
+        else:
+            agent.append("s", SESSION_SAYS_NOTHING if what == "unsaid" else line("a", "/home/dev/open"))
+
+    said = False
+    for what in order:
+        come(what)
+        said = said or what == "said"
+        for _ in range(3):
+            agent.look(live=True)
+            agent.live_for(60)
+        if restarts:
+            agent.crash()
+        agent.settle()
+        assert report_of(agent).synced == said
+        assert bool(report_of(agent).open.get("undecided")) != said
+    assert set(agent.states().values()) == {State.SYNCED}
+    rows = [(row.stream, row.detail) for row in agent.store.audit() if row.kind == "private_skipped"]
+    assert len(rows) == len(set(rows)), "one row for each reason"
+
+
+def test_a_session_that_is_private_before_its_first_line_has_its_row_in_the_audit_log(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    agent = make_agent(receiver, rulebook=FakeRules("s"))
+    agent.append("s", lines(1), subpath="subagents/agent-a")
+    agent.append("s", lines(3))
+    agent.settle()
+    agent.append("s", lines(3))
+    agent.settle()
+    assert kinds(agent) == ["private_skipped"]
 
 
 @pytest.mark.parametrize("first", ["copy", "mark"])

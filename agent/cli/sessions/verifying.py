@@ -8,8 +8,8 @@ import click
 from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_with_destination, remembered
 from agent.cli.sessions.known import read_sessions
-from agent.core.session import StreamId
-from agent.core.status import StreamLine, describe_unfollowed
+from agent.core.session import PROJECT_UNKNOWN, StreamId
+from agent.core.status import StreamLine, describe_unfollowed, is_undecided
 from agent.errors import UsageError
 from agent.system.paths import Paths, default_paths
 
@@ -50,6 +50,8 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
     verdicts: list[tuple[str, Verdict]] = []
     unread: list[str] = []
     elsewhere: list[dict[str, Any]] = []
+    undecided = sorted({line.path for line in chosen if is_undecided(line)})
+    unread += [f"{path} stays here: {PROJECT_UNKNOWN}" for path in undecided]
     for destination in settings.destinations:
         if destination.protocol == "upload":
             click.echo(f"! {clean(destination.name)} only takes files; what it holds can't be compared", err=True)
