@@ -276,7 +276,12 @@ def _show(report: "Report", offer: "Offer", one: "Destination", *, dry_run: bool
         click.echo(f"to continue it: {command}")
 
 
-_COMMANDS = {"claude": "claude --resume {0}", "codex": "codex resume {0}", "copilot": "copilot --resume {0}"}
+_COMMANDS = {
+    "claude": "claude --resume {0}",
+    "codex": "codex resume {0}",
+    "gemini": "gemini --resume {0}",
+    "copilot": "copilot --resume {0}",
+}
 """Coding agent → what continues a session."""
 
 

@@ -154,6 +154,17 @@ class Provider(Protocol):
     def read_beside(self, data: bytes) -> str:
         """The folder that such a file names; empty where it names none."""
 
+    def render_beside(self, project: str) -> bytes | None:
+        """What has to stand in such a file, so that the agent finds a session that is laid there; None where it needs
+        none, or where the file is a part of the session."""
+
+    registry: tuple[str, ...]
+    """The names below the folder above a root of a file that says which folder of the root a project has; empty for
+    none."""
+
+    def read_registry(self, data: bytes) -> Mapping[str, str]:
+        """Project → name of its folder, as such a file says."""
+
     def folders_in(self, data: bytes) -> tuple[str, ...]:
         """The folders that a piece of a transcript was written in, in their order, each once. It may begin and end
         anywhere; what is quoted within an entry may count as well."""

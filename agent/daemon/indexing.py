@@ -186,11 +186,12 @@ class Indexer:
         if place.offset == 0:
             # Somebody may have asked for the beginning while it was being written: it is read whole lines at a time.
             data = file.read_at(0, _FIRST_BYTES)
-            place.facts = provider.read_facts(data[: whole_lines_bytes(data)], (), Facts())
+            place.facts = provider.read_facts(data[: whole_lines_bytes(data)], (), Facts(one.project))
         self._read_on(place, provider, file)
         if place.marked:
             place.facts = provider.read_facts(b"", place.marked, place.facts)
             place.marked = []
+        place.facts = Facts(one.project).merged(place.facts)
         self._keep(one.stream, place)
         marker = marker_at(file, place.offset)
         read = Known(one.path, one.size, one.mtime_ns, one.inode, place.offset, marker, version, gone=False)

@@ -3,6 +3,7 @@ be."""
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from agent.core.placing import find_twins, unfit_parts
 from agent.core.session import FILES, Facts, Provider, StreamId, is_side_file
@@ -12,6 +13,7 @@ from agent.errors import DiskError, RemoteProtocolError, UsageError
 from agent.system import files
 
 _FIRST_BYTES = 64 << 10
+_LIST_BYTES = 1 << 20
 _LOOKED_AT = 3
 """Transcripts of a folder that are asked which project they are of."""
 
@@ -70,22 +72,47 @@ def find_place(
 
 
 def read_folders(root: Root, project: str) -> dict[str, str]:
-    """Names right below the root → the project that their transcripts name, as far as a look at a few of them tells."""
+    """Names right below the root → the project that they are of, as far as a look at a few transcripts or the file
+    beside them tells. Where only such a file does, all names are there, also those that say none; and first the one
+    that the agent's own list has for that project."""
     found: dict[str, str] = {}
-    try:
-        entries = files.list_folder(root.path)
-    except DiskError:
-        return found
-    for entry in entries:
-        if entry.is_folder and (named := _project_of(root, entry.path)):
-            found[entry.name] = named
-            if named == project and root.provider.name in BY_PROJECT:
+    with suppress(DiskError):
+        for entry in sorted(files.list_folder(root.path)):
+            named = _project_of(root, entry.path) if entry.is_folder else ""
+            if named or not root.provider.lines_name_project:
+                found[entry.name] = named
+            if named and named == project and root.provider.lines_name_project and root.provider.name in BY_PROJECT:
                 break
-    return found
+    registered = _read_registry(root)
+    listed = {name: of for of, name in registered.items()}
+    first = registered.get(project, "")
+    found = {name: found.get(name) or listed.get(name, "") for name in {**found, **listed}}
+    return {first: project, **found} if found.get(first) == project else found
+
+
+def _read_registry(root: Root) -> Mapping[str, str]:
+    """Project → name below the root."""
+    if not root.provider.registry:
+        return {}
+    data = _read_small(os.path.join(os.path.dirname(root.path), *root.provider.registry))
+    return root.provider.read_registry(data)
+
+
+def _read_small(path: str) -> bytes:
+    """What stands in a small file; nothing where there is none that can be read."""
+    seen = files.look_at(path)
+    if seen is None or seen.is_folder or seen.link or seen.oddity:
+        return b""
+    with suppress(DiskError), files.open_file(path) as file:
+        return file.read_at(0, _LIST_BYTES)
+    return b""
 
 
 def _project_of(root: Root, folder: str) -> str:
     provider = root.provider
+    if not provider.lines_name_project:
+        beside = provider.beside((os.path.basename(folder), ""))
+        return provider.read_beside(_read_small(os.path.join(root.path, *beside))) if beside else ""
     try:
         seen = [one.path for one in files.list_folder(folder) if not one.is_folder and one.size > 0]
         known = [path for path in seen if (stream := provider.classify(root.parts(path), list)) and _is_main(stream)]

@@ -17,7 +17,7 @@ from agent.core.transcript import walk_entries
 from agent.core.wire import SideFile, StreamHead
 from agent.daemon.fetching import Fetched, Offer, Source, fetch_base, fetch_file, fetch_stream, peek
 from agent.daemon.permits import WHOLE, Guard
-from agent.daemon.places import choose_project, find_places, first_lines, read_folders
+from agent.daemon.places import BY_PROJECT, choose_project, find_places, first_lines, read_folders
 from agent.daemon.reading import marker_at
 from agent.daemon.scanner import Root
 from agent.daemon.verifier import Outcome, Subject, Verdict, verify_base, verify_bulk, verify_file
@@ -101,6 +101,8 @@ class _Pull:
         self._provider = _provider_of(offer, here)
         self._root = _root_for(here, self._provider)
         self._done: list[Pulled] = []
+        self._lying: dict[StreamId, str] = {}
+        """What lies here already, and somebody wants elsewhere."""
         self._notes: list[str] = []
 
     def run(self) -> Report:
@@ -121,11 +123,12 @@ class _Pull:
             self._refuse_private(ready, facts)
             first = {one.part.stream: self._first_lines(one) for one in ready}
             places = find_places(self._provider, project, self._folders(project), first)
+            ready, places = self._take_out_lying(ready, places)
             for parts in places:
                 landing.check(parts)
             rows = [self._row(one, parts) for one, parts in zip(ready, places, strict=True)]
             self._here.tell(rows, facts.recalled())
-            self._put_all(landing, ready, places, rows)
+            self._put_all(landing, ready, places, rows, project)
         self._note(ready)
         return project
 
@@ -142,11 +145,25 @@ class _Pull:
             if path is None:
                 missing.append(part)
                 continue
-            verdict = self._judge(part, path)
-            if verdict.outcome is not Outcome.EQUAL:
-                raise _differs(path, verdict)
-            self._done.append(Pulled(part.stream, path, "equal", verdict.entries, verdict.entry_bytes, part.generation))
-        return missing
+            self._take_equal(part, path)
+        return parts if self._goes_elsewhere(missing) else missing
+
+    def _take_equal(self, part: _Part, path: str) -> None:
+        """Raises UsageError where what is here is not what the server has."""
+        verdict = self._judge(part, path)
+        if verdict.outcome is not Outcome.EQUAL:
+            raise _differs(path, verdict)
+        self._done.append(Pulled(part.stream, path, "equal", verdict.entries, verdict.entry_bytes, part.generation))
+
+    def _goes_elsewhere(self, missing: list[_Part]) -> bool:
+        """Whether its coding agent looks for all of it in the folder of a project that was asked for, while a part of
+        it without its main transcript may lie in another one."""
+        is_wanted = self._wish.project and self._provider.name in BY_PROJECT
+        if not is_wanted or not self._done or all(part.stream.subpath for part in missing):
+            return False
+        self._lying = {one.stream: one.path for one in self._done}
+        self._done.clear()
+        return True
 
     def _judge(self, part: _Part, path: str) -> Verdict:
         subject = Subject(part.stream, path, part.generation, self._here.known.get(part.stream))
@@ -217,6 +234,32 @@ class _Pull:
 
     # --- into its place -----------------------------------------------------------------------------------------
 
+    def _take_out_lying(
+        self, ready: list[_Ready], places: list[tuple[str, ...]]
+    ) -> tuple[list[_Ready], list[tuple[str, ...]]]:
+        """Without what lies in its place already."""
+        left = []
+        for one, parts in zip(ready, places, strict=True):
+            path = os.path.join(self._root.path, *parts)
+            if any((file.stream, file.path) == (one.part.stream, path) for file in self._here.files):
+                self._take_equal(one.part, path)
+            else:
+                left.append((one, parts))
+        other = sorted({path for path in self._lying.values() if path not in {one.path for one in self._done}})
+        if other:
+            self._notes.append(f"what was here of it stays where it is, as {other[0]}")
+        return [one for one, _ in left], [parts for _, parts in left]
+
+    def _put_marker(self, landing: Landing, parts: tuple[str, ...], project: str) -> None:
+        """What says of a folder that it is the project's, where its coding agent would not look into it otherwise."""
+        content, beside = self._provider.render_beside(project), self._provider.beside(parts)
+        if content is None or beside is None or files.look_at(os.path.join(self._root.path, *beside)) is not None:
+            return
+        arrival = landing.begin()
+        arrival.write(content)
+        arrival.end()
+        landing.put(arrival, beside)
+
     def _folders(self, project: str) -> Mapping[str, str]:
         """Where a part of it lies, the rest belongs, too."""
         beside = {self._root.parts(one.path)[0]: project for one in self._done if self._root.holds(one.path)}
@@ -260,10 +303,16 @@ class _Pull:
         )
 
     def _put_all(
-        self, landing: Landing, ready: list[_Ready], places: list[tuple[str, ...]], rows: list[TrackRow]
+        self,
+        landing: Landing,
+        ready: list[_Ready],
+        places: list[tuple[str, ...]],
+        rows: list[TrackRow],
+        project: str,
     ) -> None:
         try:
             for one, parts in zip(ready, places, strict=True):
+                self._put_marker(landing, parts, project)
                 path = landing.put(one.arrival, parts)
                 fetched, part = one.fetched, one.part
                 self._done.append(Pulled(part.stream, path, "placed", fetched.entries, fetched.size, part.generation))

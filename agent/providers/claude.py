@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.core.session import FILES, Facts, StreamId
-from agent.providers.lines import FolderWords, no_folder_beside, nothing_beside
+from agent.providers.lines import (
+    FolderWords,
+    needs_nothing_beside,
+    no_folder_beside,
+    no_folders_registered,
+    no_registry,
+    nothing_beside,
+)
 
 if TYPE_CHECKING:
     from agent.core.normalised import LineReader
@@ -169,6 +176,9 @@ def _is_name(value: object) -> bool:
 
 beside = nothing_beside
 read_beside = no_folder_beside
+render_beside = needs_nothing_beside
+registry = no_registry
+read_registry = no_folders_registered
 
 
 def folders_in(data: bytes) -> tuple[str, ...]:

@@ -22,7 +22,10 @@ from agent.providers.lines import (
     FolderWords,
     deletes_nothing,
     first_objects,
+    needs_nothing_beside,
     no_folder_beside,
+    no_folders_registered,
+    no_registry,
     no_settings_file,
     nothing_beside,
     part,
@@ -95,6 +98,9 @@ def place(
 
 beside = nothing_beside
 read_beside = no_folder_beside
+render_beside = needs_nothing_beside
+registry = no_registry
+read_registry = no_folders_registered
 
 
 def folders_in(data: bytes) -> tuple[str, ...]:

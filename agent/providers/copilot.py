@@ -25,6 +25,9 @@ from agent.providers.lines import (
     FolderWords,
     deletes_nothing,
     first_objects,
+    needs_nothing_beside,
+    no_folders_registered,
+    no_registry,
     no_settings_file,
     part,
     shorten_prompt,
@@ -107,6 +110,11 @@ def read_beside(data: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
     return text if text.startswith("/") or re.match(r"[A-Za-z]:[\\/]|\\\\", text) else ""
+
+
+render_beside = needs_nothing_beside
+registry = no_registry
+read_registry = no_folders_registered
 
 
 def _unquote(text: str) -> str:

@@ -1,6 +1,7 @@
 """Gemini CLI. Layouts seen in 0.61, below `$GEMINI_CLI_HOME/.gemini/tmp` or `~/.gemini/tmp`:
 
-    <project>/.project_root                           the folder that the project is in
+    <project>/.project_root                           the folder that the project is in; `../projects.json` says which
+                                                      of several counts
     <project>/chats/session-<time>-<8 of id>.jsonl    a session; its header line has the id
     <project>/chats/<session>/<subagent>.jsonl        subagents (github.com/google-gemini/gemini-cli,
                                                       packages/core/src/services/chatRecordingService.ts)
@@ -16,6 +17,7 @@ import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -49,6 +51,8 @@ _SUBAGENTS = "subagents"
 _OUTPUTS = "tool-outputs"
 _DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0, "m": 30.0}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d):(\d\d)")
+
+_NOT_IN_SLUG = re.compile(r"[^a-z0-9]+")
 
 _FOLDERS = FolderWords(("cwd",), ("directories",))
 
@@ -115,7 +119,7 @@ def place(
     session, subpath = stream
     if not usable_id(session) or not project:
         return None
-    folder = next((name for name, of in folders.items() if of == project), "") or _hash_of(project)
+    folder = _project_folder(project, folders)
     if not subpath:
         return _place_main(folder, session, first_lines)
     kind, _, rest = subpath.removeprefix(FILES).partition("/")
@@ -127,9 +131,16 @@ def place(
     return (folder, "chats", session, rest + _ENDING) if kind == _SUBAGENTS and usable_id(rest) else None
 
 
-def _hash_of(project: str) -> str:
-    """How older versions call a project's folder. A newer one takes that over when it first meets the project."""
-    return sha256(project.encode(errors="surrogateescape")).hexdigest()
+def _project_folder(project: str, folders: Mapping[str, str]) -> str:
+    """The folder in which Gemini CLI looks for the sessions of a project: the one that is said to be its, one that an
+    older version made, which a newer one takes over, or the name that it would make for it, if that is free
+    (packages/core/src/config/projectRegistry.ts)."""
+    there = next((name for name, of in folders.items() if of == project), "")
+    old = sha256(project.encode(errors="surrogateescape")).hexdigest()
+    if there or old in folders:
+        return there or old
+    slug = _NOT_IN_SLUG.sub("-", re.split(r"[/\\]", project.rstrip("/\\"))[-1].lower()).strip("-") or "project"
+    return next(name for name in chain([slug], (f"{slug}-{number}" for number in count(1))) if name not in folders)
 
 
 def _place_main(folder: str, session: str, first_lines: Sequence[bytes]) -> tuple[str, ...] | None:
@@ -150,6 +161,20 @@ def read_beside(data: bytes) -> str:
     except UnicodeDecodeError:
         return ""
     return text if text.startswith("/") or re.match(r"[A-Za-z]:[\\/]|\\\\", text) else ""
+
+
+def render_beside(project: str) -> bytes | None:
+    return project.encode(errors="surrogateescape")
+
+
+registry: tuple[str, ...] = ("projects.json",)
+
+
+def read_registry(data: bytes) -> Mapping[str, str]:
+    found = part(read_object(data), "projects")
+    if not isinstance(found, dict):
+        return {}
+    return {project: name for project, name in found.items() if isinstance(name, str) and usable_id(name)}
 
 
 def folders_in(data: bytes) -> tuple[str, ...]:

@@ -111,3 +111,14 @@ def nothing_beside(_parts: tuple[str, ...]) -> None:
 
 def no_folder_beside(_data: bytes) -> str:
     return ""
+
+
+def needs_nothing_beside(_project: str) -> None:
+    """It finds its sessions without."""
+
+
+no_registry: tuple[str, ...] = ()
+
+
+def no_folders_registered(_data: bytes) -> Mapping[str, str]:
+    return {}

@@ -181,11 +181,42 @@ def test_every_real_file_has_its_place_again(corpus: Path) -> None:
         assert gemini.place(stream, "/srv/demo", first, folders) == parts
 
 
-def test_a_project_that_it_never_met_has_the_folder_that_it_takes_over() -> None:
-    placed = gemini.place(StreamId(SID, ""), "/srv/new", lines(HEADER)(), {})
-    folder = sha256(b"/srv/new").hexdigest()
+@pytest.mark.parametrize(
+    ("project", "folders", "folder"),
+    [
+        ("/srv/My Demo.v2", {}, "my-demo-v2"),
+        ("/srv/--Ünï--/", {}, "n"),
+        ("C:\\work\\Tide", {}, "tide"),
+        ("/", {}, "project"),
+        ("/srv/???", {}, "project"),
+        ("/srv/tide", {"tide": "/other/tide", "tide-1": ""}, "tide-2"),
+        ("/srv/tide", {"tide-7": "/srv/tide", "tide": "/other/tide"}, "tide-7"),
+        ("/srv/tide", {"b": "/srv/tide", "a": "/srv/tide"}, "b"),
+        ("/srv/tide", {sha256(b"/srv/tide").hexdigest(): ""}, sha256(b"/srv/tide").hexdigest()),
+        ("/srv/tide", {sha256(b"/srv/tide").hexdigest(): "", "tide": "/srv/tide"}, "tide"),
+    ],
+)
+def test_a_project_has_the_folder_in_which_it_looks(project: str, folders: Mapping[str, str], folder: str) -> None:
+    """That of the list or the file in it, that of an older version, or the name that it would make and that is free."""
+    placed = gemini.place(StreamId(SID, ""), project, lines(HEADER)(), folders)
     assert placed == (folder, "chats", "session-2026-11-20T23-32-0cfd5ac8.jsonl")
-    assert gemini.place(StreamId(SID, "subagents/h"), "/srv/new", (), {}) == (folder, "chats", SID, "h.jsonl")
+    assert gemini.place(StreamId(SID, "subagents/h"), project, (), folders) == (folder, "chats", SID, "h.jsonl")
+    assert gemini.read_beside(gemini.render_beside(project) or b"") == project
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b'{"projects":{"/srv/a":"a","/srv/b":"b-1"}}', {"/srv/a": "a", "/srv/b": "b-1"}),
+        (b'{"projects":{"/srv/a":"../../x","/srv/b":7,"/srv/c":".."}}', {}),
+        (b'{"projects":[]}', {}),
+        (b"[]", {}),
+        (b"", {}),
+        (b"\xff{", {}),
+    ],
+)
+def test_its_list_of_projects_names_folders_and_nothing_else(data: bytes, found: Mapping[str, str]) -> None:
+    assert gemini.read_registry(data) == found
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def choose_session(words: str, settings: Settings, paths: Paths, environment: Ma
     session_id = ids[0]
     files = tuple(sorted(found[session_id], key=lambda one: one.stream.subpath))
     facts = known.get(session_id) or read_sessions(paths)[1].get(session_id, Facts())
+    facts = facts.merged(Facts(next((one.project for one in files if one.project), "")))
     return Chosen(session_id, files[0].provider, files, facts)
 
 
