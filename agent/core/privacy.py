@@ -236,18 +236,41 @@ def normalise_remote(url: str) -> str:
     scheme, is_url, rest = url.partition("://")
     if is_url:
         host, _, path = unquote(rest).partition("/")
-        host = re.sub(r":\d*$", "", host.rpartition("@")[2]) if scheme != "file" else ""
+        host = "" if scheme == "file" else _without_port(host)
     elif _WINDOWS_FOLDER.match(url) or url[:1] in ("/", ".", "~"):
         host, path = "", url.replace("\\", "/")
+    elif (found := _BRACKETED.match(url)) is not None:  # [user@host:port]:path, also of ssh and scp
+        host, path = _without_port(found[1]), found[2]
+        host = f"[{host}]" if ":" in host else host
     else:
         if re.match(r"[^/]*:", url):  # host:path, the way of ssh and scp
             url = url.replace(":", "/", 1)
         host, _, path = url.partition("/")
-        host = host.rpartition("@")[2]
-    path = re.sub(r"/{2,}", "/", path).rstrip("/").removesuffix(".git").rstrip("/")
+        host = host.rpartition("@")[2].rstrip(".")
+    path = _one_way(path).removesuffix(".git").rstrip("/")
     if not host:
         return "/" + path if scheme == "file" and is_url else path
     return "/".join(filter(None, (_SAME_HOST.get(host, host), path.lstrip("/"))))
+
+
+_BRACKETED = re.compile(r"(?:[^@/\[\]]*@)?\[([^\]/]+)\]:(.*)", re.DOTALL)
+
+
+def _without_port(host: str) -> str:
+    """Without user, port and the dot that a whole name may end in. An IPv6 address is no port."""
+    host = host.rpartition("@")[2]
+    return (host if host.count(":") > 1 and not host.startswith("[") else re.sub(r":\d*$", "", host)).rstrip(".")
+
+
+def _one_way(path: str) -> str:
+    """A path without what changes nothing: doubled slashes, `.`, and `..` with what it takes back."""
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and kept and kept[-1] != "..":
+            kept.pop()
+        elif part not in ("", "."):
+            kept.append(part)
+    return "/" * path.startswith("/") + "/".join(kept)
 
 
 _SAME_HOST = {
@@ -322,7 +345,7 @@ def _folder(folder: str, *, normalise: bool = True) -> str:
         folder = folder.replace("\\", "/")
     if not normalise:
         return folder
-    whole = re.sub(r"/{2,}", "/", unicodedata.normalize("NFC", folder))
+    whole = re.sub(r"/(?:\.?/)+", "/", unicodedata.normalize("NFC", folder))
     return whole.rstrip("/") or whole[:1]
 
 

@@ -1,6 +1,8 @@
 """Who decides: what a list says, and what follows for a session."""
 
+import itertools
 import string
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import example, given
@@ -187,6 +189,71 @@ SPELLINGS = [
     "git+ssh://git@github.com/acme/x",
     "https://github.com/acme/%78",
 ]
+
+
+def every_spelling() -> Iterator[str]:
+    """All that git, ssh and the hosts take for one and the same."""
+    hosts = ["github.com", "GitHub.COM", "github.com.", "www.github.com"]
+    paths = [
+        "acme/x",
+        "/acme/x",
+        "Acme/X.git",
+        "acme//x",
+        "./acme/./x",
+        "acme/x/",
+        "acme/y/../x",
+        "acme/x.git//",
+        "/acme/x/.",
+    ]
+    users = ["", "git@", "ada:secret@"]
+    ports = {"https": ":443", "http": ":80", "ssh": ":22", "git": ":9418", "git+ssh": ":22", "ssh+git": ":2222"}
+    for host, path, user in itertools.product(hosts, paths, users):
+        for scheme, port in ports.items():
+            yield from (f"{scheme}://{user}{host}{one}/{path}" for one in ("", port, ":"))
+        if ":" not in user:  # ssh knows no passwords there
+            yield from (f"{user}{host}:{path}", f"{user}[{host}]:{path}", f"[{user}{host}:22]:{path}")
+    yield from (f"HTTPS://github.com/{one}" for one in ("%61cme/x", "acme%2Fx", " acme/x ".strip(), "acme/%78.git"))
+
+
+def test_every_spelling_of_a_remote_is_one() -> None:
+    spellings = list(every_spelling())
+    assert len(spellings) > 2000
+    assert {one: normalise_remote(one) for one in spellings if normalise_remote(one) != "github.com/acme/x"} == {}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ssh://git@[::1]:22/acme/x", "git@[::1]:acme/x"),
+        ("ssh://[fe80::1]/x", "[git@fe80::1]:x.git"),
+        ("/srv/./git//x.git", "file:///srv/git/x"),
+        ("../x", "./../x.git"),
+        ("C:\\git\\.\\x.git", "c:/git/x"),
+    ],
+)
+def test_other_remotes_that_are_one(one: str, other: str) -> None:
+    assert normalise_remote(one) == normalise_remote(other)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "github.com/acme",
+        "github.com/acme/x/y",
+        "github.com/acme/xgit",
+        "github.co/acme/x",
+        "git@github.com:acme.x",
+        "[a]:acme/x",
+    ],
+)
+def test_other_remotes_stay_other_ones(other: str) -> None:
+    assert normalise_remote(other) != "github.com/acme/x"
+
+
+def test_folders_are_one_however_their_slashes_are_written() -> None:
+    for written in ("/w/./x", "/w//x", "/w/x/.", "/w/././/x/"):
+        assert is_private("project /w/x", at(written)), written
+    assert not is_private("project /w/x", at("/w/.x"))
 
 
 @pytest.mark.parametrize("written", SPELLINGS)
