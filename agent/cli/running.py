@@ -370,5 +370,5 @@ def _tell(found: "Status", heading: str, as_json: bool) -> None:
     if conditions & {"offline", "misconfigured"}:
         sys.exit(69)
     if not found.synced:
-        waits = not found.open or found.open.get(Open.UNSENT) or found.open.get(Open.COMPARED_AGAIN)
-        sys.exit(TRY_AGAIN if waits else INCOMPLETE)
+        passing = {Open.UNSENT, Open.COMPARED_AGAIN, Open.UNREAD, Open.TO_DELETE}
+        sys.exit(TRY_AGAIN if passing & found.open.keys() else INCOMPLETE)

@@ -207,6 +207,8 @@ class Signal(StrEnum):
     UNAUTHORIZED = "unauthorized"
     NO_KEYRING = "no_keyring"
     NO_ENDPOINT = "no_endpoint"
+    DOUBTFUL = "doubtful"
+    """A request about one session did not come through. Whether others would is for the server to say: ask it."""
     OFFER_CHANGED = "offer_changed"
     """A call that was offered is no longer taken: ask again what is."""
     TIME_CAME = "time_came"
@@ -236,6 +238,7 @@ _OPEN: ConditionRow = {
     Signal.UNAUTHORIZED: (Condition.NEEDS_LOGIN, (Step.WAIT_LONG,)),
     Signal.NO_KEYRING: (Condition.WAITING_FOR_KEYRING, (Step.WAIT_FOR_KEYRING,)),
     Signal.NO_ENDPOINT: (Condition.MISCONFIGURED, (Step.WAIT_LONG,)),
+    Signal.DOUBTFUL: (Condition.PROBING, (Step.PROBE,)),
     Signal.OFFER_CHANGED: (Condition.PROBING, (Step.PROBE,)),
     Signal.TIME_CAME: (Condition.RUNNING, ()),
     Signal.CHANGED: (Condition.PROBING, (Step.PROBE,)),
@@ -256,6 +259,7 @@ CONDITIONS: Mapping[Condition, ConditionRow] = {
     Condition.PROBING: {
         **_OPEN,
         Signal.ANSWERED: (Condition.RUNNING, (Step.RELEASE,)),
+        Signal.DOUBTFUL: (Condition.PROBING, ()),
         Signal.OFFER_CHANGED: (Condition.PROBING, ()),
         Signal.TIME_CAME: (Condition.PROBING, ()),
         Signal.CHANGED: (Condition.PROBING, ()),

@@ -46,10 +46,11 @@ TAKEN_BACK = 0
 """In the place of a status: this tombstone was never stored, and the entry travels as it is."""
 
 ADOPTIONS = 5
-"""409s in a row without progress before a stream cools down."""
+"""Tries at once in a row without progress before a stream cools down."""
 
 DIVERGED = "the server holds other content for this transcript"
 NO_HEAD = "the server refuses this transcript and holds nothing that says why"
+CONTRADICTS = "the server's answers contradict each other"
 OUTSIDE = "its project is not among those of this destination"
 _AUDITS = {
     How.REALIGNED: AuditKind.REALIGNED,
@@ -104,7 +105,7 @@ class Answers:
             case Realigned():
                 self._realigned(outcome)
             case RealignFailed():
-                self._answered(outcome.key, outcome.reply, at_fault=0)
+                self._answered(outcome.key, outcome.reply, at_fault=0, again=True)
             case Unreadable():
                 self._unreadable(outcome)
             case Rewritten():
@@ -126,14 +127,16 @@ class Answers:
 
     def _pushed(self, done: Pushed) -> None:
         key, track = done.key, self._tracks[done.key]
-        moved = done.cursor != track.cursor
+        moved, has_progress, tries = done.cursor != track.cursor, False, track.attempts
         if moved:
             self._moved.add(key)
             self._note_tombstones(key, done)
-            if done.cursor.offset > track.cursor.offset:
+            has_progress = done.cursor.offset > track.cursor.offset
+            if has_progress:
                 self._milestones.acknowledged(key.destination)
-                track.adoptions = 0
-                self._gates[key.destination].attempts, self._gates[key.destination].missed = 0, False
+                self._gates.progressed(key.destination)
+            if has_progress and done.cursor.offset > track.reached:
+                track.adoptions = track.reached = 0
             track.cursor = done.cursor
             if track.size == done.cursor.offset:
                 track.size = done.cursor.offset  # one number in memory instead of two equal ones
@@ -142,7 +145,9 @@ class Answers:
         self._facts.learn(key.stream, done.facts)
         if not isinstance(done.reply, Accepted):
             track.unheard = track.unheard or (isinstance(done.reply, Unavailable) and done.at_fault > 0)
-            self._answered(key, done.reply, done.at_fault)
+            if has_progress:
+                self._recovered(key, tries)
+            self._answered(key, done.reply, done.at_fault, has_progress=has_progress)
             return
         if track.unheard and not moved and track.cursor.entry_count and self._gates[key.destination].bulk:
             self._ask_head(key)  # the file ends where the cursor stands, the server's copy may not
@@ -151,8 +156,7 @@ class Answers:
         if done.redacted:
             self._milestones.redacted(sum(done.redacted.values()))
             self._journal.note_audit(key, AuditKind.REDACTED, counts_words(done.redacted))
-        if track.attempts:
-            self._journal.note_audit(key, AuditKind.RECOVERED, f"after {track.attempts} tries")
+        self._recovered(key, tries)
         if track.limit:
             track.limit = min(track.limit * 2, self._gates[key.destination].max_entries)
         track.live = track.live and done.more
@@ -160,7 +164,13 @@ class Answers:
         track.check = track.tail = False
         self._teller.apply(key, track, Event.SENT_SOME if done.more else Event.SENT_ALL)
         if not done.more:
+            track.adoptions = track.reached = 0
             self._sent_all(key, track, watch=not is_no_entry)
+
+    def _recovered(self, key: TrackKey, tries: int) -> None:
+        if tries:
+            self._tracks[key].attempts = 0
+            self._journal.note_audit(key, AuditKind.RECOVERED, f"after {tries} tries")
 
     def _sent_all(self, key: TrackKey, track: Track, *, watch: bool) -> None:
         if key in self._moved:
@@ -192,21 +202,30 @@ class Answers:
         self._journal.note_change(key)
         self._journal.note_audit(key, _AUDITS[done.how], f"offset {before.offset} to {done.cursor.offset}")
         if done.cursor.offset <= before.offset:
-            track.adoptions += 1
-        if track.adoptions > ADOPTIONS:
-            track.adoptions = 0
-            track.attempts = max(track.attempts, TRIES)
-            track.reason = "the server's answers contradict each other"
-            self._teller.apply(key, track, Event.FAILED)
+            track.reached = max(track.reached, before.offset)
+            self._again(key, Event.REALIGNED, CONTRADICTS)
+        else:
+            self._teller.apply(key, track, Event.REALIGNED)
+
+    def _again(self, key: TrackKey, event: Event, why: str) -> None:
+        """Something is asked again at once, though nothing came of it: only so often in a row. Then it waits, and `why`
+        is told."""
+        track = self._tracks[key]
+        track.adoptions += 1
+        if track.adoptions <= ADOPTIONS:
+            self._teller.apply(key, track, event)
             return
-        self._teller.apply(key, track, Event.REALIGNED)
+        track.adoptions = ADOPTIONS  # once for each wait, from now on
+        track.attempts = max(track.attempts, TRIES)
+        track.reason = why
+        self._teller.apply(key, track, Event.FAILED)
 
     def _restored(self, done: Restored) -> None:
         """What was deleted there is unknown there; it travels from its beginning, or from where the server stands."""
         if isinstance(done.reply, Accepted):
             self._teller.forget_sent(done.key, self._tracks[done.key])
             self._tracks[done.key].status = 0
-        self._answered(done.key, done.reply, at_fault=0)
+        self._answered(done.key, done.reply, at_fault=0, again=True)
 
     def _unreadable(self, done: Unreadable) -> None:
         """That a file of somebody else is gone is for the scanner to say: it alone notices when the same file comes
@@ -218,28 +237,37 @@ class Answers:
         track.reason = done.why
         self._teller.apply(done.key, track, Event.FAILED)
 
-    def _answered(self, key: TrackKey, reply: Reply, at_fault: int) -> None:
-        """An answer that is no success, as the table in section 3 of the wire says."""
+    def _answered(
+        self, key: TrackKey, reply: Reply, at_fault: int, *, has_progress: bool = False, again: bool = False
+    ) -> None:
+        """An answer that is no success, as the table in section 3 of the wire says. `has_progress`: something was taken
+        before it. `again`: it answers a question that another answer led to."""
         track = self._tracks[key]
         match reply:
             case Accepted():
                 self._teller.apply(key, track, Event.REALIGNED)
             case Conflict():
                 track.conflict = reply.head
-                self._teller.apply(key, track, Event.CONFLICT)
+                if again:
+                    self._again(key, Event.CONFLICT, CONTRADICTS)
+                else:
+                    self._teller.apply(key, track, Event.CONFLICT)
             case NeedsLogin():
                 self._teller.apply(key, track, Event.HELD)
                 self._gates.lock_out(key.destination, reply)
             case NoEndpoint():
-                self._teller.apply(key, track, Event.HELD)
+                self._again(key, Event.HELD, f"the server answers {reply.status}")
                 self._gates.miss_endpoint(key.destination, reply.status)
             case Unavailable():
-                track.reason = reply.why
-                track.wished_s = reply.retry_after_s
-                self._teller.apply(key, track, Event.FAILED)
+                if has_progress and reply.retry_after_s is None:
+                    self._teller.apply(key, track, Event.SENT_SOME)  # a connection that broke on its way
+                else:
+                    track.reason = reply.why
+                    track.wished_s = reply.retry_after_s
+                    self._teller.apply(key, track, Event.FAILED)
                 self._gates.strain(key.destination)
                 if reply.everybody:
-                    self._gates.lose(key.destination, reply)
+                    self._gates.doubt(key, reply)
             case TooLarge() | BadEntry():
                 self._shrink(key, track, 413 if isinstance(reply, TooLarge) else reply.status, at_fault)
             case Deleted():

@@ -1,12 +1,16 @@
 """One question to a server, and what its answer means."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
+from msgspec import structs
+
 from agent.core.session import Head
 from agent.core.wire import (
     Accepted,
+    Conflict,
     LongBody,
     NeedsLogin,
     RawReply,
@@ -21,6 +25,18 @@ from agent.errors import KeyringError, LocalProtocolError, TokenNotReadable, Una
 
 _T = TypeVar("_T")
 
+_BROKEN = frozenset({500, 502, 503, 504})
+"""Answers after which the same request may well be taken a moment later."""
+
+_CREDIT = 0.25
+"""What an answer earns of another try at once. So a server that is away gets none, and one that fails often hardly more
+requests than it answers (a retry budget, as gRPC and Finagle have it)."""
+
+_MOST_CREDIT = 5.0
+
+_QUICK_S = 5.0
+"""A failure that took longer is not tried again at once: whoever waits for it has waited enough."""
+
 
 class Sender(Protocol):
     """`system.remote.Remote`, or a test's wire."""
@@ -34,6 +50,8 @@ class Asker:
     def __init__(self, senders: Mapping[str, Sender], now_s: Callable[[], float]) -> None:
         self._senders = senders
         self._now_s = now_s
+        self._credit = dict.fromkeys(senders, 0.0)
+        self._lock = threading.Lock()
 
     def ask(
         self,
@@ -41,20 +59,55 @@ class Asker:
         request: Request,
         decide: Callable[[RawReply, float], Reply],
         permit: Permit | None,
+        *,
+        repeatable: bool = False,
     ) -> Reply:
-        """`permit` None: for what concerns no session. Raises NotShared."""
+        """`permit` None: for what concerns no session. `repeatable`: the server takes it once however often it comes.
+        So it is sent once more where a connection broke among requests that were answered, and a conflict says that it
+        may be with itself. Raises NotShared."""
+        began_s = self._now_s()
+        reply = self._ask(destination, request, decide, permit)
+        if not isinstance(reply, Unavailable):
+            self._earn(destination)
+            return reply
+        if not repeatable or not reply.repeatable or self._now_s() - began_s > _QUICK_S or not self._spend(destination):
+            return reply
+        reply = self._ask(destination, request, decide, permit)
+        return structs.replace(reply, repeated=True) if isinstance(reply, Conflict) else reply
+
+    def _earn(self, destination: str) -> None:
+        with self._lock:
+            self._credit[destination] = min(self._credit[destination] + _CREDIT, _MOST_CREDIT)
+
+    def _spend(self, destination: str) -> bool:
+        with self._lock:
+            has_credit = self._credit[destination] >= 1
+            self._credit[destination] -= has_credit
+        return has_credit
+
+    def _ask(
+        self,
+        destination: str,
+        request: Request,
+        decide: Callable[[RawReply, float], Reply],
+        permit: Permit | None,
+    ) -> Reply:
         if permit is not None:
             request = _under(permit, request)
         elif request.body is not None:
             raise LocalProtocolError("something would leave without a permit")
         try:
-            return decide(self._senders[destination].send(request), self._now_s())
+            raw = self._senders[destination].send(request)
+            reply = decide(raw, self._now_s())
+            if isinstance(reply, Unavailable) and raw.status in _BROKEN and reply.retry_after_s is None:
+                return structs.replace(reply, repeatable=True)
+            return reply
         except (Unauthorized, TokenNotReadable) as exc:
             return NeedsLogin(exc.message, exc.hint)
         except KeyringError as exc:
             return NeedsLogin(exc.message, exc.hint, later=True)
         except Unreachable as exc:
-            return Unavailable(exc.message, everybody=True)
+            return Unavailable(exc.message, everybody=True, repeatable=True)
 
     def fetch(
         self,
@@ -73,7 +126,7 @@ class Asker:
             found.append(value)
             return Accepted()
 
-        reply = self.ask(destination, request, decide, permit)
+        reply = self.ask(destination, request, decide, permit, repeatable=True)
         return found[0] if found else reply
 
 

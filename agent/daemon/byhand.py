@@ -40,7 +40,7 @@ class ByHand:
         return {
             key.session_id
             for key, track in self._tracks.items()
-            if track.state in (State.REFUSED, State.WAITING)
+            if (track.state in (State.REFUSED, State.WAITING) or (track.state is State.DUE and track.attempts))
             and track.reason not in UNFIT
             and (not beginnings or key.session_id.startswith(tuple(beginnings)))
         }
@@ -82,6 +82,8 @@ class ByHand:
                 continue
             if track.state is State.REFUSED:
                 self._journal.note_audit(key, AuditKind.REQUEUED, track.reason)
+            if track.state not in BUSY:
+                track.attempts = track.adoptions = 0
             self._mover.apply(key, track, Event.RETRY)
 
     def _restore(self, sessions: frozenset[str]) -> None:

@@ -17,7 +17,7 @@ from agent.core.audit import AuditKind
 from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
 from agent.core.events import Happening
 from agent.core.identity import PACKED_START, START, pack_cursor
-from agent.core.lifecycle import UNSENT, Action, Event, State, next_state
+from agent.core.lifecycle import BUSY, UNSENT, Action, Event, State, next_state
 from agent.core.runs import Run, RunChange
 from agent.core.session import PROJECT_UNKNOWN, Facts, Gone, Observation, StreamId, is_side_file
 from agent.core.status import DELETED_THERE, MAYBE_THERE
@@ -404,14 +404,16 @@ class Engine:
 
     def is_busy(self) -> bool:
         """Something is under way, or will be without a new event and without waiting for a failure to pass."""
-        if (
-            self.outbox.in_flight
-            or self.sightings.is_busy
-            or self.private.is_busy()
-            or (not self.private.blind and not self.pausing.why and any(one.is_busy() for one in self.gates))
-        ):
+        if self.sightings.is_busy or self.private.is_busy():
             return True
-        return any(track.state is State.SETTLING for track in self.tracks.values())
+        if not self.private.blind and not self.pausing.why and any(one.is_busy(self.tracks) for one in self.gates):
+            return True
+        again = 0  # tries after a failure, of which there may be some at any time
+        for track in self.tracks.values():
+            if track.state is State.SETTLING:
+                return True
+            again += track.state in BUSY and track.attempts > 0
+        return self.outbox.in_flight > again
 
     def _is_shut(self) -> bool:
         """Nothing is handed out: nobody could say what is private, or of what."""

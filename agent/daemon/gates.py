@@ -16,7 +16,7 @@ from agent.core.wire import (
     TooLarge,
     Unavailable,
 )
-from agent.daemon.tasks import Probed
+from agent.daemon.tasks import Probed, TrackKey
 from agent.daemon.tracks import DestinationState
 from agent.daemon.world import World
 
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 NOT_LET_IN = "the token is missing or not accepted"
 NO_BULK = "the server does not offer bulk appends, which the settings demand"
+
+STRIKES = 3
+"""So many streams failing in a row, nothing taken between, are no accident of theirs, whatever a probe says."""
 
 _OPEN = frozenset({Condition.RUNNING, Condition.PROBING})
 
@@ -74,6 +77,23 @@ class Gates:
 
     def lose(self, name: str, reply: Unavailable) -> None:
         self._close(self[name], Signal.UNREACHABLE, reply.why, reply.retry_after_s)
+
+    def doubt(self, key: TrackKey, reply: Unavailable) -> None:
+        """A request about one session did not come through, for a reason that may concern everybody. The server is
+        asked: only where that fails too, where several sessions fare so in a row, or where it said for how long, is it
+        taken for away."""
+        one = self[key.destination]
+        one.failing.add(key)
+        if reply.retry_after_s is not None or len(one.failing) >= STRIKES:
+            self.lose(one.name, reply)
+        else:
+            self._signal(one, Signal.DOUBTFUL)
+
+    def progressed(self, name: str) -> None:
+        """Something was taken: failures so far no longer count."""
+        one = self[name]
+        one.attempts, one.missed = 0, False
+        one.failing.clear()
 
     def strain(self, name: str) -> None:
         """A request did not come through: fewer at once from now on."""
@@ -132,7 +152,8 @@ class Gates:
     def _signal(self, one: DestinationState, signal: Signal) -> None:
         condition, steps = next_condition(one.condition, signal)
         if condition is not one.condition:
-            if condition is not Condition.PROBING or one.condition is Condition.RUNNING:
+            is_asked = condition is Condition.PROBING
+            if not is_asked or (one.condition is Condition.RUNNING and signal is not Signal.DOUBTFUL):
                 one.standing = condition
             one.condition = condition
             one.timer += 1

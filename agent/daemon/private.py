@@ -303,11 +303,10 @@ class Private:
             case NeedsLogin():
                 one.deletions[done.session_id] = None
                 self._gates.lock_out(one.name, done.reply)
-            case Unavailable() if done.reply.everybody:
-                one.deletions[done.session_id] = None
-                self._gates.lose(one.name, done.reply)
             case _:
                 self._not_deleted(group, done.reply)
+                if isinstance(done.reply, Unavailable) and done.reply.everybody:
+                    self._gates.doubt(TrackKey(one.name, done.session_id, ""), done.reply)
 
     def _not_deleted(self, group: list[tuple[TrackKey, Track]], reply: Reply) -> None:
         if group:

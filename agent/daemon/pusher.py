@@ -314,7 +314,8 @@ class Pusher:
         request = append_request(
             task.key.stream, task.cursor.head(), batch.body, chain_after=batch.chain, encoding=task.encoding
         )
-        reply = self._asker.ask(task.key.destination, request, decide_append_reply, task.leave.granted)
+        permit = task.leave.granted
+        reply = self._asker.ask(task.key.destination, request, decide_append_reply, permit, repeatable=True)
         if not isinstance(reply, Accepted):
             return _Sent(task.cursor, reply, batch.entries, task.leave.facts)
         head = reply.head or Head()
@@ -364,11 +365,11 @@ class Pusher:
         )
         if found is None:
             return _Sent(passed, Accepted(), 1, task.leave.facts)
-        sent = self._put(task, cursor.last_uuid, LongBody(line.size, line.pieces))
+        sent = self._put(task, cursor.last_uuid, LongBody(line.size, line.pieces), found)
         stones: dict[int, int] = {}
         if (status := _refusal(sent)) is not None:
             stone = _tombstone(line.pieces(), status)
-            sent, stones = self._put(task, cursor.last_uuid, stone), {ordinal: status}
+            sent, stones = self._put(task, cursor.last_uuid, stone, found), {ordinal: status}
             passed = passed._replace(chain=extend_chain(cursor.chain, [stone]), raw_chain=passed.file_chain)
         if isinstance(sent.reply, Accepted):
             cursor = passed._replace(last_uuid=found, sent_count=cursor.sent_count + 1)
@@ -384,10 +385,10 @@ class Pusher:
             found = entry_uuid(body)
             if found is not None:
                 try:
-                    sent = self._put(task, cursor.last_uuid, body)
+                    sent = self._put(task, cursor.last_uuid, body, found)
                     if (status := _refusal(sent)) is not None:
                         body, stones[cursor.entry_count + 1] = _tombstone([body], status), status
-                        sent = self._put(task, cursor.last_uuid, body)
+                        sent = self._put(task, cursor.last_uuid, body, found)
                 except NotShared:
                     if at == 0:
                         raise
@@ -410,9 +411,13 @@ class Pusher:
         facts = without_secrets(self._providers[task.provider].read_facts(lines.data, (), known), self._redactor)
         return sent._replace(cursor=cursor, facts=facts, tombstones=stones, redacted=redacted)
 
-    def _put(self, task: PushTask, last: str | None, body: bytes | LongBody) -> _Sent:
-        request = put_entry_request(task.key.session_id, last, body)
-        reply = self._asker.ask(task.key.destination, request, decide_put_reply, task.leave.granted)
+    def _put(self, task: PushTask, last: str | None, body: bytes | LongBody, uuid: str) -> _Sent:
+        """One entry, that of `uuid`. Where only the answer to a first try was lost, the second one says so: the entry
+        itself is the head now."""
+        request, permit = put_entry_request(task.key.session_id, last, body), task.leave.granted
+        reply = self._asker.ask(task.key.destination, request, decide_put_reply, permit, repeatable=True)
+        if isinstance(reply, Conflict) and reply.repeated and reply.head and last != uuid == reply.head.last_uuid:
+            reply = Accepted()
         return _Sent(task.cursor, reply, 1, task.leave.facts)
 
 

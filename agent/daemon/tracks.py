@@ -4,6 +4,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from agent.core.identity import Cursor, pack_cursor, unpack_cursor
 from agent.core.lifecycle import Condition, State
@@ -19,11 +20,12 @@ ENCODINGS = ("zstd", "gzip")
 @dataclass(slots=True)
 class Track:
     """`limit`: entries in the next batch, 0 for no limit of its own. `timer`: number of the one timer that counts.
-    `conflict`: the server's head as a 409 told it. `status`: the HTTP status that refused it for good, else 0. `check`
-    and `tail`: see `PushTask`. `generations`: how often a new one was begun. `judged`:
-    under which rules of privacy all before the cursor was judged. `touched`: a server may have something of it.
-    `unheard`: what became of the last append is not known, so a server may have more of it than the cursor says. Times
-    are wall seconds; kept small, there may be 100,000."""
+    `conflict`: the server's head as a 409 told it. `adoptions`: how often in a row it was tried again at once without
+    progress; `reached`: what has to be acknowledged anew before there is any. `status`: the HTTP status that refused it
+    for good, else 0. `check` and `tail`: see `PushTask`. `generations`: how often a new one was begun. `judged`: under
+    which rules of privacy all before the cursor was judged. `touched`: a server may have something of it. `unheard`:
+    what became of the last append is not known, so a server may have more of it than the cursor says. Times are wall
+    seconds; kept small, there may be 100,000."""
 
     provider: str
     path: str
@@ -34,6 +36,7 @@ class Track:
     reason: str = ""
     attempts: int = 0
     adoptions: int = 0
+    reached: int = 0
     limit: int = 0
     live: bool = False
     timer: int = 0
@@ -66,7 +69,8 @@ class DestinationState:
     `parked`: side files that wait for their session's entries. `deletes`: whether it offers that; `deletions`: private
     sessions that are to go there. `standing`: the condition as people see it, which knocking again at a closed door
     does not change. `told`: what the log said last of it. `asked_again`: something is new since the question that is
-    out was asked. `acknowledged_s`: when something was taken last, 0 for never."""
+    out was asked. `acknowledged_s`: when something was taken last, 0 for never. `failing`: streams of which a request
+    did not come through since anything was taken."""
 
     name: str
     url: str
@@ -99,6 +103,7 @@ class DestinationState:
     parked: dict[str, set[TrackKey]] = field(default_factory=dict)
     deletes: bool = False
     deletions: dict[str, None] = field(default_factory=dict)
+    failing: set[TrackKey] = field(default_factory=set)
     _live: list[tuple[bool, int, TrackKey]] = field(default_factory=list)
     _arrivals: int = 0
     _backlog: list[tuple[int, TrackKey]] = field(default_factory=list)
@@ -132,11 +137,14 @@ class DestinationState:
     def park(self, key: TrackKey) -> None:
         self.parked.setdefault(key.session_id, set()).add(key)
 
-    def is_busy(self) -> bool:
-        if self.condition is Condition.RUNNING:
-            to_delete = self.deletes and self.deletions
-            return bool(self._live or self._backlog or self._files or (self.bulk and self.metas) or to_delete)
-        return self.condition is Condition.PROBING
+    def is_busy(self, tracks: Mapping[TrackKey, Track]) -> bool:
+        """Whether something is asked, or is to go that did not fail before."""
+        if self.condition is not Condition.RUNNING:
+            return self.condition is Condition.PROBING
+        if (self.bulk and self.metas) or (self.deletes and self.deletions):
+            return True
+        queued = chain((one[-1] for one in self._live), (one[-1] for one in self._backlog), self._files)
+        return any(tracks[key].state is State.DUE and not tracks[key].attempts for key in queued)
 
     def next_key(self, *, live_only: bool) -> TrackKey | None:
         """Streams that grow before new ones, and both before the others; of those, what was written first: its coding

@@ -198,8 +198,8 @@ REALIGNING = (
     Mutant(
         "contradictory answers for ever",
         ANSWERS_ROOM,
-        "if track.adoptions > ADOPTIONS:",
-        "if False:",
+        "if track.adoptions <= ADOPTIONS:",
+        "if True:",
         (f"{TEST_DELIVERY}contradictory_conflicts_end_in_a_cool_down",),
     ),
     Mutant(

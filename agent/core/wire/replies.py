@@ -30,9 +30,11 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Conflict(msgspec.Struct, frozen=True):
-    """The server's head is another one. None: it did not say which."""
+    """The server's head is another one. None: it did not say which. `repeated`: the request was sent twice, and what
+    the server holds may be what it brought the first time."""
 
     head: Head | None
+    repeated: bool = False
 
 
 class NeedsLogin(msgspec.Struct, frozen=True):
@@ -72,11 +74,12 @@ class NoEndpoint(msgspec.Struct, frozen=True):
 
 class Unavailable(msgspec.Struct, frozen=True):
     """No verdict. `everybody` is true when no other session would fare better now. `retry_after_s` is the server's
-    wish, None without one. `why` is for people."""
+    wish, None without one. `why` is for people. `repeatable`: a moment later all may be well."""
 
     why: str
     retry_after_s: float | None = None
     everybody: bool = False
+    repeatable: bool = False
 
 
 Reply = Accepted | Conflict | NeedsLogin | Refused | Deleted | TooLarge | BadEntry | NoEndpoint | Unavailable
