@@ -33,6 +33,8 @@ class AuditKind(StrEnum):
     """A file is held in the state folder, so that it can be delivered even when it is deleted."""
     LET_GO = "let_go"
     """A kept file is needed no longer."""
+    LOST = "lost"
+    """A file went away before all of it was sent, and the rest is not held; the detail says how many bytes."""
 
 
 def counts_words(counts: Mapping[str, int]) -> str:

@@ -25,6 +25,9 @@ KEPT = 2
 MAYBE_THERE = 3
 """In the place of a status: its file is gone, and a server may have something of it that it never acknowledged."""
 
+LOST = "its file went away before all of it was sent"
+"""As the reason of a stream that is gone: what was seen in its file and not sent is nowhere any more."""
+
 DELETED_HERE = 204
 """In the place of a status: deleted there because it is private; to be restored before anything is sent again."""
 
@@ -44,6 +47,7 @@ class Open(StrEnum):
     NO_PLACE_ENTRIES = "no_place_entries"
     REJECTED_ENTRIES = "rejected_entries"
     DELETED_THERE = "deleted_there"
+    LOST = "lost"
     TO_DELETE = "to_delete"
     UNREAD = "unread"
     UNDECIDED = "undecided"
@@ -83,6 +87,12 @@ OPEN: Mapping[Open, OpenRow] = {
     ),
     Open.DELETED_THERE: OpenRow(
         "1 was deleted on the server", "{} were deleted on the server", "transcriptd sessions list", warns=False
+    ),
+    Open.LOST: OpenRow(
+        "1 file went away before all of it was sent",
+        "{} files went away before all of them was sent",
+        "transcriptd audit --kind lost",
+        warns=False,
     ),
     Open.TO_DELETE: OpenRow(
         "1 private session is still on a server", "{} private sessions are still on a server", warns=False
@@ -313,6 +323,7 @@ def count_open(lines: Sequence[StreamLine]) -> dict[str, int]:
         if COUNTED[State(line.state)].there:
             add(Open.NO_PLACE_ENTRIES, line.entries - line.sent_entries)
             add(Open.REJECTED_ENTRIES, sum(line.rejected.values()))
+    add(Open.LOST, len(count_lost(lines)))
     add(Open.TO_DELETE, sum(count_to_delete(lines).values()))
     return found
 
@@ -363,6 +374,21 @@ def count_reasons(lines: Sequence[StreamLine], state: State) -> dict[str, int]:
         if line.state == state:
             reasons[line.reason] = reasons.get(line.reason, 0) + 1
     return dict(sorted(reasons.items(), key=lambda one: -one[1]))
+
+
+def unsent_bytes(size: int, sent_bytes: int) -> int:
+    """Of a file that had `size` at last: one that is shorter than what was sent is another one."""
+    return size - sent_bytes if size >= sent_bytes else size
+
+
+def count_lost(lines: Sequence[StreamLine]) -> dict[StreamId, int]:
+    """Streams whose files went away before all of it was sent → bytes that no server has."""
+    lost: dict[StreamId, int] = {}
+    for line in lines:
+        if line.state == State.GONE and line.reason == LOST:
+            stream = StreamId(line.session_id, line.subpath)
+            lost[stream] = max(lost.get(stream, 0), unsent_bytes(line.size, line.sent_bytes))
+    return lost
 
 
 def count_withheld(lines: Sequence[StreamLine]) -> dict[str, int]:

@@ -108,6 +108,8 @@ class Answers:
                 self._answered(outcome.key, outcome.reply, at_fault=0, again=True)
             case Unreadable():
                 self._unreadable(outcome)
+            case Rewritten() if outcome.older and self._sightings.find_older(outcome.key.stream):
+                self._teller.apply(outcome.key, self._tracks[outcome.key], Event.REALIGNED)
             case Rewritten():
                 detail = f"offset {self._tracks[outcome.key].cursor.offset}"
                 self._journal.note_audit(outcome.key, AuditKind.REWRITTEN, detail)

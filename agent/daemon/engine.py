@@ -141,14 +141,7 @@ class Engine:
         self.journal = Journal(store, self._row, world.now_s, monotonic_s)
         self.pausing = Pausing(self.journal, world, self._set_timer)
         self.facts = SessionFacts(self.journal, host, version)
-        self.keeper = Keeper(
-            self.tracks,
-            self.gates,
-            self.journal,
-            dispatch_disk,
-            monotonic_s=monotonic_s,
-            limit_bytes=limits.kept_bytes,
-        )
+        self.keeper = Keeper(self.tracks, self.gates, self.journal, dispatch_disk, monotonic_s=monotonic_s)
         self.private = Private(
             self.tracks,
             self.subpaths,
@@ -197,6 +190,7 @@ class Engine:
             facts=self.facts,
             private=self.private,
             sightings=self.sightings,
+            held=self.keeper.held,
             world=world,
             limits=limits,
         )
@@ -366,8 +360,8 @@ class Engine:
             self.sightings.compared(event)
             return
         self.keeper.came_back(event)
-        if isinstance(event, NotHeld) and event.differs:
-            self.sightings.find_older(event.stream)
+        if isinstance(event, NotHeld) and event.other:
+            self.sightings.find_replaced(event)
 
     def _answered_for_all(self, event: Probed | MetaSent | SessionDeleted) -> None:
         match event:

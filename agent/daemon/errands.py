@@ -1,17 +1,18 @@
 """What is handed out for a stream, as a task; and what can't be, and why."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from agent.core.identity import START
 from agent.core.lifecycle import UNSENT, Event, State
 from agent.core.projects import matches_project
-from agent.core.session import is_side_file
+from agent.core.session import StreamId, is_side_file
 from agent.core.status import DELETED_HERE
 from agent.daemon.facts import SessionFacts
 from agent.daemon.outbox import BATCH_BYTES
 from agent.daemon.private import Private
 from agent.daemon.sightings import Sightings
-from agent.daemon.tasks import FileTask, Leave, MetaTask, PushTask, RestoreTask, Task, TrackKey, UploadTask
+from agent.daemon.tasks import FileTask, Held, Leave, MetaTask, PushTask, RestoreTask, Task, TrackKey, UploadTask
 from agent.daemon.tracks import DestinationState, Track, is_of_bulk
 from agent.daemon.world import Limits, World
 
@@ -37,6 +38,7 @@ class Errands:
         facts: SessionFacts,
         private: Private,
         sightings: Sightings,
+        held: Mapping[StreamId, Held],
         world: World,
         limits: Limits,
     ) -> None:
@@ -46,6 +48,7 @@ class Errands:
         self._facts = facts
         self._private = private
         self._sightings = sightings
+        self._held = held
         self._world = world
         self._limits = limits
         self._first_seen_s: dict[str, float] = {}
@@ -100,6 +103,7 @@ class Errands:
             track.check,
             track.tail,
             destination.projects,
+            self._retained(key, track),
         )
 
     def _take_file(self, key: TrackKey, track: Track, destination: DestinationState) -> Task | None:
@@ -117,6 +121,10 @@ class Errands:
             return None
         self._teller.apply(key, track, Event.TAKEN)
         return FileTask(key, track.path, self._limits.files_bytes_per_s, self.leave(key, track))
+
+    def _retained(self, key: TrackKey, track: Track) -> str:
+        held = self._held.get(key.stream)
+        return held.path if held is not None and held.path != track.path else ""
 
     def leave(self, key: TrackKey, track: Track) -> Leave:
         main = self._tracks.get(key._replace(subpath="")) if key.subpath else track

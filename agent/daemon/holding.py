@@ -1,32 +1,59 @@
-"""Does what the keeper asks: second names for files, and their end."""
+"""Does what the keeper asks: second names for files, or copies of them within a limit, and their end."""
 
 import logging
 
 from agent.daemon.tasks import FoundHeld, Held, HeldOutcome, HeldTask, LetGo, LetGoTask, NotHeld
-from agent.errors import DiskError
+from agent.errors import DiskError, FileVanished
 from agent.system.keeping import Differs, KeptFiles
 
 log = logging.getLogger(__name__)
 
 
-def hold(kept_files: KeptFiles, task: HeldTask) -> HeldOutcome:
-    try:
-        if isinstance(task, LetGoTask):
-            kept_files.let_go(task.name)
-            return LetGo(task.stream)
-        kept = kept_files.keep(task.path, task.name, copy_limit_bytes=task.copy_limit_bytes)
-    except DiskError as exc:
-        return NotHeld(task.stream, exc.message)
-    if isinstance(kept, Differs):
-        return NotHeld(task.stream, "another file has its name now", differs=True)
-    return Held(task.stream, kept.path, kept.inode if kept.linked else 0, 0 if kept.linked else kept.size)
+class Holding:
+    """For one thread. `limit_bytes`: of all copies together; links cost nothing."""
 
+    def __init__(self, kept_files: KeptFiles, limit_bytes: int) -> None:
+        self._kept_files = kept_files
+        self._limit_bytes = limit_bytes
+        self._copies: dict[str, int] = {}
+        self.copied_bytes = 0
+        """The sum is kept beside it: there may be 100,000, and each asks for what is left."""
 
-def find_held(kept_files: KeptFiles) -> list[FoundHeld]:
-    """What an earlier life held; nothing when that can't be seen."""
-    try:
-        kept_files.drop_unfinished()
-        return [FoundHeld(one.name, one.path, one.size, one.mtime_ns, one.inode, 0) for one in kept_files.list_kept()]
-    except DiskError as exc:
-        log.warning("%s; files held against deletion are left alone", exc.message)
-        return []
+    def find(self) -> list[FoundHeld]:
+        """What an earlier life held; nothing when that can't be seen. A file that has no other name counts as a copy,
+        whatever it was: what it is the beginning of, only its content tells."""
+        found = []
+        try:
+            self._kept_files.drop_unfinished()
+            for one in self._kept_files.list_kept():
+                copied_bytes = one.size if one.links == 1 else 0
+                self._count(one.name, copied_bytes)
+                inode = one.inode if one.links > 1 else 0
+                found.append(FoundHeld(one.name, one.path, one.size, one.mtime_ns, inode))
+        except DiskError as exc:
+            log.warning("%s; files held against deletion are left alone", exc.message)
+            return []
+        return found
+
+    def do(self, task: HeldTask) -> HeldOutcome:
+        try:
+            if isinstance(task, LetGoTask):
+                self._kept_files.let_go(task.name)
+                self._count(task.name, 0)
+                return LetGo(task.stream)
+            room_bytes = max(0, self._limit_bytes - self.copied_bytes)
+            kept = self._kept_files.keep(task.path, task.name, room_bytes=room_bytes)
+        except FileVanished:
+            return NotHeld(task.stream, "")
+        except DiskError as exc:
+            return NotHeld(task.stream, exc.message)
+        if isinstance(kept, Differs):
+            return NotHeld(task.stream, "", task.path)
+        self._count(task.name, 0 if kept.linked else kept.size)
+        inode = kept.inode if kept.linked else 0
+        return Held(task.stream, kept.path, inode, kept.size, kept.mtime_ns, task.path)
+
+    def _count(self, name: str, copied_bytes: int) -> None:
+        self.copied_bytes += copied_bytes - self._copies.pop(name, 0)
+        if copied_bytes:
+            self._copies[name] = copied_bytes

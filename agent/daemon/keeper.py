@@ -1,5 +1,6 @@
 """Holds the files of unsent streams, so that they can be delivered even if their coding agent deletes them first."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, unquote
 
@@ -36,14 +37,16 @@ def parse_kept_name(name: str) -> tuple[str, StreamId] | None:
     return parts[0], StreamId(unquote(parts[1]), "" if subpath == _MAIN else unquote(subpath))
 
 
+def is_kept_path(path: str, provider: str, stream: StreamId) -> bool:
+    return path.replace(os.sep, "/").endswith(f"/{kept_name(provider, stream)}")
+
+
 def is_wanted(track: Track) -> bool:
     """Whether its destination still wants something of it; one that refused it may want it later."""
     return track.state in UNSENT or (track.state is State.REFUSED and track.status != 0)
 
 
 class Keeper:
-    """`limit_bytes`: of all copies together; links cost nothing."""
-
     def __init__(
         self,
         tracks: dict[TrackKey, Track],
@@ -52,22 +55,23 @@ class Keeper:
         dispatch: Callable[[HeldTask], None],
         *,
         monotonic_s: Callable[[], float],
-        limit_bytes: int,
     ) -> None:
         self._tracks = tracks
         self._gates = gates
         self._journal = journal
         self._dispatch = dispatch
         self._monotonic_s = monotonic_s
-        self._limit_bytes = limit_bytes
         self._asked: set[StreamId] = set()
+        self._next: dict[StreamId, HeldTask] = {}
+        """What is to be asked of a stream when an answer has come."""
+        self._releasing: dict[StreamId, bool] = {}
+        """What is to go, until it is gone, and whether anybody was told that it is held."""
         self._providers: dict[StreamId, str] = {}
         self.others: Callable[[], Iterable[Observation]] = tuple
         """Files that may hold what no stream holds, each with the stream that it would be."""
         self.held: dict[StreamId, Held] = {}
-        self._copied_bytes = 0
         self.trouble: dict[StreamId, str] = {}
-        """Streams whose file can't be held, and why."""
+        """Streams whose file can't be held, or no longer as far as it goes by now, and why."""
         self.sweep_at_s: float | None = None
         """Monotonic time of the next look; None while everything is sent."""
 
@@ -78,7 +82,7 @@ class Keeper:
             if parsed is not None:
                 provider, stream = parsed
                 self._providers[stream] = provider
-                self._set_held(stream, Held(stream, one.path, one.inode, one.copied_bytes))
+                self.held[stream] = Held(stream, one.path, one.inode, one.size, one.mtime_ns)
                 self.wake()
                 yield Observation(stream, provider, one.path, one.size, one.mtime_ns, 0, one.inode)
 
@@ -91,57 +95,79 @@ class Keeper:
         wanted: dict[StreamId, Track | Observation] = {one.stream: one for one in self.others()}
         wanted |= {key.stream: track for key, track in self._tracks.items() if is_wanted(track)}
         for stream, file in wanted.items():
-            self._hold(stream, file)
+            if stream not in self._asked and not is_packed(file.path) and not self._is_current(stream, file):
+                self._hold(stream, file)
         for stream in [one for one in self.held if one not in wanted]:
             self.let_go(stream)
+        for stream in self.trouble.keys() - wanted.keys():
+            del self.trouble[stream]
+        for stream, was_held in [one for one in self._releasing.items() if one[0] not in self._asked]:
+            self._release(stream, was_held)  # the disk did not want to
         self.sweep_at_s = None
-        if wanted or self.held:
+        if wanted or self.held or self._releasing:
             self.wake()
 
-    def _hold(self, stream: StreamId, track: Track | Observation) -> None:
+    def _is_current(self, stream: StreamId, file: Track | Observation) -> bool:
+        """Nothing is gained by another look at its file. A link grows with it; a copy does not."""
         held = self.held.get(stream)
-        is_stale = held is not None and (
-            0 < held.copied_bytes < track.size  # of a copy
-            or held.inode not in {0, track.inode}  # of a link to a file that another one continues
-        )
-        if is_packed(track.path):
-            return  # packed to be kept
-        if stream in self._asked or (held is not None and (track.path == held.path or not is_stale)):
-            return
-        self._asked.add(stream)
-        self._providers[stream] = track.provider
-        left = self._limit_bytes - self._copied_bytes
-        self._dispatch(KeepTask(stream, track.path, kept_name(track.provider, stream), max(0, left)))
+        if held is None or file.path == held.path:
+            return held is not None
+        return held.holds(file.inode, file.size, file.mtime_ns)
+
+    def is_safe(self, stream: StreamId) -> bool:
+        """Whether all of it that was there at the last look stays deliverable when its file goes away."""
+        return stream in self.held and stream not in self.trouble
+
+    def _hold(self, stream: StreamId, file: Track | Observation) -> None:
+        self._releasing.pop(stream, None)
+        self._providers[stream] = file.provider
+        self._ask(KeepTask(stream, file.path, kept_name(file.provider, stream)))
 
     def let_go(self, stream: StreamId) -> None:
-        if stream in self.held and stream not in self._asked:
-            self._asked.add(stream)
-            self._dispatch(LetGoTask(stream, kept_name(self._providers[stream], stream)))
+        """At once for everybody who asks; what it takes is counted until it is gone."""
+        was_held = self.held.pop(stream, None) is not None
+        if was_held or stream in self._asked:
+            self._release(stream, was_held or self._releasing.get(stream, False))
+
+    def _release(self, stream: StreamId, was_held: bool) -> None:
+        self._releasing[stream] = was_held
+        self._ask(LetGoTask(stream, kept_name(self._providers[stream], stream)))
+
+    def note_size(self, seen: Observation) -> None:
+        """A link is as long as its file."""
+        held = self.held.get(seen.stream)
+        if held is not None and held.inode == seen.inode != 0:
+            self.held[seen.stream] = held._replace(size=seen.size)
+
+    def _ask(self, task: HeldTask) -> None:
+        if task.stream in self._asked:
+            self._next[task.stream] = task
+            return
+        self._asked.add(task.stream)
+        self._dispatch(task)
 
     def came_back(self, outcome: HeldOutcome) -> None:
         stream = outcome.stream
         self._asked.discard(stream)
         match outcome:
+            case Held() if stream in self._releasing:
+                self.wake()
             case Held():
                 if stream not in self.held:
-                    self._note(stream, AuditKind.KEPT, "a copy" if outcome.copied_bytes else "a link")
-                self._set_held(stream, outcome)
+                    self._note(stream, AuditKind.KEPT, "a link" if outcome.inode else "a copy")
+                self.held[stream] = outcome
                 self.trouble.pop(stream, None)
             case NotHeld():
-                self.trouble[stream] = outcome.why
+                if outcome.why:
+                    self.trouble[stream] = outcome.why
+                if outcome.other and stream not in self.held:
+                    self._release(stream, was_held=False)  # left behind, by a disk that did not want to
             case LetGo():
-                if stream in self.held:
-                    self._set_held(stream, None)
+                if self._releasing.pop(stream, False):
                     self._note(stream, AuditKind.LET_GO, "")
                 self.trouble.pop(stream, None)
-
-    def _set_held(self, stream: StreamId, held: Held | None) -> None:
-        """The sum is kept beside it: there may be 100,000, and each asks for what is left."""
-        before = self.held.pop(stream, None)
-        self._copied_bytes -= before.copied_bytes if before else 0
-        if held is not None:
-            self.held[stream] = held
-            self._copied_bytes += held.copied_bytes
+        if (following := self._next.pop(stream, None)) is not None:
+            self._ask(following)
 
     def _note(self, stream: StreamId, kind: AuditKind, detail: str) -> None:
         keys = (TrackKey(one.name, *stream) for one in self._gates)

@@ -242,23 +242,25 @@ class Pusher:
         with self._files.open_file(task.path) as file:
             size, before = file.size(), window_at(file, task.cursor.offset)
             if size < task.cursor.offset or marker_of(before) != task.cursor.marker:
-                return Rewritten(task.key)
+                return self._rewritten(task)
             if task.projects:
                 facts = first_facts(self._providers[task.provider], file, task.leave.facts)
                 if not matches_project(facts.project, task.projects):
                     return Withheld(task.key, without_secrets(facts, self._redactor))
             if task.check and not self._is_as_sent(task):
-                return Rewritten(task.key)
+                return self._rewritten(task)
             if before and not before.endswith(b"\n"):
                 newline = file.read_at(task.cursor.offset, 1)
                 if newline not in (b"", b"\n"):
-                    return Rewritten(task.key)  # glued to what travelled as an entry
+                    return self._rewritten(task)  # glued to what travelled as an entry
                 task = task._replace(cursor=_behind_newline(task.cursor, before, newline))
                 before += newline
             data = file.read_at(task.cursor.offset, task.max_bytes)
             if window_at(file, task.cursor.offset) != before[-MARKER_WINDOW_BYTES:]:
-                return Rewritten(task.key)  # in place, between the two looks
+                return self._rewritten(task)  # in place, between the two looks
             whole = whole_lines_bytes(data)
+            if not self._goes_on_as_retained(task, data, None if whole else file):
+                return self._rewritten(task)
             if whole == 0 and len(data) >= task.max_bytes:
                 return self._push_long(task, file)
             if whole == 0 and not (task.tail and is_object(data)):
@@ -268,6 +270,35 @@ class Pusher:
             sent = self._send_batch(task, lines) if task.bulk else self._send_run(task, lines)
             more = sent.cursor.offset < task.cursor.offset + whole or len(data) >= task.max_bytes
             return _pushed(task, sent, more)
+
+    def _rewritten(self, task: PushTask) -> Rewritten:
+        if not task.retained or self._is_one_file(task):
+            return Rewritten(task.key)
+        with contextlib.suppress(DiskError), self._files.open_file(task.retained) as file:
+            at = task.cursor.offset
+            return Rewritten(task.key, older=file.size() != at or marker_at(file, at) != task.cursor.marker)
+        return Rewritten(task.key)
+
+    def _goes_on_as_retained(self, task: PushTask, data: bytes, file: OpenFile | None) -> bool:
+        """Whether what follows the cursor is what is retained too, as far as that goes: `data`, and all behind it in
+        `file` when a long line is to travel. Where what is retained can't be read it can't be delivered either, and
+        nothing is won by waiting."""
+        if not task.retained or self._is_one_file(task):
+            return True
+        with contextlib.suppress(DiskError), self._files.open_file(task.retained) as held:
+            at = task.cursor.offset
+            there = held.read_at(at, task.max_bytes)
+            is_same = data.startswith(there)
+            while is_same and file is not None and len(there) == task.max_bytes:
+                at += len(there)
+                there = held.read_at(at, task.max_bytes)
+                is_same = file.read_at(at, len(there)) == there
+            return is_same
+        return True
+
+    def _is_one_file(self, task: PushTask) -> bool:
+        one, other = self._files.look_at(task.path), self._files.look_at(task.retained)
+        return one is not None and other is not None and (one.device, one.inode) == (other.device, other.inode)
 
     def _is_as_sent(self, task: PushTask) -> bool:
         """Whether every byte before the cursor is what was sent: a look at all that a marker can't see."""

@@ -17,6 +17,7 @@ from agent.core.status import (
     Open,
     Status,
     StreamLine,
+    count_lost,
     count_open,
     count_reasons,
     count_streams,
@@ -124,7 +125,7 @@ def _line(engine: "Engine", key: "TrackKey", track: "Track") -> StreamLine:
         track.retry_at_s if track.state is State.WAITING else None,
         track.cursor.generation,
         track.status,
-        key.stream in engine.keeper.held,
+        engine.keeper.is_safe(key.stream),
         track.generations,
         count_statuses(engine.answers.stones_of(key, track)),
     )
@@ -260,7 +261,7 @@ def report_remembered(
         ],
         counts=counts,
         oldest_unsent_s=oldest_unsent_s(lines),
-        problems=[*_refused(lines), *describe_open(is_open, warnings=True)],
+        problems=[*_refused(lines), *_lost(lines), *describe_open(is_open, warnings=True)],
         open=is_open,
         withheld=count_withheld(lines),
         to_delete=sum(count_to_delete(lines).values()),
@@ -310,7 +311,8 @@ def _problems(engine: "Engine", around: Surroundings, lines: list[StreamLine]) -
                 f"{one.seen.path} ({one.seen.size} bytes) is on no server: it can't be compared with the other file of"
             )
             found.append((f"{what} session {one.seen.stream.session_id}: {one.trouble}", "transcriptd push"))
-    return found + _refused(lines)
+    found += _not_retained(engine)
+    return found + _refused(lines) + _lost(lines)
 
 
 def count_about_to_be_lost(engine: "Engine", around: Surroundings) -> int:
@@ -320,7 +322,7 @@ def count_about_to_be_lost(engine: "Engine", around: Surroundings) -> int:
     count = 0
     for key, track in engine.tracks.items():
         retention_s = around.retention_s.get(track.provider)
-        if retention_s is None or not is_wanted(track) or key.stream in engine.keeper.held:
+        if retention_s is None or not is_wanted(track) or engine.keeper.is_safe(key.stream):
             continue
         count += track.mtime_ns / 1e9 + retention_s - around.now_s < SOON_S
     return count
@@ -331,8 +333,25 @@ def _about_to_be_lost(engine: "Engine", around: Surroundings) -> list[tuple[str,
     if not count:
         return []
     what = f"{count} not sent yet may be deleted by their coding agent within {SOON_S / 86_400:.0f} days"
-    why = next(iter(engine.keeper.trouble.values()), "")
-    return [(f"{what}; {why}" if why else what, "transcriptd push")]
+    return [(what, "transcriptd push")]
+
+
+def _not_retained(engine: "Engine") -> list[tuple[str, str]]:
+    """What would be lost with its file, as far as it is not sent."""
+    reasons = list(engine.keeper.trouble.values())
+    if not reasons:
+        return []
+    more = f" (and {len(reasons) - 1} more like it)" if len(reasons) > 1 else ""
+    return [(f"{reasons[0]}{more}", "transcriptd push")]
+
+
+def _lost(lines: list[StreamLine]) -> list[tuple[str, str]]:
+    lost = count_lost(lines)
+    if not lost:
+        return []
+    one = OPEN[Open.LOST]
+    words = one.one if len(lost) == 1 else one.many.format(f"{len(lost):,}")
+    return [(f"{words}: {sum(lost.values()):,} bytes are lost", one.hint)]
 
 
 def _refused(lines: list[StreamLine]) -> list[tuple[str, str]]:

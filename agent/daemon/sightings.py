@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.core.audit import AuditKind
 from agent.core.lifecycle import BUSY, Event, State
 from agent.core.packed import is_packed
 from agent.core.session import Gone, Observation, StreamId, is_side_file
 from agent.core.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, origin_of, rank
-from agent.core.status import MAYBE_THERE
+from agent.core.status import LOST, MAYBE_THERE, unsent_bytes
 from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal
-from agent.daemon.keeper import Keeper, is_wanted
-from agent.daemon.tasks import Against, Compared, CompareTask, Look, TrackKey
+from agent.daemon.keeper import Keeper, is_kept_path, is_wanted
+from agent.daemon.tasks import Against, Compared, CompareTask, Held, Look, NotHeld, TrackKey
 from agent.daemon.tracks import Track
 
 
@@ -108,15 +109,10 @@ class Sightings:
         if is_old:
             self._told(seen)
             return
+        self._keeper.note_size(seen)
         held = self._keeper.held.get(seen.stream)
-        if held is not None and followed == held.path and seen.inode == held.inode:
+        if held is not None and followed == held.path and held.inode == seen.inode != 0:
             self._follow(seen.stream, seen.path)  # it had only moved
-        elif followed == seen.path and self._replaces_unsent(seen):
-            # Another file under the same name, while the one before it is still to be sent: that one first.
-            assert held is not None  # noqa: S101 - else nothing of it were left
-            self._follow(seen.stream, held.path)
-            self._note(seen, is_new=True)
-            return
         elif followed == seen.path:
             self._look_at_followed(seen)
         elif self._is_other(seen, followed):
@@ -198,10 +194,6 @@ class Sightings:
             key = TrackKey(one.name, *held.stream)
             if key not in self._tracks:
                 self._teller.observe_at(key, held, live=False)
-
-    def _replaces_unsent(self, seen: Observation) -> bool:
-        held = self._keeper.held.get(seen.stream)
-        return held is not None and held.inode not in (0, seen.inode) and self._is_unsent(seen.stream)
 
     def scan_ended(self) -> None:
         """What could not be compared is tried again."""
@@ -401,7 +393,7 @@ class Sightings:
             return
         self._vanishing.pop((stream, path), None)
         held = self._keeper.held.get(stream)
-        is_overwritten = gone.inode != 0 and (held is None or held.inode in (0, gone.inode))
+        is_overwritten = gone.inode != 0 and (held is None or held.inode == gone.inode)
         if is_overwritten or not self.fall_back(stream):
             self._end(stream)
 
@@ -424,21 +416,34 @@ class Sightings:
         held = self._keeper.held.get(stream)
         if held is None or not self._is_unsent(stream):
             return False
+        for _, track in self._of(stream):
+            if track.size < held.size and not held.holds(track.inode, track.size, track.mtime_ns):
+                track.size += held.size  # another file went away, and what was seen of it will be missing at the end
         self._follow(stream, held.path)
         return True
 
-    def find_older(self, stream: StreamId) -> None:
-        """What is held is not how the file begins that stands there now: the older one goes first."""
-        newer = self._seen_of(stream)
-        if newer is not None and self.fall_back(stream) and newer.path != self._followed_path(stream):
-            self._note(newer, is_new=True)
+    def find_older(self, stream: StreamId) -> bool:
+        """Another file stands where the one was that is held; that one goes first. False without one."""
+        held, newer = self._keeper.held.get(stream), self._seen_of(stream)
+        if held is None or newer is None or newer.path == held.path:
+            return False
+        for _, track in self._of(stream):
+            track.size = held.size
+        self._follow(stream, held.path)
+        self._note(newer, is_new=True)
+        return True
+
+    def find_replaced(self, found: NotHeld) -> None:
+        """The file at `found.other` does not begin as what is held."""
+        if self._followed_path(found.stream) == found.other:
+            self.find_older(found.stream)
 
     def lose_held(self, stream: StreamId, path: str) -> bool:
         """The file at `path` is missing: when it was the one of ours, there is nothing left to send."""
-        held = self._keeper.held.get(stream)
-        if held is None or held.path != path:
+        held, seen = self._keeper.held.get(stream), self._seen_of(stream)
+        if (held is not None and held.path != path) or seen is None or not is_kept_path(path, seen.provider, stream):
             return False
-        del self._keeper.held[stream]
+        self._keeper.let_go(stream)
         self._vanishing[stream, path] = Gone(stream, path)
         return True
 
@@ -449,13 +454,21 @@ class Sightings:
         if gone is not None:
             self.lose(gone)
             return
-        if path == self._held_path(stream) and not self._is_unsent(stream):
+        if self._is_unsent(stream):
+            return
+        if path == self._held_path(stream):
             self._end(stream)
+        else:
+            self._keeper.let_go(stream)  # what comes now is another story
 
     def _end(self, stream: StreamId) -> None:
         """Nothing stands for the stream any more; another file may take its place, if it holds what was sent."""
         origin, path = _origin(stream), self._followed_path(stream)
+        held = self._keeper.held.get(stream)
         for key, track in self._of(stream):
+            if lost_bytes := _count_lost(track, held):
+                self._journal.note_audit(key, AuditKind.LOST, f"{lost_bytes} bytes")
+            track.reason = LOST if lost_bytes else "" if track.reason == LOST else track.reason
             if track.touched and track.cursor.offset == 0 and not track.status:
                 track.status = MAYBE_THERE
             self._teller.apply(key, track, Event.VANISHED)
@@ -519,3 +532,13 @@ def _seen_as(seen: Observation, look: Look) -> Observation:
 
 def _is_unchanged(before: Observation, seen: Observation) -> bool:
     return before[3:7] == seen[3:7]
+
+
+def _count_lost(track: Track, held: Held | None) -> int:
+    """Bytes that were seen in its file and are nowhere any more."""
+    unsent = unsent_bytes(track.size, track.cursor.offset)
+    if is_wanted(track):
+        return unsent
+    # All that is held was sent, which may be less than the file had at last. Behind a link's end nothing is missing.
+    is_short = held is not None and track.path == held.path and not held.holds(track.inode, track.size, track.mtime_ns)
+    return unsent if is_short else 0

@@ -35,7 +35,7 @@ from agent.daemon.engine import Engine
 from agent.daemon.engine_thread import EngineThread
 from agent.daemon.events import Ring, open_ring
 from agent.daemon.heartbeats import Heartbeats, Stuck
-from agent.daemon.holding import find_held, hold
+from agent.daemon.holding import Holding
 from agent.daemon.index_keeper import IndexKeeper
 from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, SaidOver, ScanEnded, Vanished, Woken
 from agent.daemon.looks import Looks
@@ -118,7 +118,7 @@ class Daemon:
         }
         """One for each destination, with workers of its own: a black hole swallows no others."""
         self._disk_tasks: queue.SimpleQueue[DiskTask | None] = queue.SimpleQueue()
-        self._kept = KeptFiles(paths.kept)
+        self._holding = Holding(KeptFiles(paths.kept), settings.limits.kept_bytes)
         self._looks = Looks(self._beats)
         self._store = open_state(paths.database, f"state.damaged-{int(self.since_s)}.db")
         self.events = events or open_ring(self._store, uuid.uuid4().hex, clock.now_s)
@@ -157,13 +157,12 @@ class Daemon:
                 settings.push.coalesce_s,
                 settings.push.backlog,
                 settings.watch.audit_interval_s,
-                settings.limits.kept_bytes,
                 settings.limits.files_bytes_per_s,
                 settings.privacy.hold_s,
             ),
             guard=self._guard,
             dispatch_disk=self._disk_tasks.put,
-            found_held=find_held(self._kept),
+            found_held=self._holding.find(),
             host=platform.node(),
             version=__version__,
             tell=self._tell,
@@ -374,7 +373,7 @@ class Daemon:
     def _look_after(self, task: DiskTask) -> DiskOutcome:
         if isinstance(task, ReviewTask):
             return review(self._guard, self._files, task)
-        return compare(self._files, task) if isinstance(task, CompareTask) else hold(self._kept, task)
+        return compare(self._files, task) if isinstance(task, CompareTask) else self._holding.do(task)
 
     def _is_to_end(self) -> bool:
         """Asked between the entries of a run, which takes as long as there are any."""

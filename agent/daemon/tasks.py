@@ -50,7 +50,7 @@ class PushTask(NamedTuple):
     `max_bytes` of the file are read at once; a single line may be longer. `tombstones`: ordinal → status. `check`: see
     first that everything before the cursor is what was sent. `tail`: send also what follows the last newline, if it
     reads as an entry; nobody seems to be writing it any more. `projects`: patterns, one of which the session's
-    project has to match; none: any."""
+    project has to match; none: any. `retained`: path of what is held of the file; what stands in there goes first."""
 
     key: TrackKey
     provider: str
@@ -65,6 +65,7 @@ class PushTask(NamedTuple):
     check: bool = False
     tail: bool = False
     projects: tuple[str, ...] = ()
+    retained: str = ""
 
 
 class Pushed(NamedTuple):
@@ -94,9 +95,11 @@ class Unreadable(NamedTuple):
 
 
 class Rewritten(NamedTuple):
-    """What stands before the cursor is not what was sent."""
+    """What stands before the cursor is not what was sent, or what follows it not what is retained of the file.
+    `older`: something may be retained that was not sent."""
 
     key: TrackKey
+    older: bool = False
 
 
 class RealignTask(NamedTuple):
@@ -265,40 +268,49 @@ class Reviewed(NamedTuple):
 
 
 class FoundHeld(NamedTuple):
-    """A file that an earlier life held; `copied_bytes` 0 where it is (or was) the same file under two names."""
+    """A file that an earlier life held, as `Held`; `mtime_ns` of its content."""
 
     name: str
     path: str
     size: int
     mtime_ns: int
     inode: int
-    copied_bytes: int
 
 
 class KeepTask(NamedTuple):
-    """Hold the file of a stream under a name of ours, as long as `copy_limit_bytes` allow where no link is made."""
+    """Hold the file at `path` for a stream under a name of ours."""
 
     stream: StreamId
     path: str
     name: str
-    copy_limit_bytes: int
 
 
 class Held(NamedTuple):
-    """What is held: the path of ours, and the inode of the file (0: a copy, of a file not known any more)."""
+    """What is held: the path of ours, and its size when it was looked at. `inode`: of the file that has this name as a
+    second one; 0 for a copy, which is the beginning of whatever file begins so, and which another look may find too
+    short. `mtime_ns`: of the file at that look. `source`: the file that it was compared with last, empty when an
+    earlier life held it."""
 
     stream: StreamId
     path: str
     inode: int
-    copied_bytes: int
+    size: int
+    mtime_ns: int
+    source: str = ""
+
+    def holds(self, inode: int, size: int, mtime_ns: int) -> bool:
+        """Whether that is all of a file which looks so: a link grows with its file, a copy has what it has. The number
+        of a file says nothing of a copy: the next file may have it, and the same size."""
+        return self.inode == inode if self.inode else (self.size, self.mtime_ns) == (size, mtime_ns)
 
 
 class NotHeld(NamedTuple):
-    """`differs`: what is held already is another file than the one that stands there now."""
+    """`why` is empty where nothing is wrong with the disk. `other`: the file at this path does not begin as what is
+    held already."""
 
     stream: StreamId
     why: str
-    differs: bool = False
+    other: str = ""
 
 
 class LetGoTask(NamedTuple):

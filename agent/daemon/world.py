@@ -40,13 +40,12 @@ class World(NamedTuple):
 class Limits(NamedTuple):
     """`workers`: tasks in flight at most, a destination. `coalesce_s`: rest of a stream that grew while it was sent.
     `backlog`: whether transcripts from before the first start are sent. `audit_interval_s`: in which every stream is
-    read again once; 0 for never. `kept_bytes`: copies of unsent files at most. `files_bytes_per_s`: of side files.
-    `hold_s`: from the first sight of a session until something of it is sent."""
+    read again once; 0 for never. `files_bytes_per_s`: of side files. `hold_s`: from the first sight of a session until
+    something of it is sent."""
 
     workers: int = 8
     coalesce_s: float = 0.05
     backlog: bool = True
     audit_interval_s: float = 0.0
-    kept_bytes: int = 1 << 30
     files_bytes_per_s: float = float("inf")
     hold_s: float = 0.0

@@ -33,14 +33,15 @@ _WRITE = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Kept(NamedTuple):
-    """`linked`: the same file as the source, which grows with it; else a copy as of now. `copied_bytes`: what this
-    call had to write."""
+    """`linked`: the same file as the source, which grows with it; else a copy as of now. `mtime_ns`: of the source.
+    `copied_bytes`: what this call had to write."""
 
     path: str
     linked: bool
     size: int
     device: int
     inode: int
+    mtime_ns: int
     copied_bytes: int = 0
 
 
@@ -53,7 +54,8 @@ class Differs(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A file that is kept. `name` is relative, with `/`. `links` 1: it has no other name left, or is a copy."""
+    """A file that is kept. `name` is relative, with `/`. `links` 1: it has no other name left, or is a copy. More than
+    one proves nothing: a backup may have linked a copy."""
 
     name: str
     path: str
@@ -82,21 +84,22 @@ class KeptFiles:
             raise DiskError(f"{name!r} is reserved for files that are not whole yet")
         return self._root.joinpath(*parts)
 
-    def keep(self, source: str, name: str, *, copy_limit_bytes: int) -> Kept | Differs:
+    def keep(self, source: str, name: str, *, room_bytes: int) -> Kept | Differs:
         """Makes `name` a second name of the file at `source`, or a copy of it as it is now. Repeating it costs a look
         where they are linked; a copy that has become stale gets what was added to the source, after both were
         compared. The source is never written to, its mode and times stay.
 
         Raises FileVanished without a source; DiskError when it is no regular file (a symbolic link that goes away
-        takes no content with it), when the disk refuses, and when a copy would be longer than `copy_limit_bytes`.
+        takes no content with it), when the disk refuses, and when a copy would take more than `room_bytes` beyond
+        what a copy under this name takes already.
         """
         target = self.path_of(name)
-        with _disk(f"{source} can't be kept", source):
+        with _disk(f"{source} can't be retained", source):
             wanted, held = _look_at_source(source), _look(target)
             if held is not None and os.path.samestat(wanted, held):
                 return _kept(target, held, linked=True)
             try:
-                return self._keep(source, target, held, copy_limit_bytes)
+                return self._keep(source, target, held, room_bytes)
             finally:
                 _part_of(target).unlink(missing_ok=True)
                 self._prune(target)
@@ -135,43 +138,45 @@ class KeptFiles:
                 elif stat.S_ISREG(seen.st_mode):
                     yield path, seen
 
-    def _keep(self, source: str, target: Path, held: os.stat_result | None, copy_limit_bytes: int) -> Kept | Differs:
+    def _keep(self, source: str, target: Path, held: os.stat_result | None, room_bytes: int) -> Kept | Differs:
         try:
             with self._made_folders(target) as part:
                 no_links.link_at(source, part)
         except OSError as exc:
             if exc.errno not in _NO_LINK:
                 raise
-            return self._copy(source, target, held, copy_limit_bytes, os.strerror(exc.errno))
+            return self._copy(source, target, held, room_bytes, os.strerror(exc.errno))
         return _take_link(part, target, held)
 
     def _copy(
-        self, source: str, target: Path, held: os.stat_result | None, limit_bytes: int, why: str
+        self, source: str, target: Path, held: os.stat_result | None, room_bytes: int, why: str
     ) -> Kept | Differs:
         with os.fdopen(no_links.open_at(source), "rb") as reader:
             seen = os.fstat(reader.fileno())
             if not stat.S_ISREG(seen.st_mode):
-                raise DiskError(f"{source} can't be kept: it is no regular file")
+                raise DiskError(f"{source} can't be retained: it is no regular file")
+            if held is not None and seen.st_size < held.st_size:
+                return Differs(str(target), held.st_size)
+            at = held.st_size if held is not None and held.st_nlink == 1 else 0
+            if seen.st_size - at > room_bytes:  # before both are read, since it is asked again and again
+                raise DiskError(
+                    f"{source} can't be retained: no link is made ({_lowered(why)}), "
+                    f"and a copy takes {seen.st_size - at} bytes more, with {room_bytes} left for copies"
+                )
             if held is not None and not _begins_with(reader, seen.st_size, target, held.st_size):
                 return Differs(str(target), held.st_size)
-            if seen.st_size > limit_bytes:
-                raise DiskError(
-                    f"{source} can't be kept: no link is made ({_lowered(why)}), "
-                    f"and its {seen.st_size} bytes are more than the {limit_bytes} allowed for a copy"
-                )
-            if held is not None and held.st_nlink == 1:
-                at = held.st_size  # nobody else has it: a copy of ours
+            if held is not None and held.st_nlink == 1:  # nobody else has it: a copy of ours
                 with _open(target, _WRITE | os.O_APPEND) as writer:
                     _fill(reader, writer, target, at, seen)
             else:
-                at = 0
                 with self._made_folders(target) as part:
                     made = _open(part, _WRITE | os.O_CREAT | os.O_EXCL)
                 with made as writer:
                     _fill(reader, writer, part, at, seen)
                 os.replace(part, target)
                 _sync_folder(target.parent)
-        return _kept(target, os.lstat(target), linked=False, copied_bytes=seen.st_size - at)
+        copied = _kept(target, os.lstat(target), linked=False, copied_bytes=seen.st_size - at)
+        return copied._replace(mtime_ns=seen.st_mtime_ns)  # which the copy's disk may tell less finely
 
     @contextlib.contextmanager
     def _made_folders(self, target: Path) -> Iterator[Path]:
@@ -199,7 +204,7 @@ def _take_link(part: Path, target: Path, held: os.stat_result | None) -> Kept | 
     """Looks at what was linked, since the source may have been replaced a moment before."""
     made = os.lstat(part)
     if not stat.S_ISREG(made.st_mode):
-        raise DiskError(f"{target.name} can't be kept: its source is no regular file")
+        raise DiskError(f"{target.name} can't be retained: its source is no regular file")
     if held is not None:
         with _open(part, _READ) as reader:
             if not _begins_with(reader, made.st_size, target, held.st_size):
@@ -254,9 +259,9 @@ def _look(path: Path) -> os.stat_result | None:
 def _look_at_source(source: str) -> os.stat_result:
     seen = no_links.stat_at(source)
     if stat.S_ISLNK(seen.st_mode):
-        raise DiskError(f"{source} can't be kept: it is a symbolic link, and holds nothing itself")
+        raise DiskError(f"{source} can't be retained: it is a symbolic link, and holds nothing itself")
     if not stat.S_ISREG(seen.st_mode):
-        raise DiskError(f"{source} can't be kept: it is no regular file")
+        raise DiskError(f"{source} can't be retained: it is no regular file")
     return seen
 
 
@@ -270,7 +275,7 @@ def _list_folder(folder: Path) -> list[tuple[Path, os.stat_result]]:
 
 
 def _kept(target: Path, seen: os.stat_result, *, linked: bool, copied_bytes: int = 0) -> Kept:
-    return Kept(str(target), linked, seen.st_size, seen.st_dev, seen.st_ino, copied_bytes)
+    return Kept(str(target), linked, seen.st_size, seen.st_dev, seen.st_ino, seen.st_mtime_ns, copied_bytes)
 
 
 def _part_of(target: Path) -> Path:

@@ -27,7 +27,6 @@ from agent.daemon.scanner import Root
 from agent.daemon.survey import survey_sessions
 from agent.daemon.tasks import TrackKey
 from agent.daemon.verifier import Outcome, Subject, verify_streams
-from agent.daemon.world import Limits
 from agent.providers import PROVIDERS, codex, copilot, gemini, watched_folders
 from agent.system.git import GitRemotes
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer
@@ -241,7 +240,7 @@ def test_a_session_that_was_sent_and_is_packed_then_is_the_same(
 def test_a_session_that_was_packed_before_anybody_saw_it_is_sent(
     make_agent: Make, receiver: AsgiServer, machine: Machine
 ) -> None:
-    agent = make_agent(receiver, roots=machine.roots, limits=Limits(kept_bytes=0))
+    agent = make_agent(receiver, roots=machine.roots, kept_bytes=0)
     data = codex_lines(OPEN, "ü" * 3000) * 800
     path = machine.codex(UUID.format(1), data)
     pack(path, machine.home / ".codex/archived_sessions" / (path.name + ".zst"))

@@ -10,7 +10,6 @@ from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
 from agent.daemon.inputs import Retry
 from agent.daemon.keeper import SWEEP_S, kept_name, parse_kept_name
-from agent.daemon.world import Limits
 from tests.daemon.test_generations import contents
 from tests.fakes import AsgiServer, ScriptedServer, no_answer, reply
 from tests.reliability import MakeTally
@@ -198,7 +197,7 @@ def test_where_no_link_can_be_made_copies_stay_within_their_limit(
 
     monkeypatch.setattr(os, "link", no_link)
     small, large = lines(2), lines(200)
-    agent = make_agent(line.server, limits=Limits(kept_bytes=len(small) + 10))
+    agent = make_agent(line.server, kept_bytes=len(small) + 10)
     agent.append("small", small)
     agent.look()
     agent.live_for(SWEEP_S + 1)
@@ -206,7 +205,7 @@ def test_where_no_link_can_be_made_copies_stay_within_their_limit(
     agent.look()
     agent.live_for(SWEEP_S + 1)
     assert held_names(agent) == ["claude/small/=main.jsonl"]
-    assert "allowed for a copy" in agent.engine.keeper.trouble[StreamId("large", "")]
+    assert "left for copies" in agent.engine.keeper.trouble[StreamId("large", "")]
     agent.path("small").unlink()
     agent.look()
     come_back(agent, line)

@@ -286,7 +286,7 @@ def _list(path: str, _: Path) -> bytes:
 
 
 def _keep(path: str, state: Path) -> bytes:
-    kept = KeptFiles(state).keep(path, "s", copy_limit_bytes=1 << 20)
+    kept = KeptFiles(state).keep(path, "s", room_bytes=1 << 20)
     assert isinstance(kept, Kept)
     return Path(kept.path).read_bytes()
 

@@ -15,7 +15,7 @@ from agent.core.redaction import Redactor
 from agent.core.runs import Run, RunChange
 from agent.daemon.comparing import compare
 from agent.daemon.engine import Engine
-from agent.daemon.holding import find_held, hold
+from agent.daemon.holding import Holding
 from agent.daemon.inputs import Observed, ScanEnded, Vanished
 from agent.daemon.permits import Guard, NoRules, Rulebook
 from agent.daemon.pusher import Pusher
@@ -63,9 +63,12 @@ class SimulatedAgent:
         rulebook: Rulebook | None = None,
         redactor: Redactor = REDACTOR,
         roots: Sequence[Root] = (),
+        state_folder: Path | None = None,
+        kept_bytes: int = 1 << 30,
     ) -> None:
         """`beside`: further destinations by name. `rulebook`: what is private. `redactor`: from the next `boot` on
-        another one may stand there. `roots`: folders of coding agents beside that of Claude Code."""
+        another one may stand there. `roots`: folders of coding agents beside that of Claude Code. `state_folder`: where
+        files are retained, which may be another file system, with copies up to `kept_bytes`."""
         self._roots = roots
         self.redactor = redactor
         self.rulebook = rulebook or NoRules()
@@ -81,7 +84,8 @@ class SimulatedAgent:
         self._projects = projects
         self.wire = Wire(server, self.rng, self.trace.append)
         self._servers: dict[str, Server] = {DESTINATION: self.wire, **(beside or {})}
-        self.kept = KeptFiles(folder / "state" / "kept")
+        self.kept = KeptFiles((state_folder or folder / "state") / "kept")
+        self._kept_bytes = kept_bytes
         self.in_flight: list[Task] = []
         self.told: list[Happening] = []
         """Over all lives."""
@@ -93,6 +97,7 @@ class SimulatedAgent:
         """A new process over the same files and state; what the old one had not written is forgotten."""
         self.wire.told_deleted.clear()
         self.in_flight, self.disk_tasks = [], list[DiskTask]()
+        self.holding = Holding(self.kept, self._kept_bytes)
         self.store = open_state(self._state_path, "damaged.db")
         world = World(self.clock.now_s, self.clock.monotonic_s, self.rng.random, self._new_uuid)
         self.destinations = {name: DestinationState(name, "http://127.0.0.1") for name in self._servers}
@@ -108,7 +113,7 @@ class SimulatedAgent:
             self._limits,
             guard=self.guard,
             dispatch_disk=self.disk_tasks.append,
-            found_held=find_held(self.kept),
+            found_held=self.holding.find(),
             tell=self.told.append,
             tell_run=self._note_run,
             found_runs=list(self.runs.values()),
@@ -179,7 +184,7 @@ class SimulatedAgent:
             case CompareTask():
                 return compare(real_files, asked)
             case _:
-                return hold(self.kept, asked)
+                return self.holding.do(asked)
 
     def run_a_task(self) -> Outcome:
         """The engine has not heard of it yet."""

@@ -57,7 +57,7 @@ def write(path: Path, data: bytes) -> str:
 
 
 def keep(kept: KeptFiles, source: str, name: str = "s.jsonl", limit: int = LIMIT) -> Kept:
-    done = kept.keep(source, name, copy_limit_bytes=limit)
+    done = kept.keep(source, name, room_bytes=limit)
     assert isinstance(done, Kept)
     return done
 
@@ -77,7 +77,7 @@ def test_what_is_kept_outlives_the_file_and_grows_with_it(tmp_path: Path, kept: 
     source = write(tmp_path / "s.jsonl", b"one\n")
     done = keep(kept, source, "p/s.jsonl")
     seen = os.stat(source)
-    assert done == Kept(str(kept.path_of("p/s.jsonl")), True, 4, seen.st_dev, seen.st_ino)
+    assert done == Kept(str(kept.path_of("p/s.jsonl")), True, 4, seen.st_dev, seen.st_ino, seen.st_mtime_ns)
     with open(source, "ab") as more:
         more.write(b"two\n")
     os.unlink(source)
@@ -137,7 +137,7 @@ def test_what_was_rewritten_does_not_take_the_place_of_what_is_kept(
     source = write(tmp_path / "s.jsonl", b"one\n")
     keep(kept, source)
     os.replace(write(tmp_path / "new", new), source)
-    assert kept.keep(source, "s.jsonl", copy_limit_bytes=LIMIT) == Differs(str(kept.path_of("s.jsonl")), 4)
+    assert kept.keep(source, "s.jsonl", room_bytes=LIMIT) == Differs(str(kept.path_of("s.jsonl")), 4)
     assert content(kept) == b"one\n"
     assert names_below(tmp_path / "state") == ["kept", "kept/s.jsonl"]
     assert keep(kept, source, "s.2.jsonl").linked
@@ -148,7 +148,7 @@ def test_a_difference_deep_in_a_large_file_is_found(tmp_path: Path, kept: KeptFi
     source = write(tmp_path / "s.jsonl", data)
     keep(kept, source)
     os.replace(write(tmp_path / "new", data[:-1] + bytes([data[-1] ^ 1]) + b"more"), source)
-    assert isinstance(kept.keep(source, "s.jsonl", copy_limit_bytes=LIMIT), Differs)
+    assert isinstance(kept.keep(source, "s.jsonl", room_bytes=LIMIT), Differs)
     os.replace(write(tmp_path / "new", data + b"more"), source)
     assert keep(kept, source).size == 3 * MIB + 4
 
@@ -277,7 +277,7 @@ def test_a_copy_of_what_was_rewritten_stays_as_it_is(kept: KeptFiles, elsewhere:
     source = write(elsewhere / "s.jsonl", b"one\n")
     keep(kept, source)
     write(elsewhere / "s.jsonl", b"other\n")
-    assert isinstance(kept.keep(source, "s.jsonl", copy_limit_bytes=LIMIT), Differs)
+    assert isinstance(kept.keep(source, "s.jsonl", room_bytes=LIMIT), Differs)
     assert content(kept) == b"one\n"
 
 
@@ -298,7 +298,7 @@ def test_a_disk_that_is_in_trouble_gets_no_copy_on_top(
 ) -> None:
     refuse_links(monkeypatch, number)
     source = write(tmp_path / "s.jsonl", b"one\n")
-    with pytest.raises(DiskError, match="can't be kept: "):
+    with pytest.raises(DiskError, match="can't be retained: "):
         keep(kept, source, "a/s.jsonl")
     assert names_below(tmp_path / "state") == ["kept"]
 
@@ -308,16 +308,17 @@ def test_a_copy_above_the_limit_is_not_made(tmp_path: Path, kept: KeptFiles, no_
     with pytest.raises(DiskError) as caught:
         keep(kept, source, "a/s.jsonl", limit=9)
     assert caught.value.message == (
-        f"{source} can't be kept: no link is made (operation not permitted), "
-        "and its 10 bytes are more than the 9 allowed for a copy"
+        f"{source} can't be retained: no link is made (operation not permitted), "
+        "and a copy takes 10 bytes more, with 9 left for copies"
     )
     assert names_below(tmp_path / "state") == ["kept"]
     assert keep(kept, source, limit=10).size == 10
     with open(source, "ab") as more:
         more.write(b"!")
-    with pytest.raises(DiskError, match="allowed for a copy"):
-        keep(kept, source, limit=10)
+    with pytest.raises(DiskError, match="takes 1 bytes more, with 0 left for copies"):
+        keep(kept, source, limit=0)
     assert content(kept) == b"123456789\n"
+    assert keep(kept, source, limit=1).size == 11, "what a copy takes already is no cost of making it longer"
 
 
 def test_what_others_still_use_is_not_written_to(
@@ -407,7 +408,7 @@ def test_what_can_not_be_let_go_says_so() -> None:
         os.chmod(folder / "state", 0o500)
         with pytest.raises(DiskError, match="can't be removed: Permission denied"):
             kept.let_go("s.jsonl")
-        with pytest.raises(DiskError, match="can't be kept: Permission denied"):
+        with pytest.raises(DiskError, match="can't be retained: Permission denied"):
             keep(kept, source, "other")
 
 
@@ -458,7 +459,7 @@ import os, sys
 from pathlib import Path
 from agent.system.keeping import KeptFiles
 os.replace = lambda *_: os._exit(9)
-KeptFiles(Path(sys.argv[1])).keep(sys.argv[2], "a/s.jsonl", copy_limit_bytes=0)
+KeptFiles(Path(sys.argv[1])).keep(sys.argv[2], "a/s.jsonl", room_bytes=0)
 """
 
 

@@ -1,0 +1,197 @@
+"""Transcripts and state on two file systems, as in a dev container with mounted folders: what is retained is a copy."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.core.lifecycle import State
+from agent.core.session import StreamId
+from agent.core.status import Status
+from agent.daemon.inputs import Retry
+from agent.daemon.keeper import SWEEP_S
+from agent.daemon.report import Surroundings, report
+from tests.daemon.test_generations import contents
+from tests.fakes import AsgiServer, ScriptedServer, no_answer
+from tests.simulation.world import SimulatedAgent
+
+Make = Callable[..., SimulatedAgent]
+Lines = Callable[[int], bytes]
+STREAM = StreamId("s", "")
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another device than the transcripts."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("this machine has no second file system to write to")
+    folder = Path(tempfile.mkdtemp(prefix="td-", dir=shared))
+    yield folder
+    shutil.rmtree(folder)
+
+
+class Line:
+    def __init__(self, receiver: AsgiServer) -> None:
+        self.away = True
+        self.receiver = receiver
+        self.server = ScriptedServer(receiver, lambda _: no_answer() if self.away else None)
+
+
+@pytest.fixture
+def line(receiver: AsgiServer) -> Line:
+    return Line(receiver)
+
+
+def rest(agent: SimulatedAgent) -> None:
+    agent.look()
+    agent.live_for(2 * SWEEP_S + 1)
+
+
+def come_back(agent: SimulatedAgent, line: Line) -> None:
+    line.away = False
+    agent.engine.handle(Retry())
+    agent.settle()
+    agent.live_for(2 * SWEEP_S)
+
+
+def copied(agent: SimulatedAgent) -> list[int]:
+    return sorted(one.size for one in agent.kept.list_kept())
+
+
+def look(agent: SimulatedAgent) -> Status:
+    return report(agent.engine, Surroundings(1, 0.0, (), (), 0, ()))
+
+
+def problems(agent: SimulatedAgent) -> list[str]:
+    return [what for what, _ in look(agent).problems]
+
+
+def forget_state(agent: SimulatedAgent) -> None:
+    agent.store.close()
+    for part in (agent.root.parent / "state").glob("state.db*"):
+        part.unlink()
+    agent.boot()
+
+
+@pytest.mark.parametrize("again", [SimulatedAgent.crash, forget_state], ids=["a crash", "a lost state"])
+def test_a_copy_grows_with_its_original_after_a_restart_too(
+    make_agent: Make, lines: Lines, line: Line, elsewhere: Path, again: Callable[[Any], None]
+) -> None:
+    agent = make_agent(line.server, state_folder=elsewhere)
+    agent.append("s", lines(3))
+    rest(agent)
+    assert copied(agent) == [agent.path("s").stat().st_size]
+    again(agent)
+    agent.append("s", lines(4))
+    content = agent.path("s").read_bytes()
+    rest(agent)
+    assert copied(agent) == [len(content)]
+    assert agent.track("s").path == str(agent.path("s")), "the original stands for itself"
+    agent.path("s").unlink()
+    agent.look()
+    again(agent)
+    come_back(agent, line)
+    assert contents(line.receiver, "s") == [content]
+    assert agent.state("s") is State.GONE
+    assert copied(agent) == []
+
+
+def test_another_file_of_the_same_number_and_size_waits_for_the_one_before_it(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line, elsewhere: Path
+) -> None:
+    """Begun anew: a number is free as soon as its file is gone, so only what is in it tells."""
+    agent = make_agent(line.server, state_folder=elsewhere)
+    older = lines(3)
+    newer = older[::-1].replace(b"\n", b"") + b"\n"
+    newer += b"x" * (len(older) - len(newer) - 1) + b"\n"
+    agent.append("s", older)
+    rest(agent)
+    agent.path("s").unlink()
+    agent.append("s", newer)
+    assert agent.path("s").stat().st_size == len(older)
+    agent.look()
+    line.away = False
+    agent.engine.handle(Retry())
+    agent.settle()
+    assert contents(receiver, "s") == [older, newer]
+
+
+def test_a_copy_above_half_of_the_limit_is_made_longer_as_long_as_there_is_room(
+    make_agent: Make, lines: Lines, line: Line, elsewhere: Path
+) -> None:
+    first, second, third = lines(6), lines(2), lines(9)
+    limit = len(first) + len(second) + 1
+    agent = make_agent(line.server, state_folder=elsewhere, kept_bytes=limit)
+    agent.append("s", first)
+    rest(agent)
+    agent.append("s", second)
+    rest(agent)
+    assert copied(agent) == [len(first) + len(second)]
+    assert not [what for what in problems(agent) if "retained" in what]
+    agent.append("s", third)
+    rest(agent)
+    assert copied(agent) == [len(first) + len(second)]
+    assert [what for what in problems(agent) if "can't be retained" in what and f"{len(third)} bytes more" in what]
+    assert not agent.engine.keeper.is_safe(STREAM)
+
+
+def test_many_copies_that_are_asked_for_at_once_stay_within_the_limit(
+    make_agent: Make, lines: Lines, line: Line, elsewhere: Path
+) -> None:
+    agent = make_agent(line.server, state_folder=elsewhere, kept_bytes=5_000)
+    for number in range(40):
+        agent.append(f"s{number}", lines(2))
+    rest(agent)
+    sizes = copied(agent)
+    assert len(sizes) >= 2
+    assert sum(sizes) <= 5_000
+
+
+def test_what_is_not_there_any_more_is_not_counted(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line, elsewhere: Path
+) -> None:
+    """Somebody empties our folder while a copy stands for its file."""
+    agent = make_agent(line.server, state_folder=elsewhere, kept_bytes=3_000)
+    agent.append("s", lines(4))
+    rest(agent)
+    agent.path("s").unlink()
+    agent.look()
+    shutil.rmtree(elsewhere / "kept")
+    come_back(agent, line)
+    assert agent.state("s") is State.GONE
+    assert [what for what in problems(agent) if "bytes are lost" in what]
+    line.away = True
+    agent.append("t", lines(6))
+    rest(agent)
+    assert copied(agent) == [agent.path("t").stat().st_size]
+
+
+def test_lines_that_were_lost_are_said_after_a_restart_too(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line, elsewhere: Path
+) -> None:
+    first, second = lines(4), lines(8)
+    agent = make_agent(line.server, state_folder=elsewhere, kept_bytes=len(first) + 1)
+    agent.append("s", first)
+    rest(agent)
+    agent.append("s", second)
+    rest(agent)
+    agent.path("s").unlink()
+    agent.look()
+    agent.live_for(2)
+    agent.crash()
+    come_back(agent, line)
+    assert contents(receiver, "s") == [first]
+    for _ in range(2):
+        words = f"1 file went away before all of it was sent: {len(second):,} bytes are lost"
+        assert words in problems(agent)
+        assert not look(agent).synced
+        track = agent.track("s")
+        assert track.size - track.cursor.offset == len(second)
+        agent.crash()
+    assert [(row.kind, row.detail) for row in agent.store.audit() if row.kind == "lost"] == [
+        ("lost", f"{len(second)} bytes")
+    ]
