@@ -168,13 +168,13 @@ def _look_around(paths: Paths, settings: "Settings", destination: str, session_i
     from agent.daemon.redacting import open_redactor
     from agent.daemon.roots import find_roots
     from agent.daemon.rulebook import FixedRules
-    from agent.daemon.survey import find_files, transcripts_of
+    from agent.daemon.survey import find_streams, followed_files, transcripts_of
     from agent.system import files
     from agent.system.git import GitRemotes
 
     roots = find_roots(settings, environment())
-    found = find_files(roots).files
     known, had_list = read_remembered(paths)
+    found = find_streams(roots, lambda: followed_files(known.tracks.values())).files
     rules = read_rules(paths, settings, had_list=had_list)
     guard = Guard(FixedRules(rules, GitRemotes(environment(), os.path.expanduser("~"))), files)
     guard.take_in(guard.rules(), transcripts_of(found))

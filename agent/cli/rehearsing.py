@@ -46,7 +46,7 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
     from agent.daemon.permits import Guard
     from agent.daemon.roots import find_roots
     from agent.daemon.rulebook import FixedRules
-    from agent.daemon.survey import survey_sessions, transcripts_of
+    from agent.daemon.survey import followed_files, survey_sessions, transcripts_of
     from agent.system import files
     from agent.system.git import GitRemotes
 
@@ -54,7 +54,8 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
     known, had_list = read_remembered(paths)
     rules = read_rules(paths, settings, had_list=had_list)
     git = GitRemotes(environment(), os.path.expanduser("~"))
-    found = survey_sessions(find_roots(settings, environment()), known.facts, rules, git)
+    roots = find_roots(settings, environment())
+    found = survey_sessions(roots, known.facts, rules, git, lambda: followed_files(known.tracks.values()))
     guard = Guard(FixedRules(rules, git), files)
     guard.take_in(guard.rules(), transcripts_of({one.session_id: one.files for one in found.sessions}))
     sessions = [one for one in found.sessions if not beginnings or one.session_id.startswith(tuple(beginnings))]

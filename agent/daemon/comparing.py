@@ -1,7 +1,9 @@
 """Compares the files of one session: in a worker, piece by piece, in bounded memory. What is sent is decided by it."""
 
-from agent.core.session import is_side_file
-from agent.core.sources import Relation, relation_of
+from collections.abc import Mapping, Sequence
+
+from agent.core.session import Observation, StreamId, is_side_file
+from agent.core.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, rank, relation_of
 from agent.core.transcript import walk_entries
 from agent.daemon.tasks import Against, Compared, CompareTask, Look
 from agent.daemon.world import Files
@@ -24,6 +26,35 @@ def compare(files: Files, task: CompareTask) -> Compared:
     except DiskError as exc:
         return Compared(task.stream, task.path, look, against.stream, against.path, None, None, exc.message)
     return Compared(task.stream, task.path, look, first.stream, first.path, None, Relation.DIVERGED)
+
+
+def choose_files(
+    files: Files, found: Sequence[Observation], followed: Mapping[str, StreamId]
+) -> tuple[list[Observation], dict[str, str]]:
+    """Of several files that claim one stream those that stand for something, each with its stream, as the agent decides
+    it; path → why, of what could not be compared. `followed`: the files that it follows already."""
+    chosen: list[Observation] = []
+    trouble: dict[str, str] = {}
+    for one in sorted(found, key=lambda one: _rank(one, followed)):
+        against = tuple(Against(other.stream, other.path) for other in chosen)
+        if not against:
+            chosen.append(one._replace(stream=followed.get(one.path, one.stream)))
+            continue
+        done = compare(files, CompareTask(one.stream, one.path, against))
+        if done.relation is None:
+            trouble[one.path] = done.why
+        decision = Decision.APART if done.relation is None else DECISIONS[done.relation][Standing.FOLLOWED]
+        if decision is Decision.FOLLOW:
+            chosen = [one._replace(stream=it.stream) if it.stream == done.of else it for it in chosen]
+        elif decision is Decision.APART:
+            copy = StreamId(one.stream.session_id, copy_subpath(one.stream.subpath, one.path))
+            chosen.append(one._replace(stream=followed.get(one.path, copy)))
+    return chosen, trouble
+
+
+def _rank(one: Observation, followed: Mapping[str, StreamId]) -> tuple[bool, bool, tuple[int, int, str]]:
+    stream = followed.get(one.path)
+    return stream is None, stream != one.stream, rank(one)
 
 
 def _look(files: Files, path: str) -> Look | None:

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,6 +24,7 @@ from agent.core.session import Observation, StreamId
 from agent.daemon.index_upkeep import held_index
 from agent.daemon.indexing import Indexer
 from agent.daemon.scanner import Root
+from agent.daemon.survey import read_followed
 from agent.errors import AgentError
 from agent.providers import PROVIDERS
 from agent.system.paths import Paths
@@ -65,7 +67,7 @@ def serve(
     with held_index(paths, wait_s=LOCK_S) as db:
         if db is None:
             return BUSY
-        indexer = Indexer(db, roots)
+        indexer = Indexer(db, roots, followed=partial(read_followed, paths))
         while True:
             try:
                 wish = asked.get(timeout=idle_s)

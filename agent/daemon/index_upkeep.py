@@ -3,11 +3,13 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import filelock
 
 from agent.daemon.indexing import Indexer, Progress
 from agent.daemon.scanner import Root
+from agent.daemon.survey import read_followed
 from agent.errors import DiskError
 from agent.system.index_db import IndexDb, open_index, remove_index
 from agent.system.paths import Paths, make_private_folder
@@ -45,7 +47,7 @@ def bring_up_to_date(
     with held_index(paths) as db:
         if db is None:
             return None
-        indexer = Indexer(db, roots, monotonic_s=monotonic_s)
+        indexer = Indexer(db, roots, followed=partial(read_followed, paths), monotonic_s=monotonic_s)
         indexer.look_at_all(progress, force=force)
         return indexer
 

@@ -18,7 +18,7 @@ from agent.core.transcript import whole_lines_bytes
 from agent.daemon.reading import marker_at
 from agent.daemon.readout import read_lines
 from agent.daemon.scanner import Root
-from agent.daemon.survey import find_files
+from agent.daemon.survey import Followed, find_streams
 from agent.daemon.world import Files
 from agent.errors import DiskError
 from agent.providers.tracing import Tracer
@@ -76,6 +76,7 @@ class Indexer:
         *,
         versions: Mapping[str, int] = READER_VERSIONS,
         files: Files = real_files,
+        followed: Followed = dict,
         monotonic_s: Callable[[], float] = time.monotonic,
         now_s: Callable[[], float] = time.time,
         is_to_end: Callable[[], bool] = lambda: False,
@@ -85,6 +86,7 @@ class Indexer:
         self._providers = {root.provider.name: root.provider for root in roots}
         self._versions = versions
         self._files = files
+        self._followed = followed
         self._monotonic_s, self._now_s = monotonic_s, now_s
         self._is_to_end = is_to_end
         self._places: OrderedDict[StreamId, _Place] = OrderedDict()
@@ -98,7 +100,7 @@ class Indexer:
 
     def look_at_all(self, progress: Progress = lambda _done, _all: None, *, force: Sequence[str] | None = None) -> int:
         """Brings everything up to date: how many streams were read. `force`: providers of which all is read anew."""
-        found = find_files(self._roots).files
+        found = find_streams(self._roots, self._followed).files
         known = self._db.known()
         there = [one for files in found.values() for one in files]
         due = [one for one in there if self._is_due(one, known.get(one.stream), force or ())]

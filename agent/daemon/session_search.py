@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from agent.core.search_terms import Matcher
@@ -58,11 +59,13 @@ def _indexed(look: Look, about: Mapping[str, Mapping[str, Any]]) -> list[Target]
 def _walked(settings: Settings, environment: Mapping[str, str], wanted: Wanted) -> list[Target]:
     """Without an index nothing is known of projects and models: a search for those finds nothing."""
     from agent.daemon.roots import find_roots
-    from agent.daemon.survey import find_files
+    from agent.daemon.survey import find_streams, read_followed
+    from agent.system.paths import default_paths
 
     if wanted.project or wanted.model:
         return []
-    found = find_files(find_roots(settings, environment)).files
+    followed = partial(read_followed, default_paths(environment))
+    found = find_streams(find_roots(settings, environment), followed).files
     files = sorted((one for those in found.values() for one in those), key=lambda one: -one.mtime_ns)
     return [
         Target(one.stream, one.provider, one.path)

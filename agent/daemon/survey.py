@@ -1,12 +1,14 @@
 """What lies on this machine, session by session, and what the private list says of it: for commands that tell what
 leaves. Nothing is sent."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from agent.core.lifecycle import State
 from agent.core.privacy import PrivateRules, Verdict
-from agent.core.session import Facts, Observation, Provider, is_side_file
+from agent.core.session import Facts, Observation, Provider, StreamId, is_side_file
+from agent.daemon.comparing import choose_files
 from agent.daemon.permits import CLOCK_S, Copies, read_passage
 from agent.daemon.reading import first_facts
 from agent.daemon.scanner import Root, Scanner
@@ -15,6 +17,11 @@ from agent.errors import DiskError
 from agent.providers import PROVIDERS
 from agent.system import files as real_files
 from agent.system.git import GitRemotes
+from agent.system.paths import Paths
+from agent.system.state_db import TrackRow, open_state_readonly
+
+Followed = Callable[[], Mapping[str, StreamId]]
+"""Gives the files that the agent follows, with the streams that they stand for."""
 
 _OVERLAP_BYTES = 16 << 10
 """A folder's name may stand across the border of two pieces."""
@@ -42,10 +49,16 @@ class Survey(NamedTuple):
     unfollowed: int
 
 
-def survey_sessions(roots: Sequence[Root], known: Mapping[str, Facts], rules: PrivateRules, git: GitRemotes) -> Survey:
+def survey_sessions(
+    roots: Sequence[Root],
+    known: Mapping[str, Facts],
+    rules: PrivateRules,
+    git: GitRemotes,
+    followed: Followed = dict,
+) -> Survey:
     """The sessions below `roots`. `known`: what is remembered of them. Where a rule asks for folders, or for what is a
     copy of what, every transcript is read to its end."""
-    there = find_files(roots)
+    there = find_streams(roots, followed)
     found, unreadable = there.files, there.unreadable
     copies = Copies(real_files)
     copies.take_in(rules.sessions, transcripts_of(found))
@@ -122,6 +135,41 @@ def find_files(roots: Sequence[Root]) -> Inventory:
     scanner.scan()
     unfollowed = dict(scanner.unfollowed)
     return Inventory(found, dict(scanner.unreadable), unfollowed, scanner.unfollowed_more, dict(scanner.aside))
+
+
+def find_streams(roots: Sequence[Root], followed: Followed) -> Inventory:
+    """The same, but of several files of one transcript only those that stand for something, each as the stream that it
+    is: by the same table as what is sent."""
+    found = find_files(roots)
+    known: Mapping[str, StreamId] | None = None
+    for session, files in found.files.items():
+        streams: dict[StreamId, list[Observation]] = {}
+        for one in files:
+            streams.setdefault(one.stream, []).append(one)
+        if len(streams) == len(files):
+            continue
+        known = followed() if known is None else known
+        found.files[session] = []
+        for several in streams.values():
+            chosen, trouble = choose_files(real_files, several, known)
+            found.files[session] += chosen
+            found.unreadable.update(trouble)
+    return found
+
+
+def read_followed(paths: Paths) -> dict[str, StreamId]:
+    """As the agent's state has it; nothing where there is none."""
+    store = open_state_readonly(paths.database)
+    if store is None:
+        return {}
+    try:
+        return followed_files(store.tracks())
+    finally:
+        store.close()
+
+
+def followed_files(rows: Iterable[TrackRow]) -> dict[str, StreamId]:
+    return {row.path: row.stream for row in rows if row.state != State.GONE}
 
 
 class _Looking(NamedTuple):

@@ -26,10 +26,10 @@ def choose_session(words: str, settings: Settings, paths: Paths, environment: Ma
     from agent.cli.sessions.known import read_sessions
     from agent.cli.sessions.resolving import check_one
     from agent.daemon.roots import find_roots
-    from agent.daemon.survey import find_files
+    from agent.daemon.survey import find_streams, read_followed
     from agent.system.annotations import Annotations
 
-    found = find_files(find_roots(settings, environment)).files
+    found = find_streams(find_roots(settings, environment), lambda: read_followed(paths)).files
     ids = _by_id(words, found)
     known: Mapping[str, Facts] = {}
     if len(ids) != 1 or words != ids[0]:
