@@ -147,7 +147,7 @@ class NotRunning(MachineError):
 class NotShared(AgentError):
     """`certain` False: nothing could tell. `under`: the rules that say so. `blind`: nothing can tell of any session.
     `stale`: the rules are others than those that it was looked at under, so that it has to be looked at anew. `used`:
-    something was asked of the server before that came out."""
+    something was asked of the server before that came out. `grounds`: folders and remotes that made it private."""
 
     code = "not_shared"
 
@@ -160,6 +160,7 @@ class NotShared(AgentError):
         blind: bool = False,
         stale: bool = False,
         used: bool = False,
+        grounds: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset()),
     ) -> None:
         super().__init__(message, hint="transcriptd private list")
         self.certain = certain
@@ -167,6 +168,7 @@ class NotShared(AgentError):
         self.blind = blind
         self.stale = stale
         self.used = used
+        self.grounds = grounds
 
 
 class RemoteError(AgentError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from agent.core.privacy import NO_GROUNDS, Grounds
 from agent.core.wire import INGRESS, LongBody, RawReply, Request
 from agent.daemon.permits import SHARED, RulesNow, Verdict
 from agent.errors import Unreachable
@@ -198,7 +199,9 @@ class FakeRules:
         digest = repr((sorted(self.sessions), sorted(self.folders), self.blind))
         return RulesNow(digest, frozenset(self.sessions), "\n".join(sorted(self.folders)), self.blind)
 
-    def judge(self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+    def judge(
+        self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str], grounds: Grounds = NO_GROUNDS
+    ) -> Verdict:
         private = frozenset(filter(None, rules.folders.split("\n")))
         if rules.blind:
             return Verdict(rules.blind, certain=False)

@@ -82,7 +82,8 @@ def find_projects(paths: Paths, settings: Settings) -> list[ProjectHere]:
     # What the answers are going to decide decides nothing yet.
     rules = read_rules(paths, settings, had_list=had_list)._replace(share="all").sealed()
     git = GitRemotes(environment(), os.path.expanduser("~"))
-    return group_sessions(survey_sessions(find_roots(settings, environment()), known.facts, rules, git).sessions)
+    roots = find_roots(settings, environment())
+    return group_sessions(survey_sessions(roots, known.facts, rules, git, grounds=known.grounds).sessions)
 
 
 def group_sessions(sessions: Sequence["SessionHere"]) -> list[ProjectHere]:

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from agent.cli.config import environment, load_settings
-from agent.core.privacy import REMOTE_UNKNOWN, PrivateRules, Rule, Verdict, parse_rule, render_folder
+from agent.cli.config import environment, load_settings, remembered
+from agent.core.privacy import (
+    NO_GROUNDS,
+    REMOTE_UNKNOWN,
+    Grounds,
+    PrivateRules,
+    Rule,
+    Verdict,
+    parse_rule,
+    render_folder,
+)
 from agent.core.session import Facts
 from agent.errors import NotRunning, PrivacyListError, UsageError
 from agent.system.control_socket import ControlClient
@@ -48,11 +57,13 @@ class Covered(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What the agent remembers: facts of sessions, and which servers have something of them."""
+    """What the agent remembers: facts of sessions, which servers have something of them, and for what they are or were
+    private."""
 
     facts: Mapping[str, Facts]
     sent: Mapping[str, frozenset[str]]
     sizes: Mapping[str, int]
+    grounds: Mapping[str, Grounds] = {}
 
     def count_on(self, sessions: Collection[str]) -> dict[str, int]:
         """Server → how many of these sessions it has something of."""
@@ -369,7 +380,7 @@ def count_covered(rules: PrivateRules, added: Iterable[Rule], settings: "Setting
         sent = [session for session in known.sent if session.casefold() in ids or session in copies]
         size += sum(copies.values())
         return Covered(len(ids) + len(copies), size, len(sent), copies=len(copies), on=known.count_on(sent))
-    here = survey(narrowed, settings, known.facts).sessions
+    here = survey(narrowed, settings, known).sessions
     sizes = {one.session_id: one.bytes for one in here}
     verdicts = _decide_all(narrowed, settings, known, here)
     covered = {session for session, verdict in verdicts.items() if verdict.rule}
@@ -399,23 +410,24 @@ def _decide_all(
     from agent.daemon.subjects import subject_of
     from agent.system.git import GitRemotes
 
-    sessions = survey(rules, settings, known.facts).sessions if here is None else here
+    sessions = survey(rules, settings, known).sessions if here is None else here
     found = {one.session_id: one.verdict for one in sessions}
     git = GitRemotes(environment(), os.path.expanduser("~"))
     for session, facts in known.facts.items():
         if session not in found:
-            found[session] = rules.decide(subject_of(rules, git, session, facts.project))
+            grounds = known.grounds.get(session, NO_GROUNDS)
+            found[session] = rules.decide(subject_of(rules, git, session, facts.project, grounds=grounds))
     return found
 
 
-def survey(rules: PrivateRules, settings: "Settings", facts: Mapping[str, Facts]) -> "Survey":
+def survey(rules: PrivateRules, settings: "Settings", known: _Known) -> "Survey":
     """The sessions of this user's coding agents, with what `rules` say of each."""
     from agent.daemon.roots import find_roots
     from agent.daemon.survey import survey_sessions
     from agent.system.git import GitRemotes
 
     git = GitRemotes(environment(), os.path.expanduser("~"))
-    return survey_sessions(find_roots(settings, environment()), facts, rules, git)
+    return survey_sessions(find_roots(settings, environment()), known.facts, rules, git, grounds=known.grounds)
 
 
 def had_list(paths: Paths) -> bool:
@@ -426,6 +438,7 @@ def had_list(paths: Paths) -> bool:
 
 
 def _read_known(paths: Paths) -> _Known:
+    from agent.cli.rehearsing import read_grounds
     from agent.cli.sessions.known import read_sessions
 
     lines, facts = read_sessions(paths)
@@ -436,7 +449,9 @@ def _read_known(paths: Paths) -> _Known:
     for line in lines:
         if line.sent_entries or line.sent_bytes:
             sent[line.session_id] = sent.get(line.session_id, frozenset()) | {line.destination}
-    return _Known({**dict.fromkeys(sizes, Facts()), **facts}, sent, sizes)
+    with remembered(paths) as store:
+        grounds = read_grounds(store, store.tracks()) if store is not None else {}
+    return _Known({**dict.fromkeys(sizes, Facts()), **facts}, sent, sizes, grounds)
 
 
 def _print(**fields: Any) -> None:

@@ -4,24 +4,26 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from agent.cli.config import environment, load_settings, remembered
+from agent.core.lifecycle import State
 from agent.core.settings import Destination, Settings
 from agent.daemon.rehearsal import MARK, Plan, Rehearsal, Remembered, plan_sessions
 from agent.errors import UsageError
 from agent.system.paths import Paths
 
 if TYPE_CHECKING:
-    from agent.core.privacy import PrivateRules
+    from agent.core.privacy import Grounds, PrivateRules
     from agent.core.redaction import Redactor
     from agent.daemon.asking import Sender
     from agent.daemon.permits import Guard
     from agent.daemon.pusher import Pusher
+    from agent.system.state_db import StateDb, TrackRow
 
 _SHOWN_WITHHELD = 20
 """Rows for people of what stays here; scripts get all."""
@@ -54,8 +56,8 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
     known, had_list = read_remembered(paths)
     rules = read_rules(paths, settings, had_list=had_list)
     git = GitRemotes(environment(), os.path.expanduser("~"))
-    roots = find_roots(settings, environment())
-    found = survey_sessions(roots, known.facts, rules, git, lambda: followed_files(known.tracks.values()))
+    roots, followed = find_roots(settings, environment()), lambda: followed_files(known.tracks.values())
+    found = survey_sessions(roots, known.facts, rules, git, followed, grounds=known.grounds)
     guard = Guard(FixedRules(rules, git), files)
     guard.take_in(guard.rules(), transcripts_of({one.session_id: one.files for one in found.sessions}))
     sessions = [one for one in found.sessions if not beginnings or one.session_id.startswith(tuple(beginnings))]
@@ -84,8 +86,21 @@ def read_remembered(paths: Paths) -> tuple[Remembered, bool]:
             return Remembered(), False
         tracks = {TrackKey(row.destination, *row.stream): row for row in store.tracks()}
         began = store.settled("began_at_s")
-        known = Remembered(tracks, dict(store.sessions()), frozenset(store.metas()), float(began) if began else None)
+        facts, metas, grounds = dict(store.sessions()), frozenset(store.metas()), read_grounds(store, tracks.values())
+        known = Remembered(tracks, facts, metas, float(began) if began else None, grounds)
         return known, store.settled(HAS_LIST) != ""
+
+
+def read_grounds(store: "StateDb", rows: "Iterable[TrackRow]") -> dict[str, "Grounds"]:
+    """Session → for what it is or was private."""
+    from agent.core.privacy import NO_GROUNDS
+
+    found = dict(store.grounds())
+    for row in rows:
+        if row.state == State.PRIVATE and row.reason:
+            session = row.stream.session_id
+            found[session] = found.get(session, NO_GROUNDS)._replace(why=row.reason)
+    return found
 
 
 def _with_home(one: Destination) -> Destination:

@@ -64,12 +64,28 @@ class SpeltRule(NamedTuple):
     spellings: tuple[str, ...]
 
 
+class Grounds(NamedTuple):
+    """What a session was private for, as it is remembered: every folder that it worked in, in every spelling, and the
+    remotes of the checkouts there. `why`: in the words of `Verdict.why`; empty when it is not private now."""
+
+    folders: frozenset[str] = frozenset()
+    remotes: frozenset[str] = frozenset()
+    why: str = ""
+
+    def with_more(self, other: "Grounds") -> "Grounds":
+        return Grounds(self.folders | other.folders, self.remotes | other.remotes, other.why)
+
+
+NO_GROUNDS = Grounds()
+
+
 class Subject(NamedTuple):
     """A session, as far as it matters here.
 
     `project`: the first folder it worked in, empty while that is not known; `project_spellings`: the same as written
     and resolved. `folders`: every folder it worked in, each in every spelling. `remotes`: those of the checkouts that
-    these lie in, normalised; None when they can't be told. `aliases`: ids of sessions that it is a copy of.
+    these lie in, normalised; None when they can't be told. `aliases`: ids of sessions that it is a copy of. `grounds`:
+    for what it was private before; judged together with what is found today.
     """
 
     session_id: str
@@ -78,6 +94,7 @@ class Subject(NamedTuple):
     remotes: frozenset[str] | None = frozenset()
     aliases: frozenset[str] = frozenset()
     project_spellings: frozenset[str] = frozenset()
+    grounds: Grounds = NO_GROUNDS
 
 
 class Verdict(NamedTuple):
@@ -142,9 +159,11 @@ class PrivateRules(NamedTuple):
             return _listed(f"session {subject.session_id}")
         for alias in sorted(subject.aliases):
             if alias.casefold() in self.sessions:
-                return Verdict(True, f"its entries stand in a private session, {alias}", f"session {alias}")
+                return _copied(alias)
         if found := self._covering(subject):
             return _listed(found)
+        if subject.grounds.why and (given := self._still_given(subject.grounds.why)) is not None:
+            return given
         if self.share == "listed" and subject.project and not self._is_shared(subject):
             return Verdict(True, 'its project is not one of shared_projects, and share = "listed"')
         if not subject.project and (self.projects or self.share == "listed"):
@@ -153,14 +172,22 @@ class PrivateRules(NamedTuple):
             return Verdict(True, REMOTE_UNKNOWN, certain=False)
         return _SHARED
 
+    def _still_given(self, why: str) -> Verdict | None:
+        """What gave this reason, if the list still does: only its owner takes a rule back. A folder that is gone, a
+        remote that was renamed, a copy whose original was deleted do not."""
+        rules = (*self.projects, *self.remotes)
+        given = [_listed(rule.text) for rule in rules] + [_copied(session) for session in self.sessions]
+        return next((one for one in given if one.why.casefold() == why.casefold()), None)
+
     def _covering(self, subject: Subject) -> str:
-        """The text of the rule for folders or remotes that covers it."""
+        """The text of the rule for folders or remotes that covers it, or covered it once."""
         folders = [*subject.folders, *subject.project_spellings, *filter(None, [subject.project])]
+        folders += subject.grounds.folders
         ways = {_folder(one) for one in folders}
         if self.fold_case:
             ways |= {one.casefold() for one in ways}
         return _first_like(self.projects, ways, self.fold_case) or _first_like(
-            self.remotes, subject.remotes or (), False
+            self.remotes, (subject.remotes or frozenset()) | subject.grounds.remotes, False
         )
 
     def _is_shared(self, subject: Subject) -> bool:
@@ -177,6 +204,14 @@ class PrivateRules(NamedTuple):
 
 def _listed(rule: str) -> Verdict:
     return Verdict(True, f"it is on the private list: {rule}", rule)
+
+
+def _copied(session: str) -> Verdict:
+    return Verdict(True, copied_words(session), f"session {session}")
+
+
+def copied_words(session: str) -> str:
+    return f"its entries stand in a private session, {session}"
 
 
 def parse_rules(

@@ -241,6 +241,7 @@ class Engine:
         self.milestones.load(self._store)
         shared: dict[str, str] = {}  # ids recur in every table; here they become one
         self.facts.load(self._store, shared)
+        self.private.load(self._store)
         for name, stream, ordinal, status in self._store.tombstones():
             if status != TAKEN_BACK:
                 self._tombstones.setdefault(TrackKey(name, *stream), {})[ordinal] = status

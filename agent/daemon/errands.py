@@ -130,7 +130,8 @@ class Errands:
         main = self._tracks.get(key._replace(subpath="")) if key.subpath else track
         judged = main.judged if main is not None and is_side_file(key.subpath) else track.judged
         main_path, others = main.path if main is not None else "", self._sightings.open_paths(key.session_id)
-        return Leave(self._facts.of(key.session_id), main_path, judged, track.provider, others=others)
+        facts, grounds = self._facts.of(key.session_id), self._private.grounds(key.session_id)
+        return Leave(facts, main_path, judged, track.provider, others=others, grounds=grounds)
 
     def hold_left_s(self, session_id: str) -> float:
         """Until the grace time of a new session is over."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from agent.core.audit import AuditKind
 from agent.core.backoff import COOL_DOWN_CAP_S, COOL_DOWN_FIRST_S
+from agent.core.privacy import Grounds
 from agent.core.session import Facts, StreamId
 from agent.daemon.tasks import TrackKey
 from agent.errors import DiskError
@@ -33,6 +34,7 @@ class Store(Protocol):
     def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]: ...
     def sessions(self) -> Iterator[tuple[str, Facts]]: ...
     def metas(self) -> Iterator[tuple[str, str, str]]: ...
+    def grounds(self) -> Iterator[tuple[str, Grounds]]: ...
     def settle(self, key: str, value: str) -> str: ...
     def settled(self, key: str) -> str: ...
     def prune_audit(self, before_s: float, most: int) -> None: ...
@@ -62,6 +64,7 @@ class Journal:
         self._tombstones: list[tuple[str, StreamId, int, int]] = []
         self._sessions: dict[str, Facts] = {}
         self._metas: list[tuple[str, str, str]] = []
+        self._grounds: dict[str, Grounds] = {}
         self._audit: list[AuditRow] = []
         self._settled: dict[str, str] = {}
         self._written_at_s = monotonic_s()
@@ -85,6 +88,9 @@ class Journal:
 
     def note_meta(self, destination: str, session_id: str, digest: str) -> None:
         self._metas.append((destination, session_id, digest))
+
+    def note_grounds(self, session_id: str, grounds: Grounds) -> None:
+        self._grounds[session_id] = grounds
 
     def note_settled(self, key: str, value: str) -> None:
         self._settled[key] = value
@@ -134,8 +140,8 @@ class Journal:
     def _commit(self) -> None:
         rows = [self._row(key) for key in self._changed]
         sessions = list(self._sessions.items())
-        settled = list(self._settled.items())
-        self._store.commit(Changes(rows, self._tombstones, sessions, self._metas, self._audit, settled))
+        settled, grounds = list(self._settled.items()), list(self._grounds.items())
+        self._store.commit(Changes(rows, self._tombstones, sessions, self._metas, self._audit, settled, grounds))
         for gathered in self._gathered():
             gathered.clear()
 
@@ -147,7 +153,8 @@ class Journal:
         self._mend_at_s = self._written_at_s + self._mend_wait_s
 
     def _gathered(self) -> "tuple[_Gathered, ...]":
-        return (self._changed, self._tombstones, self._metas, self._audit, self._sessions, self._settled)
+        lists = (self._tombstones, self._metas, self._audit)
+        return (self._changed, *lists, self._sessions, self._settled, self._grounds)
 
     def note_trouble(self, exc: DiskError) -> None:
         if not self.trouble:

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
+from agent.core.privacy import NO_GROUNDS, Grounds, copied_words
 from agent.core.session import Facts
 from agent.daemon.world import Files
 from agent.errors import DiskError, NotShared
@@ -35,10 +36,12 @@ _TIME = re.compile(rb'"timestamp"\s*:\s*"([0-9T:.Z+-]{10,40})"')
 
 class Verdict(NamedTuple):
     """`why` is empty for what may leave. `certain` False: nothing says that it is private, but nothing can say that it
-    is not; it stays here, and what the server has stays there."""
+    is not; it stays here, and what the server has stays there. `grounds`: the folders and remotes that say so, to be
+    remembered."""
 
     why: str = ""
     certain: bool = True
+    grounds: Grounds = NO_GROUNDS
 
 
 SHARED = Verdict()
@@ -69,9 +72,12 @@ class Rulebook(Protocol):
     def now(self) -> RulesNow:
         """Cheap enough to be asked before each request."""
 
-    def judge(self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+    def judge(
+        self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str], grounds: Grounds = NO_GROUNDS
+    ) -> Verdict:
         """By `rules`, which `now` gave. `project`: the folder a session began in, empty while it is not known;
-        `folders`: all it worked in. Raises NotShared, `stale`, when it has these rules no more."""
+        `folders`: all it worked in; `grounds`: for what it was private before. Raises NotShared, `stale`, when it has
+        these rules no more."""
 
 
 class NoRules:
@@ -80,7 +86,9 @@ class NoRules:
     def now(self) -> RulesNow:
         return RulesNow("")
 
-    def judge(self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+    def judge(
+        self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str], grounds: Grounds = NO_GROUNDS
+    ) -> Verdict:
         return SHARED
 
 
@@ -287,8 +295,9 @@ class Guard:
             return True
         return changed_at_s >= self.copies.begun_since(copies) - CLOCK_S
 
-    def permit(self, session_id: str, facts: Facts, provider: str) -> "Permit":
-        return Permit(self, session_id, facts.project, provider)
+    def permit(self, session_id: str, facts: Facts, provider: str, grounds: Grounds = NO_GROUNDS) -> "Permit":
+        """`grounds`: for what the session was private before."""
+        return Permit(self, session_id, facts.project, provider, grounds)
 
     def is_private(self, session_id: str, project: str) -> bool:
         """As far as its id and folder tell."""
@@ -299,13 +308,20 @@ class Guard:
             return True  # the rules change just now
 
     def judge(
-        self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str], ids: frozenset[int]
+        self,
+        rules: RulesNow,
+        session_id: str,
+        project: str,
+        folders: frozenset[str],
+        ids: frozenset[int],
+        *,
+        grounds: Grounds = NO_GROUNDS,
     ) -> Verdict:
         """Raises NotShared, `stale`, as `Rulebook.judge` does."""
         owner = self.copies.find(session_id, ids)
         if owner is not None:
-            return Verdict(f"its entries stand in a private session, {owner}")
-        return self._rulebook.judge(rules, session_id, project, folders)
+            return Verdict(copied_words(owner))
+        return self._rulebook.judge(rules, session_id, project, folders, grounds)
 
     def windows(self, path: str, start: int, end: int) -> Iterator[bytes]:
         """Raises DiskError."""
@@ -318,8 +334,9 @@ class Permit:
     made: the folders and ids that they ask for, the sessions that they name, the remotes. It is good for as long as
     they hold; when they are others, the task begins anew. `used`: something was asked of a server under it."""
 
-    def __init__(self, guard: Guard, session_id: str, project: str, provider: str) -> None:
+    def __init__(self, guard: Guard, session_id: str, project: str, provider: str, grounds: Grounds) -> None:
         self._guard = guard
+        self._grounds = grounds
         self._provider = provider
         self._session_id = session_id
         self._project = project
@@ -358,13 +375,24 @@ class Permit:
         if self._has_news:
             try:
                 verdict = self._guard.judge(
-                    self._rules, self._session_id, self._project, frozenset(self._folders), self._ids
+                    self._rules,
+                    self._session_id,
+                    self._project,
+                    frozenset(self._folders),
+                    self._ids,
+                    grounds=self._grounds,
                 )
             except NotShared as exc:
                 exc.used = self.used
                 raise
             if verdict.why:
-                raise NotShared(verdict.why, certain=verdict.certain, under=self.under, used=self.used)
+                raise NotShared(
+                    verdict.why,
+                    certain=verdict.certain,
+                    under=self.under,
+                    used=self.used,
+                    grounds=verdict.grounds[:2],
+                )
             self._ids = frozenset()  # known not to be of a private session; kept, a long run would gather many
             self._has_news = False
             self._check_rules()  # that took its time: git was asked, files were read

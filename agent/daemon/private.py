@@ -7,11 +7,12 @@ from typing import NamedTuple, Protocol
 
 from agent.core.audit import AuditKind
 from agent.core.lifecycle import BUSY, Event, State
+from agent.core.privacy import NO_GROUNDS, Grounds
 from agent.core.session import Facts, is_side_file
 from agent.core.status import DELETED_HERE, DELETED_THERE, KEPT, OWED
 from agent.core.wire import Accepted, NeedsLogin, Reply, Unavailable
 from agent.daemon.gates import Gates
-from agent.daemon.journal import Journal
+from agent.daemon.journal import Journal, Store
 from agent.daemon.permits import Guard, RulesNow
 from agent.daemon.tasks import KeptBack, Reviewed, ReviewTask, SessionDeleted, TrackKey
 from agent.daemon.tracks import Track, streams_of
@@ -76,8 +77,23 @@ class Private:
         """Why the rules can't be read; nothing is sent meanwhile."""
         self.why: dict[str, str] = {}
         """Private session → what says so."""
+        self._grounds: dict[str, Grounds] = {}
+        """Session → the folders and remotes for which it is, or was, private."""
 
     # --- what is known ----------------------------------------------------------------------------------------
+
+    def load(self, store: Store) -> None:
+        self._grounds = dict(store.grounds())
+
+    def grounds(self, session: str) -> Grounds:
+        """For what it was private before; judged together with what is found today."""
+        return self._grounds.get(session, NO_GROUNDS)._replace(why=self.why.get(session, ""))
+
+    def _note_grounds(self, session: str, found: Grounds) -> None:
+        before = self._grounds.get(session, NO_GROUNDS)
+        if (after := before.with_more(found)) != before:
+            self._grounds[session] = after
+            self._journal.note_grounds(session, after)
 
     def take_up(self, key: TrackKey, track: Track) -> None:
         """A stream as the store remembers it."""
@@ -173,7 +189,8 @@ class Private:
         transcripts = [track.path for key, track in tracks if not is_side_file(key.subpath)]
         paths = tuple(dict.fromkeys((*transcripts, *self.others(session))))
         provider, judged = tracks[0][1].provider, self._pending[session]
-        self._dispatch(ReviewTask(self._number, session, paths, self._facts(session), judged, provider))
+        facts, grounds = self._facts(session), self.grounds(session)
+        self._dispatch(ReviewTask(self._number, session, paths, facts, judged, provider, grounds))
 
     def reviewed(self, done: Reviewed) -> None:
         is_current = not done.stale and (done.unread or self._is_current(done.under))
@@ -190,6 +207,7 @@ class Private:
         if not done.why:
             self._clear(done.session_id)
         elif done.certain:
+            self._note_grounds(done.session_id, done.grounds)
             self.mark(done.session_id, done.why)
         else:
             self._is_unsure = True  # nothing more of it leaves; what did is looked at again after the next start
@@ -250,6 +268,7 @@ class Private:
             return
         is_new, track.reason = track.reason != done.why, done.why
         if done.certain:
+            self._note_grounds(done.key.session_id, done.grounds)
             self.why.setdefault(done.key.session_id, done.why)
         if is_new:  # asked again when more is known, and then perhaps for the same reason
             self._journal.note_audit(done.key, AuditKind.PRIVATE_SKIPPED, done.why)

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from agent.core.identity import MARKER_WINDOW_BYTES, Cursor, marker_of
 from agent.core.objects import is_object, is_object_in_pieces
+from agent.core.privacy import Grounds
 from agent.core.projects import matches_project
 from agent.core.redaction import Redactor
 from agent.core.session import Facts, Head, Provider
@@ -168,7 +169,8 @@ class Pusher:
         except RedactionTimeout as exc:
             return Unreadable(task.key, exc.message, vanished=False)
         except NotShared as exc:
-            return KeptBack(task.key, exc.message, exc.certain, exc.under, exc.blind, exc.stale, exc.used)
+            grounds = Grounds(*exc.grounds)
+            return KeptBack(task.key, exc.message, exc.certain, exc.under, exc.blind, exc.stale, exc.used, grounds)
         except FileVanished as exc:
             return Unreadable(task.key, exc.message, vanished=True)
         except DiskError as exc:
@@ -190,7 +192,7 @@ class Pusher:
     def _permit(self, task: StreamTask, end: int) -> Leave:
         """A permit that has seen what left of the session before, and of the file up to `end`."""
         leave = task.leave
-        permit = self._guard.permit(task.key.session_id, leave.facts, leave.provider)
+        permit = self._guard.permit(task.key.session_id, leave.facts, leave.provider, leave.grounds)
         if leave.main_path and leave.main_path != task.path:
             with contextlib.suppress(FileVanished):  # what is known of the session has to do
                 permit.review(leave.main_path, WHOLE, leave.judged)
@@ -209,9 +211,10 @@ class Pusher:
     def _tell(self, task: MetaTask) -> MetaSent:
         told = partial(MetaSent, task.destination, task.session_id, task.provider, task.digest)
         try:
-            permit = self._guard.permit(task.session_id, task.leave.facts, task.leave.provider)
-            if task.leave.main_path:
-                permit.review(task.leave.main_path, WHOLE, task.leave.judged)
+            leave = task.leave
+            permit = self._guard.permit(task.session_id, leave.facts, leave.provider, leave.grounds)
+            if leave.main_path:
+                permit.review(leave.main_path, WHOLE, leave.judged)
             clean = self._redactor.redact_text
             meta = structs.replace(task.meta, project=clean(task.meta.project), title=clean(task.meta.title))
             request = meta_request(task.session_id, meta)

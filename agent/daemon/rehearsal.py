@@ -10,6 +10,7 @@ import msgspec
 from agent import __version__
 from agent.core.identity import START, Cursor
 from agent.core.lifecycle import State
+from agent.core.privacy import NO_GROUNDS, Grounds
 from agent.core.projects import matches_project
 from agent.core.session import Facts, Head, Observation, is_side_file
 from agent.core.settings import Destination, Settings
@@ -73,12 +74,13 @@ class Leaving(NamedTuple):
 
 class Remembered(NamedTuple):
     """What the agent remembers. `told`: destination, session and digest of facts that a server has. `began_at_s`: wall
-    time of its first start; None before that."""
+    time of its first start; None before that. `grounds`: session → for what it is or was private."""
 
     tracks: Mapping[TrackKey, TrackRow] = {}
     facts: Mapping[str, Facts] = {}
     told: frozenset[tuple[str, str, str]] = frozenset()
     began_at_s: float | None = None
+    grounds: Mapping[str, Grounds] = {}
 
 
 def plan_sessions(
@@ -164,7 +166,8 @@ class Rehearsal:
         self._taker.begin(file.stream.subpath or "main")
         before = cursor.entry_count
         while True:
-            leave = Leave(self._facts.get(key.session_id, Facts()), main)
+            grounds = self._known.grounds.get(key.session_id, NO_GROUNDS)
+            leave = Leave(self._facts.get(key.session_id, Facts()), main, grounds=grounds)
             outcome = self._pusher.run(self._task(key, file, cursor, leave))
             if isinstance(outcome, Pushed):
                 self._learn(key, outcome.facts)

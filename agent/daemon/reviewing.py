@@ -3,6 +3,7 @@
 import contextlib
 import math
 
+from agent.core.privacy import Grounds
 from agent.daemon.permits import WHOLE, Guard
 from agent.daemon.tasks import Reviewed, ReviewTask
 from agent.daemon.world import Files
@@ -10,7 +11,7 @@ from agent.errors import DiskError, FileVanished, NotShared
 
 
 def review(guard: Guard, files: Files, task: ReviewTask) -> Reviewed:
-    permit = guard.permit(task.session_id, task.facts, task.provider)
+    permit = guard.permit(task.session_id, task.facts, task.provider, task.grounds)
     try:
         for path in task.paths:
             with contextlib.suppress(FileVanished):  # what is known of the session has to do
@@ -18,7 +19,8 @@ def review(guard: Guard, files: Files, task: ReviewTask) -> Reviewed:
                     permit.review(path, WHOLE, "")
         permit.check()
     except NotShared as exc:
-        return Reviewed(task.number, task.session_id, exc.message, exc.certain, permit.under, stale=exc.stale)
+        found = Reviewed(task.number, task.session_id, exc.message, exc.certain, permit.under, stale=exc.stale)
+        return found._replace(grounds=Grounds(*exc.grounds))
     except DiskError as exc:
         return Reviewed(task.number, task.session_id, exc.message, certain=False, under=permit.under, unread=True)
     return Reviewed(task.number, task.session_id, "", certain=True, under=permit.under)

@@ -3,9 +3,10 @@
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 
-from agent.core.privacy import PrivateRules
+from agent.core.privacy import NO_GROUNDS, Grounds, PrivateRules
 from agent.core.settings import Privacy
 from agent.daemon.permits import SHARED, RulesNow, Verdict, stale_rules
 from agent.daemon.subjects import subject_of
@@ -34,14 +35,21 @@ class _Rules:
             put = self._put = rules, _put(rules)
         return put[1]
 
-    def judge(self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
+    def judge(
+        self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str], grounds: Grounds = NO_GROUNDS
+    ) -> Verdict:
         put = self._put
         if put is None or put[1] is not rules:
             raise stale_rules()
         listed = put[0]
-        found = listed.decide(subject_of(listed, self._git, session_id, project, folders=folders))
+        subject = subject_of(listed, self._git, session_id, project, folders=folders, grounds=grounds)
+        found = listed.decide(subject)
         # That a session is not among those to be shared is no wish to delete what was shared of it.
-        return Verdict(found.why, found.certain and bool(found.rule)) if found.private else SHARED
+        if not found.private:
+            return SHARED
+        if not (found.certain and found.rule):
+            return Verdict(found.why, certain=False)
+        return Verdict(found.why, grounds=Grounds(subject.folders, subject.remotes or frozenset()))
 
 
 class ListedRules(_Rules):
@@ -49,9 +57,17 @@ class ListedRules(_Rules):
     `has_list`: one was seen, in this life or that; False where none can be made, as in a folder that nobody may
     write."""
 
-    def __init__(self, paths: Paths, privacy: Privacy, environment: Mapping[str, str], *, had_list: bool) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        privacy: Privacy,
+        environment: Mapping[str, str],
+        *,
+        had_list: bool,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(self._read_list, GitRemotes(environment, os.path.expanduser("~")))
-        self._list = PrivacyList(paths.private_list, privacy)
+        self._list = PrivacyList(paths.private_list, privacy, monotonic=monotonic_s)
         self.has_list = had_list
         if not had_list:
             try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from agent.core.privacy import PrivateRules, Subject
+from agent.core.privacy import NO_GROUNDS, Grounds, PrivateRules, Subject
 from agent.system.git import GitRemotes
 from agent.system.privacy_list import spell_folder
 
@@ -15,6 +15,7 @@ def subject_of(
     *,
     folders: Iterable[str] = (),
     aliases: Iterable[str] = (),
+    grounds: Grounds = NO_GROUNDS,
 ) -> Subject:
     """A session for `rules.decide`. `folders`: every folder it worked in, as its lines name them. Remotes are looked up
     only when a rule asks for them."""
@@ -26,4 +27,5 @@ def subject_of(
         git.of(sorted(written)) if rules.asks_for_remotes and written else frozenset() if written else None,
         frozenset(aliases),
         spell_folder(project),
+        grounds,
     )

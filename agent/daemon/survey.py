@@ -3,10 +3,11 @@ leaves. Nothing is sent."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import NamedTuple
 
 from agent.core.lifecycle import State
-from agent.core.privacy import PrivateRules, Verdict
+from agent.core.privacy import NO_GROUNDS, Grounds, PrivateRules, Verdict
 from agent.core.session import Facts, Observation, Provider, StreamId, is_side_file
 from agent.daemon.comparing import choose_files
 from agent.daemon.permits import CLOCK_S, Copies, read_passage
@@ -55,15 +56,20 @@ def survey_sessions(
     rules: PrivateRules,
     git: GitRemotes,
     followed: Followed = dict,
+    *,
+    grounds: Mapping[str, Grounds] = MappingProxyType({}),
 ) -> Survey:
-    """The sessions below `roots`. `known`: what is remembered of them. Where a rule asks for folders, or for what is a
-    copy of what, every transcript is read to its end."""
+    """The sessions below `roots`. `known`: what is remembered of them; `grounds`: for what they were private. Where a
+    rule asks for folders, or for what is a copy of what, every transcript is read to its end."""
     there = find_streams(roots, followed)
     found, unreadable = there.files, there.unreadable
     copies = Copies(real_files)
     copies.take_in(rules.sessions, transcripts_of(found))
     looking = _Looking(rules, git, copies, {root.provider.name: root.provider for root in roots}, unreadable)
-    sessions = [looking.look_at(session, files, known.get(session, Facts())) for session, files in found.items()]
+    sessions = [
+        looking.look_at(session, files, known.get(session, Facts()), grounds.get(session, NO_GROUNDS))
+        for session, files in found.items()
+    ]
     return Survey(sessions, unreadable, len(there.unfollowed) + there.unfollowed_more)
 
 
@@ -179,7 +185,7 @@ class _Looking(NamedTuple):
     providers: Mapping[str, Provider]
     unreadable: dict[str, str]
 
-    def look_at(self, session_id: str, files: list[Observation], known: Facts) -> SessionHere:
+    def look_at(self, session_id: str, files: list[Observation], known: Facts, grounds: Grounds) -> SessionHere:
         files.sort(key=lambda one: one.stream.subpath)
         known = known.merged(Facts(next((one.project for one in files if one.project), "")))
         folders: dict[str, None] = {known.project: None} if known.project else {}
@@ -195,7 +201,7 @@ class _Looking(NamedTuple):
         named = folders if PROVIDERS[files[0].provider].lines_name_project else {}
         project = known.project or next(iter(named), "")
         verdict = self.rules.decide(
-            subject_of(self.rules, self.git, session_id, project, folders=folders, aliases=owners)
+            subject_of(self.rules, self.git, session_id, project, folders=folders, aliases=owners, grounds=grounds)
         )
         if not is_whole and self._reads_all and not verdict.private:
             verdict = Verdict(True, "it can't be read", certain=False)

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from agent.core.identity import Cursor
+from agent.core.privacy import NO_GROUNDS, Grounds
 from agent.core.session import Facts, Head, StreamId
 from agent.core.sources import Relation
 from agent.core.wire import Capabilities, Meta, Reply
@@ -28,7 +29,8 @@ class Leave(NamedTuple):
     """What it takes to decide whether something of a session may leave. `facts`: what is known of the session.
     `main_path`: of its main transcript, whose folders are those of the session; empty when that is not known.
     `judged`: under which rules that was decided of all before the cursor. `others`: files of the session that were
-    not compared yet with those that are followed. `permit`: what the pusher made of it."""
+    not compared yet with those that are followed. `permit`: what the pusher made of it. `grounds`: for what the session
+    was private before."""
 
     facts: Facts = Facts()
     main_path: str = ""
@@ -36,6 +38,7 @@ class Leave(NamedTuple):
     provider: str = "claude"
     permit: Permit | None = None
     others: tuple[str, ...] = ()
+    grounds: Grounds = NO_GROUNDS
 
     @property
     def granted(self) -> Permit:
@@ -213,6 +216,8 @@ class KeptBack(NamedTuple):
     blind: bool
     stale: bool
     used: bool
+    grounds: Grounds = NO_GROUNDS
+    """What made it private."""
 
 
 class DeleteTask(NamedTuple):
@@ -252,6 +257,7 @@ class ReviewTask(NamedTuple):
     facts: Facts
     judged: str
     provider: str
+    grounds: Grounds = NO_GROUNDS
 
 
 class Reviewed(NamedTuple):
@@ -265,6 +271,7 @@ class Reviewed(NamedTuple):
     under: str
     unread: bool = False
     stale: bool = False
+    grounds: Grounds = NO_GROUNDS
 
 
 class FoundHeld(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.core.identity import Cursor
+from agent.core.privacy import Grounds
 from agent.core.session import Facts, StreamId
 from agent.errors import DiskError
 from agent.system.state_db import AuditRow, Changes, TrackRow, open_state
@@ -33,7 +34,7 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
 
 
 def all_rows(store: Any) -> list[list[Any]]:
-    tables = (store.tracks, store.tombstones, store.sessions, store.metas, store.audit)
+    tables = (store.tracks, store.tombstones, store.sessions, store.metas, store.grounds, store.audit)
     return [list(rows()) for rows in tables]
 
 
@@ -48,7 +49,12 @@ def changes(rng: random.Random) -> Changes:
         [(rng.choice("abc"), Facts("/p", text(rng), text(rng))) for _ in range(rng.randrange(3))],
         [("there", rng.choice("abc"), rng.randbytes(8).hex()) for _ in range(rng.randrange(3))],
         [AuditRow(rng.random(), "there", stream(rng), "kind", text(rng), text(rng)) for _ in range(rng.randrange(3))],
+        grounds=[(rng.choice("abc"), Grounds(texts(rng), texts(rng))) for _ in range(rng.randrange(3))],
     )
+
+
+def texts(rng: random.Random) -> frozenset[str]:
+    return frozenset(filter(None, (text(rng) for _ in range(rng.randrange(3)))))
 
 
 def track(rng: random.Random) -> TrackRow:
@@ -75,7 +81,7 @@ def text(rng: random.Random) -> str:
 @pytest.mark.parametrize("seed", range(30))
 def test_what_was_written_is_there_again_the_last_value_of_each(seed: int, reopen: Open) -> None:
     rng = random.Random(seed)
-    expected: list[dict[Any, Any]] = [{}, {}, {}, {}]
+    expected: list[dict[Any, Any]] = [{}, {}, {}, {}, {}]
     audit: list[AuditRow] = []
     store = reopen()
     for _ in range(rng.randrange(12)):
@@ -85,6 +91,7 @@ def test_what_was_written_is_there_again_the_last_value_of_each(seed: int, reope
         expected[1] |= {row[:3]: row for row in one.tombstones}
         expected[2] |= {row[0]: row for row in one.sessions}
         expected[3] |= {row[:2]: row for row in one.metas}
+        expected[4] |= {row[0]: row for row in one.grounds}
         audit += list(one.audit)
         if rng.random() < 0.3:
             store = reopen()
@@ -110,7 +117,7 @@ def test_a_value_is_settled_once(reopen: Open) -> None:
 
 
 def test_a_new_store_is_empty(reopen: Open) -> None:
-    assert all_rows(reopen()) == [[], [], [], [], []]
+    assert all_rows(reopen()) == [[], [], [], [], [], []]
 
 
 # --- what only the medium in memory can be asked to do ---------------------------------------------------------------

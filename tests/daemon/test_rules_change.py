@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from agent.core.lifecycle import State
+from agent.core.privacy import NO_GROUNDS, Grounds
 from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
 from agent.daemon.permits import Copies, RulesNow, Verdict, read_passage
@@ -56,8 +57,10 @@ class ChangingRules(FakeRules):
             self.points.pass_one()
         return super().now()
 
-    def judge(self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str]) -> Verdict:
-        verdict = super().judge(rules, session_id, project, folders)
+    def judge(
+        self, rules: RulesNow, session_id: str, project: str, folders: frozenset[str], grounds: Grounds = NO_GROUNDS
+    ) -> Verdict:
+        verdict = super().judge(rules, session_id, project, folders, grounds)
         if self.points is not None:
             self.points.pass_one()  # its remotes were looked up meanwhile
         return verdict

@@ -23,6 +23,7 @@ GIT = "agent/system/git.py"
 RULEBOOK = "agent/daemon/rulebook.py"
 TEST_PRIVATE = "tests/daemon/test_private.py::test_"
 TEST_RULES_CHANGE = "tests/daemon/test_rules_change.py::test_nothing_leaves_behind_a_change_wherever_it_comes"
+TEST_GROUNDS = "tests/daemon/test_grounds.py::test_"
 TEST_PRIVACY = "tests/core/test_privacy.py::test_"
 TEST_PRIVACY_LIST = "tests/system/test_privacy_list.py::test_"
 TEST_GIT = "tests/system/test_git.py::test_"
@@ -99,6 +100,27 @@ LIST = (
         "if subject.remotes is None and self.remotes:",
         "if False:",
         (f"{TEST_PRIVACY}what_is_not_known_is_private_only_where_a_rule_asks_for_it",),
+    ),
+    Mutant(
+        "a session is judged by what is found today alone",
+        PRIVACY_RULES,
+        "if subject.grounds.why and (given :=",
+        "if False and (given :=",
+        (f"{TEST_GROUNDS}it_stays_private_until_its_owner_takes_the_rule_back",),
+    ),
+    Mutant(
+        "another rule is not asked of the folders that are remembered",
+        PRIVACY_RULES,
+        "        folders += subject.grounds.folders\n",
+        "",
+        (f"{TEST_GROUNDS}another_rule_is_asked_of_what_is_remembered",),
+    ),
+    Mutant(
+        "another rule is not asked of the remotes that are remembered",
+        PRIVACY_RULES,
+        "(subject.remotes or frozenset()) | subject.grounds.remotes",
+        "subject.remotes or frozenset()",
+        (f"{TEST_GROUNDS}another_rule_is_asked_of_what_is_remembered",),
     ),
     Mutant(
         "only the first folder of a session counts",

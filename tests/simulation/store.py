@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from agent.core.privacy import Grounds
 from agent.core.session import Facts, StreamId
 from agent.errors import DiskError
 from agent.system.state_db import AuditRow, Changes, TrackRow
@@ -80,6 +81,7 @@ class FakeStore:
         self._sessions: dict[str, Facts] = {}
         self._metas: dict[tuple[str, str], str] = {}
         self._settled: dict[str, str] = {}
+        self._grounds: dict[str, Grounds] = {}
         self._audit: list[AuditRow] = []
         for change in medium.commits:
             self._apply(change)
@@ -125,6 +127,7 @@ class FakeStore:
         self._metas.update(((destination, session), digest) for destination, session, digest in change.metas)
         self._audit.extend(change.audit)
         self._settled.update(change.settled)
+        self._grounds.update(change.grounds)
 
     def tracks(self) -> Iterator[TrackRow]:
         return (self._tracks[key] for key in sorted(self._tracks))
@@ -137,6 +140,9 @@ class FakeStore:
 
     def metas(self) -> Iterator[tuple[str, str, str]]:
         return ((*key, self._metas[key]) for key in sorted(self._metas))
+
+    def grounds(self) -> Iterator[tuple[str, Grounds]]:
+        return ((session, self._grounds[session]) for session in sorted(self._grounds))
 
     def audit(self) -> Iterator[AuditRow]:
         return iter(self._audit)

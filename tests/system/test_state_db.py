@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.identity import START, Cursor
+from agent.core.privacy import Grounds
 from agent.core.session import Facts, StreamId
 from agent.errors import DiskError
 from agent.system.state_db import AuditRow, Changes, StateDb, TrackRow, open_state, open_state_readonly
@@ -36,6 +37,7 @@ EVERYTHING = Changes(
     sessions=[("6513270e", Facts("/home/ada", "title", "prompt"))],
     metas=[("default", "6513270e", "digest")],
     audit=AUDIT,
+    grounds=[("6513270e", Grounds(frozenset({"/home/ada/x", "/w/\udcff"}), frozenset({"github.com/acme/x"})))],
 )
 ASIDE = "state.damaged-1.db"
 
@@ -53,7 +55,7 @@ def db(path: Path) -> Iterator[StateDb]:
 
 
 def contents(db: StateDb) -> tuple[list[object], ...]:
-    tables = (db.tracks(), db.tombstones(), db.sessions(), db.metas(), db.audit())
+    tables = (db.tracks(), db.tombstones(), db.sessions(), db.metas(), db.audit(), db.grounds())
     return tuple(list(rows) for rows in tables)
 
 
@@ -68,9 +70,16 @@ def fill(path: Path) -> None:
 
 def test_everything_comes_back_as_it_went_in(path: Path, db: StateDb) -> None:
     assert db.note == ""
-    assert contents(db) == ([], [], [], [], [])
+    assert contents(db) == ([], [], [], [], [], [])
     db.commit(EVERYTHING)
-    expected = (EVERYTHING.tracks, EVERYTHING.tombstones, EVERYTHING.sessions, EVERYTHING.metas, AUDIT)
+    expected = (
+        EVERYTHING.tracks,
+        EVERYTHING.tombstones,
+        EVERYTHING.sessions,
+        EVERYTHING.metas,
+        AUDIT,
+        EVERYTHING.grounds,
+    )
     assert contents(db) == expected
     db.close()
     again = open_state(path, ASIDE)
@@ -134,10 +143,10 @@ def test_a_commit_is_all_or_nothing(db: StateDb) -> None:
 
     with pytest.raises(RuntimeError):
         db.commit(EVERYTHING._replace(audit=breaks_off()))
-    assert contents(db) == ([OTHER], [], [], [], [])
+    assert contents(db) == ([OTHER], [], [], [], [], [])
     with pytest.raises(DiskError, match="the state can't be written"):
         db.commit(EVERYTHING._replace(metas=[("default", "s", None)]))  # type: ignore[list-item]  # not null
-    assert contents(db) == ([OTHER], [], [], [], [])
+    assert contents(db) == ([OTHER], [], [], [], [], [])
     db.commit(EVERYTHING)
     assert len(list(db.tracks())) == 2
 
@@ -206,6 +215,7 @@ def test_there_is_no_place_for_a_transcript_in_it(db: StateDb) -> None:
         "tombstones": {"destination", "session_id", "subpath", "ordinal", "status", "sum"},
         "sessions": {"session_id", "project", "title", "prompt", "sum"},
         "metas": {"destination", "session_id", "digest", "sum"},
+        "grounds": {"session_id", "folders", "remotes", "sum"},
         "audit": {"seq", "at_s", "destination", "session_id", "subpath", "kind", "detail", "path", "sum"},
     }  # fmt: skip
 

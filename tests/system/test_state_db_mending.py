@@ -15,7 +15,7 @@ from agent.system.state_db.opening import KEPT_ASIDE
 from tests.system.privileges import needs_posix, open_folder, unprivileged
 from tests.system.test_state_db import ASIDE, AUDIT, EVERYTHING, OTHER, TRACK, contents, fill
 
-ALL = (EVERYTHING.tracks, EVERYTHING.tombstones, EVERYTHING.sessions, EVERYTHING.metas, AUDIT)
+ALL = (EVERYTHING.tracks, EVERYTHING.tombstones, EVERYTHING.sessions, EVERYTHING.metas, AUDIT, EVERYTHING.grounds)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_state_that_could_not_even_be_read_is_joined_with_what_came_since() ->
         path.chmod(0o000)
         with unprivileged():
             db = open_state(path, ASIDE)
-            assert contents(db) == ([], [], [], [], [])
+            assert contents(db) == ([], [], [], [], [], [])
             new = TRACK._replace(stream=StreamId("new", ""))
             db.commit(Changes(tracks=[new, OTHER._replace(size=77)]))
         path.chmod(0o666)

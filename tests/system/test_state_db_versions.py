@@ -10,6 +10,7 @@ import pytest
 from agent.core.session import Facts, StreamId
 from agent.system.state_db import SCHEMA_VERSION, AuditRow, open_state, open_state_readonly
 from agent.system.state_db.schema import STEPS, row_sum
+from agent.system.state_db.tables import TRACKS, encode_track, insert_rows
 from tests.system.test_state_db import ASIDE, EVERYTHING, STREAM, TRACK, contents, fill
 
 ENDINGS = ("", "-wal", "-shm")
@@ -155,7 +156,7 @@ def test_a_newer_state_is_kept_unchanged_under_a_name_that_tells_its_version(
         " it is kept as state.version-7.db and a new one was begun"
     )
     assert db.hint == "upgrade transcriptd again"
-    assert contents(db) == ([], [], [], [], [])
+    assert contents(db) == ([], [], [], [], [], [])
     db.commit(EVERYTHING)
     db.close()
     assert {ending: read(path.with_name("state.version-7.db" + ending)) for ending in ENDINGS[:2]} == before
@@ -191,3 +192,22 @@ def test_a_newer_state_that_can_not_be_renamed_is_not_touched(path: Path, monkey
     assert not db.mend()
     db.close()
     assert path.read_bytes() == before
+
+
+def test_a_state_that_knew_no_grounds_keeps_all_it_knew(path: Path) -> None:
+    """The third version remembered that a session is private, and not for what."""
+    private = TRACK._replace(state="private", reason="it is on the private list: remote github.com/acme/*")
+    path.parent.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.create_function("row_sum", -1, lambda *values: row_sum(values), deterministic=True)
+        for step in STEPS[:3]:
+            db.executescript(step)
+        insert_rows(db, TRACKS, [encode_track(private)])
+        db.execute("pragma user_version = 3")
+    state = open_state(path, ASIDE)
+    assert state.note == ""
+    assert list(state.tracks()) == [private]
+    assert list(state.grounds()) == []
+    state.commit(EVERYTHING)
+    assert list(state.grounds()) == EVERYTHING.grounds
+    state.close()

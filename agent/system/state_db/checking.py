@@ -52,7 +52,7 @@ def count_state(path: Path) -> StateCounts:
     with contextlib.suppress(sqlite3.Error), _opened(path) as db, naming_damage():
         counts.states.update(db.execute("select state, count(*) from tracks group by state"))
         counts.audit.update(db.execute("select kind, count(*) from audit group by kind"))
-        for table in ("tracks", "tombstones", "sessions", "metas", "audit", "settled"):
+        for table in ("tracks", "tombstones", "sessions", "metas", "audit", "settled", "grounds"):
             query = f"select count(*) from {table}"  # noqa: S608 - words of this page only
             counts.rows[table] = db.execute(query).fetchone()[0]
     return counts

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agent.core.privacy import Grounds
 from agent.core.session import Facts, StreamId
 from agent.errors import DiskError
 from agent.system.state_db import tables
@@ -91,6 +92,7 @@ class StateDb:
             insert_rows(db, tables.METAS, changes.metas)
             insert_rows(db, tables.AUDIT, map(tables.encode_audit, changes.audit))
             insert_rows(db, tables.SETTLED, changes.settled)
+            insert_rows(db, tables.GROUNDS, (tables.encode_grounds(*one) for one in changes.grounds))
 
     def settle(self, key: str, value: str) -> str:
         """The value of `key`; `value` becomes it the first time it is asked."""
@@ -138,6 +140,9 @@ class StateDb:
 
     def metas(self) -> Iterator[tuple[str, str, str]]:
         return ((row[0], row[1], row[2]) for row in self._rows(tables.METAS))
+
+    def grounds(self) -> Iterator[tuple[str, Grounds]]:
+        return map(tables.decode_grounds, self._rows(tables.GROUNDS))
 
     def audit(self) -> Iterator[AuditRow]:
         """In the order in which it was noted."""

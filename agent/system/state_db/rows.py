@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from agent.core.identity import Cursor
+from agent.core.privacy import Grounds
 from agent.core.session import Facts, StreamId
 
 
@@ -47,3 +48,4 @@ class Changes(NamedTuple):
     metas: Iterable[tuple[str, str, str]] = ()
     audit: Iterable[AuditRow] = ()
     settled: Iterable[tuple[str, str]] = ()
+    grounds: Iterable[tuple[str, Grounds]] = ()

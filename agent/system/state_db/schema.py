@@ -66,6 +66,10 @@ STEPS = (
     where sum = row_sum(destination, session_id, subpath, provider, path, size, mtime_ns, state, reason,
       attempts, offset, entry_count, last_uuid, chain, marker, generation, sent_count, inode, status, generations);
     """,
+    """
+    create table grounds (
+      session_id text primary key, folders text not null, remotes text not null, sum integer not null) without rowid;
+    """,
 )
 """Step n leads from version n to n + 1. A step that was released is never changed. The audit log numbers its rows
 without `autoincrement`: a damaged counter at its end would refuse each further row as if the disk were full."""

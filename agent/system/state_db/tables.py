@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from agent.core.identity import Cursor
+from agent.core.privacy import Grounds
 from agent.core.session import Facts, StreamId
 from agent.system.state_db.rows import AuditRow, TrackRow
 from agent.system.state_db.schema import Values, naming_damage, row_sum, transaction
@@ -42,7 +43,9 @@ SESSIONS = _table("sessions", "session_id, project, title, prompt")
 METAS = _table("metas", "destination, session_id, digest")
 AUDIT = _table("audit", "at_s, destination, session_id, subpath, kind, detail, path", "order by seq")
 
-TABLES = (SETTLED, TRACKS, TOMBSTONES, SESSIONS, METAS, AUDIT)
+GROUNDS = _table("grounds", "session_id, folders, remotes")
+
+TABLES = (SETTLED, TRACKS, TOMBSTONES, SESSIONS, METAS, AUDIT, GROUNDS)
 
 
 _ROWS = 128
@@ -121,6 +124,14 @@ def decode_facts(row: tuple[Any, ...]) -> tuple[str, Facts]:
     return row[0], Facts(*map(_decode_name, row[1:]))
 
 
+def encode_grounds(session_id: str, grounds: Grounds) -> Values:
+    return (session_id, _encode_names(grounds.folders), _encode_names(grounds.remotes))
+
+
+def decode_grounds(row: tuple[Any, ...]) -> tuple[str, Grounds]:
+    return row[0], Grounds(_decode_names(row[1]), _decode_names(row[2]))
+
+
 def encode_audit(row: AuditRow) -> Values:
     detail, path = _encode_name(row.detail), _encode_name(row.path)
     return (float(row.at_s), row.destination, *row.stream, str(row.kind), detail, path)
@@ -148,6 +159,15 @@ def _encode_name(text: str) -> str | bytes:
     except UnicodeEncodeError:
         return os.fsencode(text)
     return text
+
+
+def _encode_names(names: Iterable[str]) -> str | bytes:
+    """No folder that ever was holds a NUL."""
+    return _encode_name("\0".join(sorted(one for one in names if "\0" not in one)))
+
+
+def _decode_names(value: str | bytes) -> frozenset[str]:
+    return frozenset(filter(None, _decode_name(value).split("\0")))
 
 
 def _decode_name(value: str | bytes) -> str:
