@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from agent.cli.config import environment, load_settings, remembered
+from agent.core.patterns import expand_pattern, is_pattern, tell_readings
 from agent.core.privacy import (
     NO_GROUNDS,
     REMOTE_UNKNOWN,
@@ -34,6 +35,7 @@ SESSION_VARIABLE = "CLAUDE_CODE_SESSION_ID"
 
 _WHOLE_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _CANDIDATES = 3
+_MOST_WILDCARDS = 2
 
 
 class Named(NamedTuple):
@@ -43,10 +45,21 @@ class Named(NamedTuple):
     rules: tuple[Rule, ...]
 
 
+class Matched(NamedTuple):
+    """What one rule covers now. `folders`: in which these sessions began. `exists`: something that it means is there,
+    with or without sessions. `notes`: how it is read, where that may surprise."""
+
+    sessions: int
+    folders: int
+    exists: bool
+    notes: tuple[str, ...]
+
+
 class Covered(NamedTuple):
     """What rules cover of what is known here. `sent`: sessions of which a server has something. `doubtful`: reason →
     further sessions that stay here because these rules can't be applied to them. `copies`: those of `sessions` that
-    no rule names, but in which entries of a named one stand. `on`: server → how many sessions it has something of."""
+    no rule names, but in which entries of a named one stand. `on`: server → how many sessions it has something of.
+    `matched`: rule of a folder or remote → what it covers."""
 
     sessions: int
     bytes: int
@@ -54,6 +67,7 @@ class Covered(NamedTuple):
     doubtful: Mapping[str, int] = {}
     copies: int = 0
     on: Mapping[str, int] = {}
+    matched: Mapping[str, Matched] = {}
 
 
 class _Known(NamedTuple):
@@ -120,16 +134,20 @@ def add(as_json: bool, **named: Any) -> None:
             already=[rule.text for rule in edited.unchanged],
             agent=agent,
             deletes=deletes,
-            **covered._asdict(),
+            **{**covered._asdict(), "matched": {text: one._asdict() for text, one in covered.matched.items()}},
         )
         return
     from agent.cli.output import clean, plural, size_words
 
     click.echo(f"{rules_list.path}:")
-    for rule in edited.changed:
-        click.echo(f"  {clean(rule.text)}: added")
-    for rule in edited.unchanged:
-        click.echo(f"  {clean(rule.text)}: was there already")
+    for rule in [*edited.changed, *edited.unchanged]:
+        what = "added" if rule in edited.changed else "was there already"
+        matched = covered.matched.get(rule.text)
+        click.echo(f"  {clean(rule.text)}: {what}{_matches(matched)}")
+        if matched is not None and not matched.exists:
+            click.echo("  ! it covers no session and no folder that is here now; is it written as you meant it?")
+        for note in matched.notes if matched is not None else ():
+            click.echo(f"  ! {clean(note)}")
     copies = f"; {covered.copies:,} of them for entries that they share" if covered.copies else ""
     click.echo(f"private: {plural(covered.sessions, 'session')}, {size_words(covered.bytes)}{copies}")
     for name, number in covered.on.items():
@@ -287,8 +305,8 @@ def _name_word(word: str, known: _Known) -> Named:
     if is_session:
         return _name_session(word, known)
     looks_absolute = os.path.isabs(word) or word[:1] in ("~", ".")
-    fixed = os.path.dirname(word[: next((at for at, ch in enumerate(word) if ch in "*?["), len(word))])
-    if is_folder or looks_absolute or (glob.has_magic(word) and os.path.isdir(fixed or ".") and "://" not in word):
+    fixed = os.path.dirname(word[: next((at for at, ch in enumerate(word) if ch in "*?[{"), len(word))])
+    if is_folder or looks_absolute or (is_pattern(word) and os.path.isdir(fixed or ".") and "://" not in word):
         return Named(word, _project_rules(word))
     raise UsageError(
         f"{word!a} is neither a session that is known here nor a folder",
@@ -320,7 +338,7 @@ def _project_rules(word: str) -> tuple[Rule, ...]:
         raise UsageError("a folder has a name", hint="for the one you are in: --project .")
     folder = os.path.abspath(os.path.expanduser(word))
     # `*/secret` is any folder of that name, wherever it lies.
-    pattern = parse_rule("project", word if word.startswith("*/") else folder) if glob.has_magic(word) else None
+    pattern = parse_rule("project", word if word.startswith("*/") else folder) if is_pattern(word) else None
     literal = parse_rule("project", render_folder(folder))
     if pattern is None:
         return (literal,)
@@ -340,6 +358,15 @@ def tell_agent(paths: Paths) -> tuple[str, str]:
     except UsageError:  # an older one, which has no such method
         return "failed", "the running agent does not know of private lists: end it, and start this version"
     return "told", ""
+
+
+def _matches(matched: Matched | None) -> str:
+    from agent.cli.output import plural
+
+    if matched is None or not matched.sessions:
+        return ""
+    within = f" in {plural(matched.folders, 'folder')}" if matched.folders else ""
+    return f"; covers {plural(matched.sessions, 'session')}{within}"
 
 
 def find_deletes(paths: Paths, settings: "Settings") -> dict[str, bool | None]:
@@ -390,7 +417,41 @@ def count_covered(rules: PrivateRules, added: Iterable[Rule], settings: "Setting
             doubtful[verdict.why] = doubtful.get(verdict.why, 0) + 1
     there = covered & known.sent.keys()
     size = sum(sizes.get(one, 0) for one in covered)
-    return Covered(len(covered), size, len(there), doubtful, on=known.count_on(there))
+    projects = {session: facts.project for session, facts in known.facts.items()}
+    projects |= {one.session_id: one.project for one in here}
+    matched = {}
+    for rule in (one for one in added if one.kind != "session"):
+        found = [session for session, verdict in verdicts.items() if verdict.rule == rule.text]
+        if not found and len(texts) > 1:  # a verdict names one rule, and this may be another one
+            found = [
+                session
+                for session, verdict in _decide_all(_alone(rules, rule), settings, known).items()
+                if verdict.rule
+            ]
+        matched[rule.text] = _match(rule, [projects.get(one, "") for one in found])
+    return Covered(len(covered), size, len(there), doubtful, on=known.count_on(there), matched=matched)
+
+
+def _alone(rules: PrivateRules, rule: Rule) -> PrivateRules:
+    return rules._replace(
+        sessions=frozenset(),
+        projects=tuple(one for one in rules.projects if one.text == rule.text),
+        remotes=tuple(one for one in rules.remotes if one.text == rule.text),
+        share="all",
+    )
+
+
+def _match(rule: Rule, folders: list[str]) -> Matched:
+    """`folders`: where each session that it covers began; empty where that is not known."""
+    exists = bool(folders) or (rule.kind == "project" and any(map(_may_be_there, expand_pattern(rule.value))))
+    return Matched(len(folders), len({*folders} - {""}), exists, tuple(tell_readings(rule.value)))
+
+
+def _may_be_there(pattern: str) -> bool:
+    """Whether a look at the disk finds it; with many wildcards that would be a look at half of it, and nobody knows."""
+    if sum(map(glob.has_magic, pattern.split("/"))) > _MOST_WILDCARDS:
+        return True
+    return next(glob.iglob(os.path.expanduser(pattern), include_hidden=True), None) is not None
 
 
 def _still_private(rules: PrivateRules, removed: Iterable[Rule], settings: "Settings", known: _Known) -> dict[str, str]:

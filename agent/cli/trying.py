@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +23,7 @@ import click
 import agent
 from agent.cli.config import environment
 from agent.core.session import is_side_file
-from agent.errors import MachineError, UsageError
+from agent.errors import MachineError, PrivacyListError, UsageError
 from agent.system.paths import Paths, default_paths, make_private_folder, paths_below
 from agent.system.tokens import VARIABLE
 
@@ -108,9 +109,22 @@ def _base_folder() -> Path:
 
 
 def _paths_for(base: Path, watch: "Watch") -> Paths:
-    """One state for what is tried, so that its counts are its own."""
+    """One state for what is tried, so that its counts are its own; but what is private stays private."""
     folders = "\n".join(folder for name in watch.agents for folder in watch.folders(name))
-    return paths_below(base / f"agent-{hashlib.sha256(os.fsencode(folders)).hexdigest()[:12]}")
+    own = paths_below(base / f"agent-{hashlib.sha256(os.fsencode(folders)).hexdigest()[:12]}")
+    return replace(own, rules=_private_list())
+
+
+def _private_list() -> Path:
+    """That of the real installation. Raises PrivacyListError where it is not understood, or was there and is gone."""
+    from agent.cli.private import had_list
+    from agent.system.privacy_list import BRING_BACK, PrivacyList
+
+    paths = default_paths(environment())
+    PrivacyList(paths.private_list).rules()
+    if not os.path.lexists(paths.private_list) and had_list(paths):
+        raise PrivacyListError(f"the private list is gone: {paths.private_list}", hint=BRING_BACK)
+    return paths.private_list
 
 
 def _settings(url: str, watch: "Watch") -> "Settings":
@@ -298,11 +312,17 @@ def _finish(
 ) -> None:
     """Proves that both sides are equal, says so, and ends with 0 only then."""
     from agent.cli.output import clean, plural, print_json, size_words
+    from agent.core.lifecycle import State
     from agent.core.session import StreamId, is_side_file
     from agent.daemon.verifier import Outcome, Subject, verify_streams
     from agent.system.remote import Remote
 
-    subjects = sorted(Subject(StreamId(line.session_id, line.subpath), line.path, line.generation) for line in lines)
+    withheld = {line.session_id for line in lines if line.state == State.PRIVATE}
+    subjects = sorted(
+        Subject(StreamId(line.session_id, line.subpath), line.path, line.generation)
+        for line in lines
+        if line.state != State.PRIVATE
+    )
     remote = Remote(server.url, lambda: server.token)
     try:
         verdicts, unread = verify_streams(remote, subjects, {}, redactor)
@@ -324,6 +344,7 @@ def _finish(
                 "files": files,
                 "entries": entries,
                 "bytes": count,
+                "private": len(withheld),
                 "synced": synced,
                 "verified": len(equal),
                 "seconds": round(took_s, 3),
@@ -337,6 +358,8 @@ def _finish(
         click.echo(f"sent      {sessions} in {plural(len(streams), 'transcript')}{beside}")
         click.echo(f"          {entries:,} entries, {size_words(count)}, {took_s:.1f} s")
         click.echo(f"verified  {len(equal):,} of {len(subjects):,} equal on both sides (entry counts and hashes)")
+        if withheld:
+            click.echo(f"private   {plural(len(withheld), 'session')} of your private list, not sent here either")
         for problem in problems:
             click.echo(f"! {clean(problem)}")
     if not synced:

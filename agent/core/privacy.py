@@ -2,7 +2,7 @@
 
     # everything behind a # is a comment
     session 0f3c2b1e-90ab-4cde-8f01-23456789abcd    # one session by its whole id
-    project ~/work/secret-*                         # a folder and all below it; *, ? and […] as in core.projects
+    project ~/work/secret-*                         # a folder and all below it; patterns as in core.patterns
     remote github.com/acme/*                        # sessions in a checkout of such a git remote, however it is spelt
 
 What can't be told is private: a list that can't be read covers everything, a session whose folder or remote is not
@@ -14,11 +14,12 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase, translate
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from agent.core.patterns import translate_pattern
 from agent.core.session import PROJECT_UNKNOWN
 from agent.core.settings import Privacy
 from agent.errors import PrivacyListError
@@ -29,7 +30,7 @@ HEADER = """\
 # What transcriptd keeps to itself: one rule a line, read again whenever this file changes.
 #
 #   session 0f3c2b1e-90ab-4cde-8f01-23456789abcd    one session by its whole id
-#   project ~/work/secret-*                         a folder and all below it; *, ? and [...] are patterns
+#   project ~/work/secret-*                         a folder and all below it; patterns: * ? [...] {a,b} **/
 #   remote github.com/acme/*                        checkouts of such a git remote
 #
 # A line that is none of these makes everything private until it is corrected: transcriptd private list
@@ -258,7 +259,7 @@ def parse_rule(kind: str, value: str) -> Rule:
 
 def render_folder(folder: str) -> str:
     """The pattern of this one folder and what is below it. What no line can hold becomes a ?, which covers more."""
-    escaped = re.sub(r"([*?[])", r"[\1]", folder.rstrip("/") or "/")
+    escaped = re.sub(r"([*?[]|\{(?=[^}]*,))", r"[\1]", folder.rstrip("/") or "/")
     escaped = re.sub(r"([ \t])#", r"\1[#]", escaped)
     escaped = re.sub(r"[ \t]$", "[ ]", escaped.replace("\t", "?"))
     return "".join(ch if ch.isprintable() else "?" for ch in escaped)
@@ -415,7 +416,7 @@ def _matchers(rules: tuple[SpeltRule, ...], fold_case: bool) -> tuple[_Match, li
         ways = {_folder(spelling) for spelling in rule.spellings}
         if fold_case:
             ways |= {one.casefold() for one in ways}
-        sources.append("|".join(f"{translate(one)}|{re.escape(one)}\\Z" for one in sorted(ways)))
+        sources.append("|".join(dict.fromkeys(other for one in sorted(ways) for other in translate_pattern(one))))
     return re.compile("|".join(sources)).match, [re.compile(source).match for source in sources]
 
 

@@ -19,17 +19,19 @@ _SOCKET_NAME_BYTES = 100
 @dataclass(frozen=True, slots=True)
 class Paths:
     """`config`: the settings file. `state` and `logs` are folders; `state` holds lock and socket too. `instance`: the
-    home that was named, empty for the user's own."""
+    home that was named, empty for the user's own. `rules`: whose private list holds, where it is not the one beside the
+    settings."""
 
     config: Path
     state: Path
     logs: Path
     instance: str = ""
+    rules: Path | None = None
 
     @property
     def private_list(self) -> Path:
         """Beside the settings: people edit both."""
-        return self.config.with_name("private.list")
+        return self.rules or self.config.with_name("private.list")
 
     @property
     def redaction_key(self) -> Path:

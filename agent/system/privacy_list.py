@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.core.patterns import expand_pattern
 from agent.core.privacy import HEADER, PrivateRules, Rule, parse_lines, parse_rules, split_lines
 from agent.core.settings import Privacy
 from agent.errors import DiskError, PrivacyListError, UsageError
@@ -35,6 +36,8 @@ LOCK_S = 10.0
 _TRIES = 5
 _MOST_LINKS = 10_000
 _MOST_WILDCARDS = 2
+_MOST_READINGS = 32
+"""Of a pattern, for which links are looked for."""
 
 _Signature = tuple[int, int, int, int, int]
 
@@ -215,11 +218,14 @@ class PrivacyList:
         whole, *resolved = self._spell_fixed(pattern)
         yield whole
         yield from resolved
-        fixed, rest = _split_pattern(whole)
-        if rest and os.path.isabs(fixed) and sum(map(glob.has_magic, rest.split("/"))) <= _MOST_WILDCARDS:
-            for found in islice(glob.iglob(whole, include_hidden=True), _MOST_LINKS):
-                if (real := os.path.realpath(found)) != found:
-                    yield glob.escape(real)
+        for reading in expand_pattern(whole)[:_MOST_READINGS]:
+            _, *resolved = self._spell_fixed(reading)
+            yield from resolved
+            fixed, rest = _split_pattern(reading)
+            if rest and os.path.isabs(fixed) and sum(map(glob.has_magic, rest.split("/"))) <= _MOST_WILDCARDS:
+                for found in islice(glob.iglob(reading, include_hidden=True), _MOST_LINKS):
+                    if (real := os.path.realpath(found)) != found:
+                        yield glob.escape(real)
 
     def _spell_fixed(self, pattern: str) -> Iterator[str]:
         """The pattern as written, and with what leads to its first wildcard resolved."""

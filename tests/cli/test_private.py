@@ -82,7 +82,7 @@ def test_a_folder_covers_every_session_that_worked_in_it(work: Path) -> None:
     done = run("private", "add", str(work / "secret"))
     assert (done.status, done.err) == (0, "")
     assert done.out.splitlines()[1:] == [
-        f"  project {work / 'secret'}: added",
+        f"  project {work / 'secret'}: added; covers 2 sessions in 2 folders",
         f"private: 2 sessions, {size_of(ONE, work)} B",
         "2 of them are on default; the agent deletes them there when it runs next, if that server offers deletion",
     ]
@@ -123,6 +123,47 @@ def test_patterns_and_remotes_cover_what_they_say(work: Path) -> None:
         {"rule": "remote https://github.com/acme/o*", "line": 9, "sessions": 1},
     ]
     assert (listed["private"], listed["known"], listed["others"]) == (3, 4, {})
+
+
+def test_each_rule_says_what_it_covers_and_how_it_is_read(work: Path, home: Path) -> None:
+    """Also beside another one that covers the same."""
+    client = work / "[client]"
+    (client / "secret-1").mkdir(parents=True)
+    (work / "there").mkdir()
+    write_session(home, THREE, client / "secret-1")
+    projects = {
+        f"{client}/secret-*": "1 session in 1 folder",
+        f"{client}": "1 session in 1 folder",
+        f"{work}/{{open,secret}}": "3 sessions in 2 folders",
+        f"{work}/**/open": "2 sessions in 1 folder",
+        f"{work}/the*": "",
+        f"{work}/nowhere": "",
+        f"{work}/nowhere-*/x": "",
+        f"{work}/secret.*": "",
+    }
+    done = run("private", "add", *(word for one in projects for word in ("--project", one)))
+    out, said, rule = done.out.splitlines()[1:], dict[str, list[str]](), ""
+    for line in out:
+        if line.startswith("  project "):
+            rule, _, covers = line.removeprefix("  project ").partition(": added")
+            said[rule] = [covers.removeprefix("; covers ")]
+        elif line.startswith("  ! "):
+            said[rule].append(line[4:])
+    written = {
+        one.replace("[client]", "[[]client]") if one == str(client) else one: what for one, what in projects.items()
+    }
+    assert {one: what[0] for one, what in said.items()} == written
+    nothing = "it covers no session and no folder that is here now; is it written as you meant it?"
+    assert [one for one, what in said.items() if nothing in what] == [
+        f"{work}/nowhere",
+        f"{work}/nowhere-*/x",
+        f"{work}/secret.*",
+    ]
+    assert any("[client] means one of these characters" in one for one in said[f"{client}/secret-*"])
+    assert any("{open,secret} means any of these" in one for one in said[f"{work}/{{open,secret}}"])
+    assert any(".* stands for itself" in one for one in said[f"{work}/secret.*"])
+    found = run("private", "add", "--project", f"{work}/{{a,b}}", "--json").json()["matched"]
+    assert [(one["sessions"], one["folders"], one["exists"]) for one in found.values()] == [(0, 0, False)]
 
 
 def test_what_a_rule_can_not_be_applied_to_is_counted(work: Path) -> None:
@@ -168,6 +209,7 @@ def test_this_session_is_what_claude_code_says(work: Path, monkeypatch: pytest.M
         "doubtful": {},
         "copies": 0,
         "on": {"default": 1},
+        "matched": {},
         "deletes": {},
     }
     assert run("private", "remove", "--this").out.endswith(f"session {ONE}: removed\n")

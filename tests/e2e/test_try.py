@@ -53,6 +53,25 @@ def test_all_agents_of_a_home_are_tried_together_and_proven(corpus: Path, tmp_pa
     assert [f"{one} CLI: " in answer.stderr for one in ("Codex", "Gemini", "Copilot")] == [True] * 3
 
 
+def test_what_is_private_is_tried_on_nothing(tmp_path: Path) -> None:
+    """The list of the real installation holds here too."""
+    projects, home = tmp_path / "projects", tmp_path / "home"
+    (projects / "p").mkdir(parents=True)
+    (projects / "p" / "open.jsonl").write_bytes(b'{"uuid":"u","cwd":"/w/open"}\n')
+    (projects / "p" / "mine.jsonl").write_bytes(b'{"uuid":"u","cwd":"/w/[client]/secret-1"}\n')
+    assert command(home, "private", "add", "--project", "/w/[client]/secret-*").returncode == 0
+    answer = command(home, "try", "--once", "--json", "--dir", str(projects))
+    found = last_json(answer)
+    assert answer.returncode == 0, answer.stderr
+    assert (found["sessions"], found["private"], found["entries"]) == (1, 1, 1)
+    stored = b"".join(path.read_bytes() for path in home.rglob("receiver*/**/*") if path.is_file())
+    assert b"open" in stored
+    assert b"mine" not in stored
+    (home / "private.list").write_text("projekt /w\n")
+    broken = command(home, "try", "--once", "--dir", str(projects))
+    assert (broken.returncode, "projekt" in broken.stderr) == (78, True)
+
+
 def test_a_second_try_sends_nothing_and_agrees(tmp_path: Path) -> None:
     projects = tmp_path / "projects"
     (projects / "p").mkdir(parents=True)

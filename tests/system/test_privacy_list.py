@@ -257,6 +257,23 @@ def test_links_count_on_both_sides(tmp_path: Path, clock: Clock) -> None:
     assert covers(private, str(home / "work" / "secret-link"))
 
 
+LINKING = ["~/w/{link,x}", "~/w/{l*,x}", "~/**/link", "~/w/[b]/to*", "~/w/[b]/to-it", "~/{w,v}/**/link/"]
+
+
+@needs_posix
+@pytest.mark.parametrize("pattern", LINKING)
+def test_links_count_in_every_way_to_read_a_pattern(pattern: str, tmp_path: Path, clock: Clock) -> None:
+    home = tmp_path.resolve()
+    (home / "apart").mkdir()
+    (home / "w" / "[b]").mkdir(parents=True)
+    (home / "w" / "link").symlink_to(home / "apart")
+    (home / "w" / "[b]" / "to-it").symlink_to(home / "apart")
+    private = PrivacyList(tmp_path / "private.list", home=str(home), monotonic=clock)
+    private.path.write_text(f"project {pattern}\n")
+    assert covers(private, str(home / "apart" / "deep"))
+    assert not covers(private, str(home / "w"))
+
+
 @needs_posix
 def test_a_link_out_of_a_shared_folder_shares_nothing(tmp_path: Path) -> None:
     (tmp_path / "real" / "shared").mkdir(parents=True)
