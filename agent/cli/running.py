@@ -263,14 +263,17 @@ def push(session: tuple[str, ...], dry_run: bool, show: bool, as_json: bool) -> 
 @click.argument("session", shell_complete=complete_session, nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def retry(session: tuple[str, ...], as_json: bool) -> None:
-    """Try again what was refused or waits after failures: all of it, or sessions whose ids begin with SESSION."""
+    """Try again what was refused or waits after failures: all of it, or sessions whose ids begin with SESSION.
+
+    Single entries that a server rejected are sent, too, in a new version of their transcript there.
+    """
     from agent.cli.output import plural, print_json
 
     paths = default_paths(environment())
     try:
         client = ControlClient(paths.socket)
     except NotRunning:
-        _tell(_push_here(paths, session), "one pass, by this command", as_json)
+        _tell(_push_here(paths, session, rejected=True), "one pass, by this command", as_json)
         return
     with client:
         _check_known(client, session)
@@ -330,9 +333,11 @@ def _raise_for_pause(seen: Mapping[str, Any]) -> None:
         raise Paused(describe_pause(seen["paused"], seen["paused_until_s"]), hint=hint_for(seen["paused"]))
 
 
-def _push_here(paths: Paths, again: Sequence[str] = (), *, restored: Sequence[str] = ()) -> "Status":
-    """`again`: the sessions to try although they were given up; all of them by default. `restored`: to be sent although
-    they were deleted on the server."""
+def _push_here(
+    paths: Paths, again: Sequence[str] = (), *, rejected: bool = False, restored: Sequence[str] = ()
+) -> "Status":
+    """`again`: the sessions to try although they were given up; all of them by default; with `rejected`, entries that
+    servers refused, too. `restored`: to be sent although they were deleted on the server."""
     from agent.daemon.report import report
     from agent.system.tokens.sources import open_tokens
 
@@ -345,7 +350,7 @@ def _push_here(paths: Paths, again: Sequence[str] = (), *, restored: Sequence[st
         if restored:
             daemon.request_restore(restored)
         else:
-            daemon.request_retry(again)
+            daemon.request_retry(again, rejected=rejected)
         while not stop.is_set() and (not daemon.full_scans or daemon.ask(lambda engine: engine.is_busy())):
             _raise_for_defect(daemon)
             stop.wait(_LOOK_S)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from agent.core.audit import AuditKind
-from agent.core.lifecycle import BUSY, Event, State
+from agent.core.lifecycle import BUSY, UNSENT, Event, State
 from agent.core.status import DELETED_HERE, DELETED_THERE
 from agent.daemon.errands import NO_FILES, NO_SUBAGENTS, WITHOUT_SESSION
 from agent.daemon.gates import Gates
@@ -26,6 +26,7 @@ class Mover(Protocol):
 
     def apply(self, key: TrackKey, track: Track, event: Event) -> None: ...
     def forget_sent(self, key: TrackKey, track: Track) -> None: ...
+    def count_rejected(self, key: TrackKey, track: Track) -> int: ...
 
 
 class ByHand:
@@ -35,15 +36,24 @@ class ByHand:
         self._journal = journal
         self._mover = mover
 
-    def given_up(self, beginnings: Sequence[str]) -> set[str]:
-        """Sessions that wait for a person or for another try, among those whose ids begin so; of all without any."""
+    def given_up(self, beginnings: Sequence[str], *, rejected: bool = True) -> set[str]:
+        """Sessions that wait for a person or for another try, among those whose ids begin so; of all without any.
+        `rejected`: also those of which a server refused single entries."""
         return {
             key.session_id
             for key, track in self._tracks.items()
-            if (track.state in (State.REFUSED, State.WAITING) or (track.state is State.DUE and track.attempts))
-            and track.reason not in UNFIT
-            and (not beginnings or key.session_id.startswith(tuple(beginnings)))
+            if (not beginnings or key.session_id.startswith(tuple(beginnings)))
+            and (self._waits(track) or (rejected and self._can_send_rejected(key, track)))
         }
+
+    def _waits(self, track: Track) -> bool:
+        is_waiting = track.state in (State.REFUSED, State.WAITING) or (track.state is State.DUE and track.attempts > 0)
+        return is_waiting and track.reason not in UNFIT
+
+    def _can_send_rejected(self, key: TrackKey, track: Track) -> bool:
+        """Only a new generation has a place for them; base servers know none."""
+        is_free = track.state in UNSENT or track.state is State.SYNCED
+        return is_free and track.cursor.generation is not None and self._mover.count_rejected(key, track) > 0
 
     def deleted_there(self, beginnings: Sequence[str]) -> set[str]:
         """Sessions that somebody deleted on a server, among those whose ids begin so."""
@@ -56,7 +66,7 @@ class ByHand:
     def handle(self, wish: Retry | Restore | Requeued | DeletedThere) -> None:
         match wish:
             case Retry():
-                self._retry(wish.sessions)
+                self._retry(wish.sessions, rejected=wish.rejected)
             case Restore():
                 self._restore(wish.sessions)
             case Requeued():
@@ -75,7 +85,7 @@ class ByHand:
             self._journal.note_audit(key, AuditKind.DELETED_ON_SERVER, "by hand")
             self._mover.apply(key, track, Event.DELETED_BY_HAND)
 
-    def _retry(self, sessions: frozenset[str]) -> None:
+    def _retry(self, sessions: frozenset[str], *, rejected: bool) -> None:
         self._gates.ask_again()
         for key, track in self._tracks.items():
             if track.reason in UNFIT or (sessions and key.session_id not in sessions):
@@ -85,6 +95,11 @@ class ByHand:
             if track.state not in BUSY:
                 track.attempts = track.adoptions = 0
             self._mover.apply(key, track, Event.RETRY)
+            if rejected and self._can_send_rejected(key, track):
+                detail = f"rejected entries: {self._mover.count_rejected(key, track)}"
+                self._journal.note_audit(key, AuditKind.REQUEUED, detail)
+                track.resend = True
+                self._mover.apply(key, track, Event.GREW)
 
     def _restore(self, sessions: frozenset[str]) -> None:
         deleted = {key[:2] for key, track in self._tracks.items() if track.state is State.DELETED_ON_SERVER}

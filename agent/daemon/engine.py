@@ -629,6 +629,10 @@ class Engine:
         """Those of a session at each destination, the main one first."""
         return list(streams_of(session, self.gates, self.subpaths, self.tracks))
 
+    def count_rejected(self, key: TrackKey, track: Track) -> int:
+        """Entries that the server has a note of instead."""
+        return len(self.answers.stones_of(key, track))
+
     def forget_sent(self, key: TrackKey, track: Track) -> None:
         """The server has nothing of it."""
         track.cursor, track.judged, track.check = START, "", False

@@ -25,6 +25,7 @@ class Teller(Protocol):
     """The engine, as far as errands concern it."""
 
     def apply(self, key: TrackKey, track: Track, event: Event) -> None: ...
+    def forget_sent(self, key: TrackKey, track: Track) -> None: ...
     def refuse(self, key: TrackKey, track: Track, reason: str) -> None: ...
 
 
@@ -85,6 +86,11 @@ class Errands:
         if key.subpath and not destination.bulk:
             self._teller.refuse(key, track, NO_SUBAGENTS)
             return None
+        if track.resend and destination.generations:
+            # The server's copy holds notes in their place: with them unknown here, a 409 leads to a new generation
+            # behind the last entry before them.
+            self._teller.forget_sent(key, track)
+        track.resend = False
         self._teller.apply(key, track, Event.TAKEN)
         if destination.bulk and not is_of_bulk(track.cursor):
             # Nothing was sent in bulk yet, or only one by one: what the server holds is asked for by a 409.

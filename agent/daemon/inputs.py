@@ -27,9 +27,11 @@ class Woken(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """Somebody asks to try again, with new credentials or settings or network: everything, or the named sessions."""
+    """Somebody asks to try again, with new credentials or settings or network: everything, or the named sessions.
+    `rejected`: entries that servers refused, too."""
 
     sessions: frozenset[str] = frozenset()
+    rejected: bool = False
 
 
 class Requeued(NamedTuple):

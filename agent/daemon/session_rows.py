@@ -323,7 +323,8 @@ def _files(streams: Sequence[Mapping[str, Any]], lines: Sequence[StreamLine]) ->
         start = {"subpath": line.subpath, "path": line.path, "bytes": line.size, "read_bytes": 0, "gone": False}
         one = found.setdefault(line.subpath, {**start, "servers": []})
         names = ("destination", "state", "reason", "sent_bytes", "entries", "generation", "held")
-        one["servers"].append({name: getattr(line, name) for name in names})
+        rejected = sum(line.rejected.values())
+        one["servers"].append({name: getattr(line, name) for name in names} | {"rejected": rejected})
     return [found[subpath] for subpath in sorted(found)]
 
 

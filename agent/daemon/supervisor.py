@@ -322,11 +322,12 @@ class Daemon:
             self._engine_thread.tell(Restore(frozenset(sessions)))
         return len(sessions)
 
-    def request_retry(self, beginnings: Sequence[str]) -> int:
-        """Another try for what was given up: of the sessions whose ids begin so, or of all. How many they are."""
-        sessions = self.ask(lambda engine: engine.by_hand.given_up(beginnings))
+    def request_retry(self, beginnings: Sequence[str], *, rejected: bool = True) -> int:
+        """Another try for what was given up: of the sessions whose ids begin so, or of all. How many they are.
+        `rejected`: entries that servers refused, too."""
+        sessions = self.ask(lambda engine: engine.by_hand.given_up(beginnings, rejected=rejected))
         if sessions:
-            self._engine_thread.tell(Retry(frozenset(sessions)))
+            self._engine_thread.tell(Retry(frozenset(sessions), rejected))
         return len(sessions)
 
     def take_new_token(self, destination: str) -> None:

@@ -24,8 +24,8 @@ class Track:
     progress; `reached`: what has to be acknowledged anew before there is any. `status`: the HTTP status that refused it
     for good, else 0. `check` and `tail`: see `PushTask`. `generations`: how often a new one was begun. `judged`: under
     which rules of privacy all before the cursor was judged. `touched`: a server may have something of it. `unheard`:
-    what became of the last append is not known, so a server may have more of it than the cursor says. Times are wall
-    seconds; kept small, there may be 100,000."""
+    what became of the last append is not known, so a server may have more of it than the cursor says. `resend`: entries
+    that a server rejected are to go there again. Times are wall seconds; kept small, there may be 100,000."""
 
     provider: str
     path: str
@@ -47,6 +47,7 @@ class Track:
     status: int = 0
     check: bool = False
     tail: bool = False
+    resend: bool = False
     generations: int = 0
     judged: str = ""
     touched: bool = False

@@ -11,18 +11,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.core.lifecycle import Condition, State
+from agent.core.status import Open, count_open
 from agent.core.wire import INGRESS, RawReply, Request, delete_request
 from agent.daemon.gates import STRIKES
 from agent.daemon.inputs import Restore, Retry
+from agent.daemon.report import Surroundings, list_remembered, report
 from agent.errors import Unreachable
 from tests.daemon.test_upload import Shelf
-from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, receiver_without_network, reply
+from tests.fakes import (
+    AsgiServer,
+    FakeRules,
+    ScriptedServer,
+    StrictBaseServer,
+    body_bytes,
+    receiver_without_network,
+    reply,
+)
 from tests.simulation.wire import Server
 from tests.simulation.world import SimulatedAgent, entry
 
 Make = Callable[..., SimulatedAgent]
 Lines = Callable[[int], bytes]
 Answer = Callable[[], RawReply]
+
+SURROUNDINGS = Surroundings(1, 0.0, (), (), 0, ())
 
 # --- which request is which -----------------------------------------------------------------------------------------
 
@@ -381,3 +393,77 @@ def test_a_bulk_server_that_loses_answers_gets_at_least_half_as_much_in_the_same
     ill_s, server = take(0.1, "ill")
     assert server.lost > 5
     assert well_s / ill_s >= 0.5, f"{well_s:.1f} s without faults, {ill_s:.1f} s with them"
+
+
+# --- entries that were rejected -------------------------------------------------------------------------------------
+
+
+def proxy_limit(most: int) -> Callable[[Request], RawReply | None]:
+    """What a proxy says of larger bodies, in its own words."""
+    page = RawReply(413, {"content-type": "text/html"}, b"<html>413 Request Entity Too Large</html>")
+    return lambda request: page if len(body_bytes(request)) > most else None
+
+
+def there(receiver: AsgiServer, session: str) -> bytes:
+    return receiver.send(Request("GET", f"{INGRESS}/session/{session}/entries")).body
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_a_proxy_rejected_is_told_and_sent_when_somebody_asks(
+    restart: bool, make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    rng = random.Random(5)
+    picture = entry(rng, picture="".join(rng.choices("abcdefgh", k=60_000)))
+    server = ScriptedServer(receiver, proxy_limit(20_000))
+    agent = make_agent(server)
+    content = lines(3) + picture + lines(3)
+    agent.append("s", content)
+    agent.append("other", lines(2))
+    agent.settle()
+    told = report(agent.engine, SURROUNDINGS)
+    assert told.open == {Open.REJECTED_ENTRIES: 1}
+    assert (told.synced, told.share == 100) == (False, False)
+    assert (
+        "1 rejected entry: a note stands in its place on the server (the server answers 413)",
+        "transcriptd retry",
+    ) in (told.problems)
+    assert agent.engine.by_hand.given_up([]) == {"s"}
+    assert agent.engine.by_hand.given_up([], rejected=False) == set()
+    if restart:
+        agent.crash()
+        agent.settle()
+        assert count_open(list_remembered(agent.store.tracks(), agent.store.tombstones())) == told.open
+
+    agent.engine.handle(Retry(frozenset({"s"}), rejected=True))  # the limit is still there
+    agent.settle()
+    assert report(agent.engine, SURROUNDINGS).open == {Open.REJECTED_ENTRIES: 1}
+    server.script = lambda _: None
+    agent.engine.handle(Retry())  # what `push` and a new token ask for
+    agent.settle()
+    assert report(agent.engine, SURROUNDINGS).open == {Open.REJECTED_ENTRIES: 1}
+
+    agent.engine.handle(Retry(frozenset({"s"}), rejected=True))
+    agent.settle()
+    assert there(receiver, "s") == content
+    told = report(agent.engine, SURROUNDINGS)
+    assert (told.open, told.synced, told.share) == ({}, True, 100)
+    agent.append("s", more := lines(2))
+    agent.settle()
+    assert there(receiver, "s") == content + more
+    agent.crash()
+    agent.settle()
+    assert report(agent.engine, SURROUNDINGS).synced
+
+
+def test_a_base_server_has_no_place_for_what_it_rejected_and_that_is_told(make_agent: Make, lines: Lines) -> None:
+    rng = random.Random(5)
+    base = StrictBaseServer()
+    server = ScriptedServer(base, proxy_limit(20_000))
+    agent = make_agent(server)
+    agent.append("s", lines(2) + entry(rng, picture="x" * 60_000) + lines(2))
+    agent.settle()
+    server.script = lambda _: None
+    agent.engine.handle(Retry(frozenset({"s"}), rejected=True))
+    agent.settle()
+    assert report(agent.engine, SURROUNDINGS).open == {Open.REJECTED_ENTRIES: 1}
+    assert len(base.sessions["s"]) == 5

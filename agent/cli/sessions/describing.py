@@ -70,7 +70,8 @@ def _lines(found: dict[str, Any], names: dict[str, str]) -> Iterator[tuple[str, 
             sent = (
                 f"{size_words(server['sent_bytes'])}, {plural(server['entries'], 'entry').replace('entrys', 'entries')}"
             )
-            yield "", f"  {server['destination']}: {server['state']}{why}, {sent} sent"
+            rejected = f", {plural(server['rejected'], 'rejected')}" if server.get("rejected") else ""
+            yield "", f"  {server['destination']}: {server['state']}{why}, {sent} sent{rejected}"
     if found["lineage"]:
         yield "conversation", plural(len(found["lineage"]), "session")
         yield from (("", line) for line in _tree(found["lineage"], names, found["session"]))

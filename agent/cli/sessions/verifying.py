@@ -9,7 +9,15 @@ from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_with_destination, remembered
 from agent.cli.sessions.known import read_sessions
 from agent.core.session import PROJECT_UNKNOWN, StreamId
-from agent.core.status import StreamLine, describe_unfollowed, is_undecided
+from agent.core.status import (
+    Open,
+    StreamLine,
+    count_open,
+    describe_open,
+    describe_unfollowed,
+    forbids_synced,
+    is_undecided,
+)
 from agent.errors import UsageError
 from agent.system.paths import Paths, default_paths
 
@@ -25,6 +33,9 @@ _DIFFERS = 1
 _NOT_THERE = ("gone", "private")
 """States of what is not here any more, and of what shall not be there."""
 
+_UNPROVEN = frozenset({Open.NO_PLACE, Open.NO_PLACE_ENTRIES, Open.REJECTED_ENTRIES})
+"""What is not there though counts and hashes of what is there agree."""
+
 
 @click.command()
 @click.argument("session", shell_complete=complete_session, nargs=-1)
@@ -34,7 +45,8 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Compare every transcript with the server's copy: counts and chain hashes of both sides.
 
     SESSION is an id, its beginning, or what else names a session; without one all are compared. Exit status 1 when
-    something differs, is missing there, can't be read or is not followed; what only a server has is no difference.
+    something differs, is missing there (rejected entries, and those without a place there, too), can't be read or is
+    not followed; what only a server has is no difference.
     """
     if session and everything:
         raise UsageError("--all means every session, so none is named")
@@ -62,13 +74,15 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
         unread += failed
         elsewhere += _only_there(destination, lines, paths) if everything else []
     bad = [(name, one) for name, one in verdicts if one.outcome != "equal"]
+    is_open = {kind: number for kind, number in count_open(chosen).items() if kind in _UNPROVEN}
     unfollowed, more, aside = ({}, 0, {}) if session else _find_unfollowed(settings)
     if as_json:
         rows = [{"destination": name, **one.stream._asdict(), **_fields(one)} for name, one in verdicts]
         print_json(
             {
                 "schema": 1,
-                "equal": not (bad or unread or unfollowed or more),
+                "equal": not (bad or unread or unfollowed or more or forbids_synced(is_open)),
+                "open": is_open,
                 "streams": rows,
                 "unread": unread,
                 "unfollowed": [{"path": path, "why": why} for path, why in unfollowed.items()],
@@ -79,7 +93,7 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
         )
     else:
         named = describe_unfollowed(list(unfollowed.items()), more) + describe_unfollowed(list(aside.items()))
-        for why in [*unread, *(what for what, _ in named)]:
+        for why in [*unread, *(what for what, _ in describe_open(is_open)), *(what for what, _ in named)]:
             click.echo(f"! {clean(why)}")
         if bad:
             columns = [("session", "left"), ("transcript", "fold"), ("here", "right"), ("there", "right"), ("", "left")]
@@ -96,7 +110,7 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
         click.echo(
             f"{len(verdicts) - len(bad):,} of {len(verdicts):,} transcripts equal, {entries:,} entries ({proof}){kept}"
         )
-    if bad or unread or unfollowed or more:
+    if bad or unread or unfollowed or more or forbids_synced(is_open):
         sys.exit(_DIFFERS)
 
 
