@@ -59,6 +59,15 @@ _AUDITS = {
 }
 
 
+_OF_THE_OWNER = frozenset({402, 403, 451})
+"""What is refused with these is refused whatever the file holds: until somebody says `retry`, or the token is new."""
+
+
+def may_fare_better(status: int, *, shrunk: bool) -> bool:
+    """Whether a file that was refused with `status` may be taken now that it is another one."""
+    return shrunk if status == 413 else status not in _OF_THE_OWNER
+
+
 class Teller(Protocol):
     """The engine, as far as answers concern it."""
 

@@ -27,6 +27,7 @@ class Mover(Protocol):
     def apply(self, key: TrackKey, track: Track, event: Event) -> None: ...
     def forget_sent(self, key: TrackKey, track: Track) -> None: ...
     def count_rejected(self, key: TrackKey, track: Track) -> int: ...
+    def end_rest(self, key: TrackKey) -> bool: ...
 
 
 class ByHand:
@@ -94,7 +95,8 @@ class ByHand:
                 self._journal.note_audit(key, AuditKind.REQUEUED, track.reason)
             if track.state not in BUSY:
                 track.attempts = track.adoptions = 0
-            self._mover.apply(key, track, Event.RETRY)
+            rests = self._mover.end_rest(key) and track.state is State.SETTLING
+            self._mover.apply(key, track, Event.RESTED if rests else Event.RETRY)
             if rejected and self._can_send_rejected(key, track):
                 detail = f"rejected entries: {self._mover.count_rejected(key, track)}"
                 self._journal.note_audit(key, AuditKind.REQUEUED, detail)

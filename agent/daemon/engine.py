@@ -25,7 +25,7 @@ from agent.core.wire import (
     NeedsLogin,
     Unavailable,
 )
-from agent.daemon.answers import OUTSIDE, TAKEN_BACK, Answers
+from agent.daemon.answers import OUTSIDE, TAKEN_BACK, Answers, may_fare_better
 from agent.daemon.audits import Audits
 from agent.daemon.beginning import Beginning
 from agent.daemon.byhand import UNFIT, ByHand
@@ -404,8 +404,8 @@ class Engine:
         if not self.private.blind and not self.pausing.why and any(one.is_busy(self.tracks) for one in self.gates):
             return True
         again = 0  # tries after a failure, of which there may be some at any time
-        for track in self.tracks.values():
-            if track.state is State.SETTLING:
+        for key, track in self.tracks.items():
+            if track.state is State.SETTLING and not self.errands.rest_left_s(key):
                 return True
             again += track.state in BUSY and track.attempts > 0
         return self.outbox.in_flight > again
@@ -423,6 +423,7 @@ class Engine:
         if track is None:
             track = self._begin(key, seen)
         has_grown, from_bytes = seen.size != track.size, max(0, track.size)
+        has_shrunk = seen.size < track.size
         if not has_grown and seen.mtime_ns != track.mtime_ns:
             self.audits.ask(key)
         changed = self._take_look(track, seen)
@@ -431,7 +432,7 @@ class Engine:
         elif has_grown:
             self.telling.grew(key, track, from_bytes)
         if changed or seen.size != track.cursor.offset:
-            self._follow(key, track, live=live, changed=changed)
+            self._follow(key, track, live=live, changed=changed, shrunk=has_shrunk)
 
     def _begin(self, key: TrackKey, seen: Observation) -> Track:
         why = self.private.see_new(key, seen.path, seen.provider)
@@ -454,7 +455,7 @@ class Engine:
             track.path = seen.path
         return changed
 
-    def _follow(self, key: TrackKey, track: Track, *, live: bool, changed: bool) -> None:
+    def _follow(self, key: TrackKey, track: Track, *, live: bool, changed: bool, shrunk: bool) -> None:
         """What the file holds and no server has said that it has."""
         self.journal.note_change(key)
         if track.state is State.SYNCED and track.size == track.cursor.offset == 0 and not is_side_file(key.subpath):
@@ -468,7 +469,8 @@ class Engine:
             self.private.settle(key, track)
             return
         is_whole = is_side_file(key.subpath) or self.gates[key.destination].takes_files_only
-        if changed and is_whole and track.state is State.REFUSED and track.reason not in UNFIT:
+        is_refused = track.state is State.REFUSED and track.reason not in UNFIT
+        if changed and is_whole and is_refused and may_fare_better(track.status, shrunk=shrunk):
             self.apply(key, track, Event.OUTGREW)
         elif track.state is State.PRIVATE and self._may_be_told_now(key, track, changed):
             self.apply(key, track, Event.MARKED_SHARED)
@@ -554,7 +556,7 @@ class Engine:
             case Action.FORGIVE:
                 track.attempts, track.reason, track.retry_at_s, track.status = 0, "", 0.0, 0
             case Action.HOLD:
-                self._set_timer(key, track.timer, self.errands.hold_left_s(key.session_id))
+                self._set_timer(key, track.timer, self.errands.postponed_s(key, track))
             case Action.DELETE:
                 self.private.delete(key)
 
@@ -628,6 +630,9 @@ class Engine:
     def streams_of(self, session: str) -> list[tuple[TrackKey, Track]]:
         """Those of a session at each destination, the main one first."""
         return list(streams_of(session, self.gates, self.subpaths, self.tracks))
+
+    def end_rest(self, key: TrackKey) -> bool:
+        return self.errands.end_rest(key)
 
     def count_rejected(self, key: TrackKey, track: Track) -> int:
         """Entries that the server has a note of instead."""

@@ -21,6 +21,13 @@ NO_FILES = "this server takes no side files"
 WITHOUT_SESSION = "its transcript is not sent"
 
 
+REST_S = 30.0
+"""A file that travels as a whole and grows is sent again after this rest."""
+
+REST_BYTES_S = 100_000
+"""A large one rests longer, so that the same bytes take no more than this of the line: 100 MB a quarter of an hour."""
+
+
 class Teller(Protocol):
     """The engine, as far as errands concern it."""
 
@@ -54,6 +61,8 @@ class Errands:
         self._limits = limits
         self._first_seen_s: dict[str, float] = {}
         """New sessions that are held for a while → wall time."""
+        self._rests_until_s: dict[TrackKey, float] = {}
+        """What was sent as a whole file lately → monotonic time."""
 
     def see_new(self, key: TrackKey, track: Track) -> None:
         """A stream that nobody knew: the first of a session begins its grace time."""
@@ -70,7 +79,7 @@ class Errands:
             return None
         if self._sightings.is_waiting(key, track):
             return None  # it comes back when it is known which file it is
-        if self.hold_left_s(key.session_id) > 0:
+        if self.postponed_s(key, track) > 0:
             self._teller.apply(key, track, Event.POSTPONED)
             return None
         if track.status == DELETED_HERE and destination.deletes:
@@ -79,6 +88,7 @@ class Errands:
         if is_side_file(key.subpath):
             return self._take_file(key, track, destination)
         if destination.takes_files_only:
+            self._begin_rest(key, max(REST_S, track.size / REST_BYTES_S))
             self._teller.apply(key, track, Event.TAKEN)
             leave, projects = self.leave(key, track), destination.projects
             gzip = destination.gzip
@@ -125,6 +135,7 @@ class Errands:
             if main is None or main.state not in UNSENT:
                 self._teller.refuse(key, track, WITHOUT_SESSION)
             return None
+        self._begin_rest(key, track.size / REST_BYTES_S)
         self._teller.apply(key, track, Event.TAKEN)
         return FileTask(key, track.path, self._limits.files_bytes_per_s, self.leave(key, track))
 
@@ -138,6 +149,25 @@ class Errands:
         main_path, others = main.path if main is not None else "", self._sightings.open_paths(key.session_id)
         facts, grounds = self._facts.of(key.session_id), self._private.grounds(key.session_id)
         return Leave(facts, main_path, judged, track.provider, others=others, grounds=grounds)
+
+    def postponed_s(self, key: TrackKey, track: Track) -> float:
+        """Until it may be sent, though nothing is wrong. What failed before rests for its size only."""
+        rest_s = self.rest_left_s(key) - (REST_S if track.attempts else 0.0)
+        return max(self.hold_left_s(key.session_id), rest_s)
+
+    def _begin_rest(self, key: TrackKey, rest_s: float) -> None:
+        self._rests_until_s[key] = self._world.monotonic_s() + rest_s
+
+    def rest_left_s(self, key: TrackKey) -> float:
+        """Until a file that travelled as a whole may travel again."""
+        left_s = self._rests_until_s.get(key, 0.0) - self._world.monotonic_s()
+        if left_s <= 0:
+            self._rests_until_s.pop(key, None)
+        return max(left_s, 0.0)
+
+    def end_rest(self, key: TrackKey) -> bool:
+        """Somebody wants it sent now. False when it did not rest."""
+        return self._rests_until_s.pop(key, None) is not None
 
     def hold_left_s(self, session_id: str) -> float:
         """Until the grace time of a new session is over."""

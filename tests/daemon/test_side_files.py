@@ -153,9 +153,12 @@ def test_a_file_that_is_too_large_for_the_server_is_shown_and_holds_up_nothing(
     assert agent.state("s") is State.SYNCED
     assert (agent.state("s", RESULT), agent.track("s", RESULT).status) == (State.REFUSED, 413)
     server.script = lambda _: None
-    path.write_bytes(b"small")
+    path.write_bytes(b"larger")
     agent.settle()
-    assert on_server(receiver, "s", "tool-results/toolu_1.txt") == b"small"
+    assert agent.state("s", RESULT) is State.REFUSED
+    path.write_bytes(b"less")
+    agent.settle()
+    assert on_server(receiver, "s", "tool-results/toolu_1.txt") == b"less"
 
 
 def test_a_base_server_gets_no_side_files_and_says_so_in_the_state(make_agent: Make, lines: Lines) -> None:

@@ -13,6 +13,7 @@ from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
 from agent.daemon.answers import OUTSIDE
 from agent.daemon.engine import QUIET_S
+from agent.daemon.errands import REST_BYTES_S, REST_S
 from agent.daemon.filesender import upload_name
 from agent.daemon.inputs import Retry
 from agent.daemon.report import Surroundings, report
@@ -123,7 +124,65 @@ def test_compressed_only_where_the_server_says_so(make_agent: Make, lines: Lines
     assert len(shelf.files["s.jsonl.gz"]) < agent.path("s").stat().st_size
 
 
-@pytest.mark.parametrize("status", [400, 403, 409, 410, 413, 415, 422])
+def test_a_transcript_that_grows_and_grows_does_not_travel_each_time(make_agent: Make, lines: Lines) -> None:
+    """It went twelve times in ten seconds, 1.2 MB each."""
+    shelf = Shelf()
+    agent = make_agent(shelf, protocol="upload")
+    agent.append("s", entry(random.Random(1), text="x" * 1_200_000))
+    agent.settle()
+    for _ in range(12):
+        agent.append("s", lines(1))
+        agent.look(live=True)
+        agent.live_for(1)
+    assert shelf.uploads == 1
+    assert not agent.engine.is_busy(), "a command does not wait for the rest"
+    agent.live_for(REST_S)
+    assert (shelf.uploads, shelf.files["s.jsonl"]) == (2, agent.path("s").read_bytes())
+    agent.append("s", lines(1))
+    agent.look(live=True)
+    agent.live_for(1)
+    agent.engine.handle(Retry())  # `transcriptd push`
+    agent.live_for(1)
+    assert (shelf.uploads, agent.state("s")) == (3, State.SYNCED)
+
+
+@pytest.mark.parametrize("size", [1_000, 3_000_000, 6_000_000])
+def test_a_large_one_rests_longer(size: int, make_agent: Make, lines: Lines) -> None:
+    shelf = Shelf()
+    agent = make_agent(shelf, protocol="upload")
+    agent.append("s", entry(random.Random(1), text="x" * size))
+    agent.settle()
+    began_s = agent.clock.mono_s
+    while shelf.uploads < 4:
+        agent.append("s", lines(1))
+        agent.look(live=True)
+        agent.live_for(1)
+    assert agent.clock.mono_s - began_s >= 3 * max(REST_S, size / REST_BYTES_S) - 5
+
+
+@pytest.mark.parametrize("status", [402, 403, 413, 451])
+def test_what_its_growth_can_not_mend_is_not_sent_again_for_that(status: int, make_agent: Make, lines: Lines) -> None:
+    shelf = Shelf()
+    shelf.script = lambda request: reply(status) if request.method == "POST" else None
+    agent = make_agent(shelf, protocol="upload")
+    agent.append("s", lines(3))
+    agent.settle()
+    shelf.script = lambda _: None
+    for _ in range(5):
+        agent.append("s", lines(1))
+        agent.look(live=True)
+        agent.live_for(2 * REST_S)
+    assert (shelf.uploads, agent.state("s")) == (0, State.REFUSED)
+    if status == 413:
+        agent.path("s").write_bytes(lines(1))
+        agent.settle()
+    else:
+        agent.engine.handle(Retry())  # somebody said `retry`, or stored a new token
+        agent.settle()
+    assert shelf.files["s.jsonl"] == agent.path("s").read_bytes()
+
+
+@pytest.mark.parametrize("status", [400, 409, 410, 415, 422])
 def test_what_is_refused_is_refused_for_this_size(status: int, make_agent: Make, lines: Lines) -> None:
     shelf = Shelf()
     shelf.script = lambda request: reply(status) if request.method == "POST" else None

@@ -262,7 +262,7 @@ KEPT_BACK = (
     Mutant(
         "a new session is not held",
         ERRANDS,
-        "        if self.hold_left_s(key.session_id) > 0:\n",
+        "        if self.postponed_s(key, track) > 0:\n",
         "        if False:\n",
         (f"{TEST_PRIVATE}a_new_session_is_held_for_a_while",),
     ),
