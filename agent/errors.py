@@ -8,6 +8,7 @@ AgentError            message, hint, code, retry; exit status 1
 ├ MachineError        this computer refused
 │ ├ DiskError         a file or folder can't be read or written
 │ │ ├ FileVanished    it is no longer there
+│ │ ├ NotOurs         something else stands where a file of ours belongs
 │ │ └ DiskFull        there is no room for it
 │ ├ KeyringError      the keyring does not do what it was asked; exit 77
 │ │ ├ KeyringLocked   it is locked, and only its owner can open it
@@ -80,6 +81,11 @@ class DiskError(MachineError):
 
 class FileVanished(DiskError):
     code = "vanished"
+    retry = False
+
+
+class NotOurs(DiskError):
+    code = "not_ours"
     retry = False
 
 

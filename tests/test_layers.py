@@ -35,8 +35,9 @@ SAME_ROOM = {"__main__": "cli"}
 
 # One outside thing a module: a module here knows no other one. The room's own __init__ may gather them.
 STRANGERS = {"system"}
-# But for the way to a file, which is the same for whoever reads, keeps or replaces one.
-FLOORS = {"agent.system.no_links"}
+# But for the ways to a file, which are the same for whoever reads, keeps or replaces one, be it somebody's or ours; and
+# what a process says of itself.
+FLOORS = {"agent.system.no_links", "agent.system.own_files", "agent.system.process"}
 
 # Values in, values out: no clock, disk, network, thread, log, environment or chance.
 PURE = {"core", "providers"}
@@ -141,7 +142,7 @@ def breaches(source: str, module: str, *, is_package: bool = False) -> list[str]
             found.append(f"{line}: {room} may not know {target}")
         elif room == other and room in STRANGERS and not (is_package and module == f"agent.{room}"):
             own = module.split(".")[:3]
-            if target.split(".")[:3] != own and target not in FLOORS:
+            if target.split(".")[:3] != own and ".".join(target.split(".")[:3]) not in FLOORS:
                 found.append(f"{line}: {'.'.join(own)} may not know its neighbour {target}")
     if room in PURE:
         found += impurities(tree, module, is_package=is_package)

@@ -62,11 +62,16 @@ SUMMARIES: Mapping[str, str] = {
 
 
 def start() -> None:
-    """`main`, for a process that does nothing else. Looking for garbage among what was just imported takes a tenth of
+    """`main`, for a process that does nothing else. Any command may hold a token, if only in its environment, so none
+    leaves a picture of its memory on a disk. Looking for garbage among what was just imported takes a tenth of
     the time in which `status` has to answer, and so does tidying up what the system takes back anyway."""
     import gc
 
     gc.disable()
+    if sys.argv[1:2] != ["capture"]:  # a hook holds no token, and has 50 ms
+        from agent.system.process import forbid_dumps
+
+        forbid_dumps()
     try:
         main()
     except SystemExit as exc:

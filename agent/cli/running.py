@@ -17,7 +17,7 @@ from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_with_destination
 from agent.errors import AgentError, EngineStopped, NotRunning, Paused, UsageError
 from agent.system.control_socket import ControlClient
-from agent.system.paths import Paths, default_paths, make_private_files, make_private_folder
+from agent.system.paths import Paths, default_paths, make_private_files, make_private_folder, refuse_planted
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
@@ -68,6 +68,7 @@ def running_daemon(
 @contextmanager
 def _held_lock(lock: "DaemonLock", paths: Paths) -> Iterator[None]:
     make_private_folder(paths.state)
+    refuse_planted(paths)
     lock.acquire()
     try:
         make_private_files(paths.state)
@@ -164,6 +165,7 @@ def _run_host() -> None:
     paths = default_paths(environment())
     given = dict(environment())
     settings = _load_to_run(paths)  # what is wrong in them is told before anything else
+    refuse_planted(paths)
     set_up_run_log(settings, paths)
     os.environ.pop(VARIABLE, None)  # whatever this process starts is not to have it
     host = Host(

@@ -12,6 +12,7 @@ from agent.daemon.scanner import Root
 from agent.daemon.survey import read_followed
 from agent.errors import DiskError
 from agent.system.index_db import IndexDb, open_index, remove_index
+from agent.system.own_files import lock_own
 from agent.system.paths import Paths, make_private_folder
 
 
@@ -19,7 +20,7 @@ from agent.system.paths import Paths, make_private_folder
 def held_index(paths: Paths, *, wait_s: float = 0.0) -> Iterator[IndexDb | None]:
     """For writing; None when somebody else is at it. Raises DiskError."""
     make_private_folder(paths.state)
-    lock = filelock.FileLock(paths.index_lock, mode=0o600)
+    lock = lock_own(paths.index_lock)
     try:
         lock.acquire(timeout=wait_s)
     except filelock.Timeout:
@@ -55,7 +56,7 @@ def bring_up_to_date(
 def clear_index(paths: Paths) -> bool:
     """Removes it with all that it says of sessions; False when another process is at it."""
     make_private_folder(paths.state)
-    lock = filelock.FileLock(paths.index_lock, mode=0o600)
+    lock = lock_own(paths.index_lock)
     try:
         with lock.acquire(timeout=0):
             remove_index(paths.index)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.errors import DiskError, UsageError
+from agent.system.own_files import lock_own, make_own, read_own
 
 if TYPE_CHECKING:
     import filelock
@@ -54,8 +55,7 @@ class Annotations:
         self.note = ""
         for path in (self._path, self._before):
             try:
-                with path.open("rb") as file:
-                    data = file.read(_MOST_BYTES + 1)
+                data = read_own(path, _MOST_BYTES + 1)
             except FileNotFoundError:
                 if path == self._path and not self._before.exists():
                     return {}
@@ -92,8 +92,7 @@ class Annotations:
             if self._path.exists() and not self.note:  # a damaged one must not take the place of the last whole one
                 os.replace(self._path, self._before)
             made = self._path.with_name(f"{self._path.name}.new")
-            descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "wb") as file:
+            with open(make_own(made), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -102,11 +101,9 @@ class Annotations:
             raise DiskError(f"{self._path} can't be written: {exc.strerror}") from exc
 
     def _locked(self) -> "filelock.BaseFileLock":
-        import filelock  # whoever only reads need not load it
-
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return filelock.FileLock(self._path.with_suffix(".lock"), timeout=_LOCKED_S, mode=0o600)
+            return lock_own(self._path.with_suffix(".lock"), _LOCKED_S)
         except OSError as exc:
             raise DiskError(f"{self._path} can't be locked: {exc.strerror}") from exc
 

@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple, Self
 from agent.core.packed import PackedDamage, is_packed, unpack
 from agent.errors import DiskError, FileVanished
 from agent.system import no_links
+from agent.system.own_files import read_regular
 
 _READ_BYTES = 1 << 20
 
@@ -311,7 +312,7 @@ def _says_missing(exc: OSError) -> bool:
 def read_text(path: Path) -> str | None:
     """The text of a small UTF-8 file, or None without one. Raises DiskError."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path).decode()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as exc:

@@ -21,6 +21,7 @@ from agent.core.normalised import SCHEMA
 from agent.core.session import Facts, StreamId, is_conversation
 from agent.core.summary import Summary, merged, messages
 from agent.errors import DiskError
+from agent.system.own_files import check_own, open_own
 
 VERSION = 1
 """Of the tables. An index of another one, or of other events, is made anew."""
@@ -56,6 +57,7 @@ create table imports (provider text primary key, reader integer not null, at_s r
 
 _NAMES = ("streams", "sessions", "hours", "tools", "traces", "imports")
 
+_ENDINGS = ("-wal", "-shm", "")
 _LOCKED_S = 10.0
 _MOST = 2**63 - 1
 
@@ -235,7 +237,7 @@ def open_index(path: Path) -> IndexDb:
 
 def open_index_readonly(path: Path) -> IndexDb | None:
     """None where there is none that can be read."""
-    if not path.exists():
+    if not path.exists() or not _is_ours(path):
         return None
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOCKED_S, isolation_level=None)
@@ -255,17 +257,31 @@ def open_index_readonly(path: Path) -> IndexDb | None:
 def remove_index(path: Path) -> None:
     """With its log. Raises DiskError."""
     try:
-        for ending in ("-wal", "-shm", ""):
+        for ending in _ENDINGS:
             path.with_name(path.name + ending).unlink(missing_ok=True)
     except OSError as exc:
         raise DiskError(f"the index {path} can't be removed: {exc.strerror}") from exc
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether SQLite may open it and what belongs to it: it follows links, and waits for pipes."""
+    try:
+        for ending in _ENDINGS:
+            check_own(path.with_name(path.name + ending))
+    except DiskError:
+        return False
+    return True
+
+
 def _open_checked(path: Path) -> sqlite3.Connection:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    os.close(descriptor)
-    if os.name == "posix":
-        path.chmod(0o600)
+    if not _is_ours(path):
+        raise sqlite3.DatabaseError("not ours")
+    descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
+    try:
+        if os.name == "posix":
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
     db = sqlite3.connect(path, timeout=_LOCKED_S, isolation_level=None)
     try:
         db.execute("pragma journal_mode=wal")

@@ -1,11 +1,13 @@
 """How the agent's lives ended: one small file that tells a start after a crash from one after a stop."""
 
-import contextlib
 import json
 import logging
 import os
 from pathlib import Path
 from typing import NamedTuple
+
+from agent.errors import DiskError
+from agent.system.own_files import make_own, read_own
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +36,10 @@ class Lives:
 
     def read(self) -> Life:
         try:
-            found = json.loads(self._path.read_bytes())
+            found = json.loads(read_own(self._path))
             unclean = tuple(float(one) for one in found["unclean"])
             return Life(float(found["since_s"]), unclean, str(found["log"]), str(found["unit"]))
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        except (OSError, DiskError, ValueError, TypeError, KeyError, RecursionError):
             return Life()
 
     def begin(self, now_s: float, log_sink: str = "", unit: str = "") -> bool:
@@ -58,10 +60,7 @@ class Lives:
     def _write(self, life: Life) -> None:
         fresh = self._path.with_name(f"{self._path.name}.new")
         try:
-            with contextlib.suppress(FileNotFoundError):
-                fresh.unlink()
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w", encoding="ascii") as file:
+            with open(make_own(fresh), "w", encoding="ascii") as file:
                 json.dump(life._asdict(), file)
             os.replace(fresh, self._path)
         except OSError as exc:

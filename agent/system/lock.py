@@ -7,13 +7,16 @@ from pathlib import Path
 import filelock
 
 from agent.errors import AlreadyRunning, DiskError
+from agent.system.own_files import check_own, make_own, read_own
+
+_PID_BYTES = 32
 
 
 def read_holder(path: Path) -> int | None:
     """The process that holds the lock at `path`, or held it when it was killed; None where nobody said so."""
     try:
-        return int(_pid_path(path).read_text(encoding="ascii"))
-    except (OSError, ValueError):
+        return int(read_own(_pid_path(path), _PID_BYTES))
+    except (OSError, DiskError, ValueError):
         return None
 
 
@@ -42,16 +45,17 @@ class DaemonLock:
         self._lock = filelock.FileLock(path, mode=0o600)
 
     def acquire(self) -> None:
-        """Raises AlreadyRunning when another process holds it, DiskError when the file can't be made. A full disk has
-        no room for the process id, and must not keep the daemon from running."""
+        """Raises AlreadyRunning when another process holds it, DiskError when the file can't be made or is not ours.
+        A full disk has no room for the process id, and must not keep the daemon from running."""
+        check_own(self._path)
         try:
             self._lock.acquire(timeout=0)
         except filelock.Timeout as exc:
             raise AlreadyRunning(f"another transcriptd{self._holder()} is at work", hint="transcriptd status") from exc
         except OSError as exc:
             raise DiskError(f"{self._path} can't be locked: {exc.strerror}") from exc
-        with contextlib.suppress(OSError):
-            self._pid_path().write_text(f"{os.getpid()}\n", encoding="ascii")
+        with contextlib.suppress(OSError), open(make_own(self._pid_path()), "wb") as file:
+            file.write(b"%d\n" % os.getpid())
 
     def release(self) -> None:
         """Never fails: what stays behind on a disk that takes no changes is stale and known to be."""

@@ -15,6 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
 
+from agent.system.own_files import open_own
+
 NAME = "transcriptd.log"
 FILE_BYTES = 2_000_000
 FILES = 5
@@ -90,7 +92,7 @@ class LogFile(logging.handlers.RotatingFileHandler):
 
     def _open(self) -> Any:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = open_own(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         with contextlib.suppress(OSError):
             if os.name == "posix" and os.fstat(descriptor).st_uid == os.getuid():
                 os.fchmod(descriptor, 0o600)
@@ -115,14 +117,18 @@ class LogFile(logging.handlers.RotatingFileHandler):
 def find_log_files(folder: Path) -> list[Path]:
     """Oldest first; those that are there."""
     names = [f"{NAME}.{number}" for number in range(FILES - 1, 0, -1)] + [NAME]
-    return [folder / name for name in names if (folder / name).is_file()]
+    return [folder / name for name in names if os.path.lexists(folder / name)]
 
 
 def read_last(folder: Path, count: int) -> list[str]:
-    """The newest lines, oldest of them first. A file that can't be read is left out."""
+    """The newest lines, oldest of them first. A file that can't be read is left out. Raises DiskError for one that is
+    not ours."""
     last: deque[str] = deque(maxlen=max(count, 0))
     for path in find_log_files(folder):
-        with contextlib.suppress(OSError), path.open(encoding="utf-8", errors="backslashreplace") as file:
+        with (
+            contextlib.suppress(OSError),
+            open(open_own(path), encoding="utf-8", errors="backslashreplace") as file,
+        ):
             last.extend(line.rstrip("\n") for line in file)
     return list(last)
 
@@ -152,7 +158,7 @@ class _Tail:
         self._rest = b""
         self._file: Any = None
         with contextlib.suppress(OSError):
-            self._file = path.open("rb")
+            self._file = open(open_own(path), "rb")  # noqa: SIM115 - `close` closes it
             self._file.seek(0, os.SEEK_END if from_end else os.SEEK_SET)
 
     def read(self) -> Iterator[str]:
@@ -164,7 +170,7 @@ class _Tail:
 
     def is_replaced(self) -> bool:
         try:
-            seen = self._path.stat()
+            seen = self._path.lstat()
         except OSError:
             return False  # between two names; the next look finds it
         if self._file is None:

@@ -9,8 +9,11 @@ from pathlib import Path
 import platformdirs
 
 from agent.errors import DiskError
+from agent.system.own_files import check_own, check_own_folder
 
 _NAME = "transcriptd"
+
+_SQLITE = ("-wal", "-shm")
 
 _SOCKET_NAME_BYTES = 100
 """sockaddr_un takes 104 bytes on macOS and 108 on Linux, with the zero behind it."""
@@ -85,6 +88,34 @@ class Paths:
         """What hooks append to; `system.spool.spool_path` finds it without importing this module."""
         return self.state / "spool"
 
+    def own_files(self) -> tuple[Path, ...]:
+        """Every file that we make below these folders under a name that is known before, with what stands beside it
+        while it is written or locked. `kept` and what hooks spooled have names of their own. The list is the one that
+        is checked before a daemon begins; whoever adds a file, adds it here."""
+        beside = {
+            self.lock: (".pid",),
+            self.annotations: (".before.json", ".lock"),
+        }
+        databases = [one.with_name(one.name + end) for one in (self.database, self.index) for end in ("", *_SQLITE)]
+        plain = (
+            self.redaction_key,
+            self.redaction_key_in_state,
+            self.index_lock,
+            self.annotations,
+            self.lock,
+            self.lives,
+            self.runs,
+            self.spool,
+            self.spool.with_name(f"{self.spool.name}.lock"),
+            self.private_list.with_name(f"{self.private_list.name}.lock"),
+        )
+        logs = [self.logs / name for name in ("transcriptd.log", *(f"transcriptd.log.{one}" for one in range(1, 5)))]
+        named = [one.with_suffix(end) for one, ends in beside.items() for end in ends]
+        return (*plain, *named, *databases, *logs)
+
+    def own_folders(self) -> tuple[Path, ...]:
+        return (self.state, self.kept, self.logs)
+
     @property
     def socket(self) -> Path:
         """In the state folder, where any shell finds it (one may lack XDG_RUNTIME_DIR), or in a private folder for
@@ -115,9 +146,20 @@ def paths_below(home: Path) -> Paths:
     return Paths(home / "config.toml", home / "state", home / "logs", str(home))
 
 
+def refuse_planted(paths: Paths) -> None:
+    """Raises NotOurs for the first thing in our folders that is none of ours, so that a daemon says so before it begins
+    instead of stumbling over it later. Databases are left out: what is wrong with one is renamed aside."""
+    for folder in paths.own_folders():
+        check_own_folder(folder)
+    for path in paths.own_files():
+        if not path.name.startswith((paths.database.name, paths.index.name)):
+            check_own(path)
+
+
 def make_private_folder(folder: Path) -> None:
     """Makes `folder` with mode 0700, and narrows one that others may read. Raises DiskError, also when it is
-    somebody else's."""
+    somebody else's, or a link of somebody else's leads to it."""
+    check_own_folder(folder)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         seen = folder.stat()

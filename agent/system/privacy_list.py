@@ -20,6 +20,7 @@ from agent.core.patterns import expand_pattern
 from agent.core.privacy import HEADER, PrivateRules, Rule, parse_lines, parse_rules, split_lines
 from agent.core.settings import Privacy
 from agent.errors import DiskError, PrivacyListError, UsageError
+from agent.system.own_files import lock_own
 
 MOST_BYTES = 1 << 20
 """Some 15,000 rules. Each is tried for each session."""
@@ -258,7 +259,7 @@ class PrivacyList:
     def _locked(self) -> Iterator[None]:
         import filelock  # `status` reads the list too, and has to answer fast
 
-        lock = filelock.FileLock(self.path.with_name(self.path.name + ".lock"), mode=0o600)
+        lock = lock_own(self.path.with_name(self.path.name + ".lock"))
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock.acquire(timeout=LOCK_S)

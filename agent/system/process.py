@@ -23,8 +23,16 @@ def kept_private() -> Iterator[None]:
         if sys.platform != "win32":
             undo.callback(_forbid_core_files())
         if sys.platform == "linux":
-            undo.callback(_forbid_dumps())
+            undo.callback(_forbid_pictures())
         yield
+
+
+def forbid_dumps() -> None:
+    """From now on, for processes that hold a token or a transcript until they end."""
+    if sys.platform != "win32":
+        _forbid_core_files()
+    if sys.platform == "linux":
+        _forbid_pictures()
 
 
 def share_memory() -> None:
@@ -59,7 +67,7 @@ if sys.platform != "win32":
         return lambda: resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
-def _forbid_dumps() -> Callable[[], None]:
+def _forbid_pictures() -> Callable[[], None]:
     """Also for programs that collect core files through a pipe, which heed no limit, and for debuggers of other
     processes of this user. Gives what undoes it."""
     import ctypes

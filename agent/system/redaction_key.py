@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from agent.errors import DiskError
+from agent.system.own_files import make_own, read_own
 
 KEY_BYTES = 32
 
@@ -26,7 +27,7 @@ def read_or_make_key(*places: Path) -> bytes:
 
 def _read(place: Path) -> bytes | None:
     try:
-        key = bytes.fromhex(place.read_text(encoding="ascii").strip())
+        key = bytes.fromhex(read_own(place).decode("ascii").strip())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as exc:
@@ -40,9 +41,9 @@ def _keep(place: Path, key: bytes) -> bytes:
     """Written whole under a name of its own first: what is there is never half a key. Whoever is first keeps it."""
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = place.with_name(f"{place.name}.{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    handle = make_own(draft)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(handle, "wb") as file:
             file.write(key.hex().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import DiskError
+from agent.system.own_files import make_own, open_own
 
 if TYPE_CHECKING:
     from agent.core.runs import Run
@@ -32,7 +33,7 @@ class RunsFile:
 
         found: dict[str, Run] = {}
         decoder = msgspec.json.Decoder(Run)
-        with contextlib.suppress(OSError), open(self._path, "rb") as file:
+        with contextlib.suppress(OSError, DiskError), open(open_own(self._path), "rb") as file:
             for line in iter(lambda: file.readline(_MOST_LINE_BYTES), b""):
                 with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
                     run = decoder.decode(line)
@@ -49,23 +50,21 @@ class RunsFile:
                 self._write(known)
             else:
                 self._lines = None
-                _put(self._path, os.O_APPEND, changed)
+                _put(open_own(self._path, os.O_WRONLY | os.O_APPEND), changed)
         except OSError as exc:
             raise DiskError(f"{self._path} can't be written: {exc.strerror or 'input/output error'}") from exc
         self._lines = lines
 
     def _write(self, runs: "Collection[Run]") -> None:
         fresh = self._path.with_name(f"{self._path.name}.new")
-        with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
-        _put(fresh, os.O_CREAT | os.O_EXCL, runs)
+        _put(make_own(fresh), runs)
         os.replace(fresh, self._path)
 
 
-def _put(path: Path, flags: int, runs: "Collection[Run]") -> None:
+def _put(descriptor: int, runs: "Collection[Run]") -> None:
     import msgspec
 
-    with open(os.open(path, os.O_WRONLY | flags, 0o600), "wb") as file:
+    with open(descriptor, "wb") as file:
         file.write(msgspec.json.Encoder().encode_lines(list(runs)))
         file.flush()
         os.fsync(file.fileno())

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from agent.errors import DiskError, SettingsError
+from agent.system.own_files import read_regular
 
 _COPY = ".before-transcriptd"
 
@@ -60,7 +61,7 @@ def remove_file(path: Path) -> None:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_bytes().decode()
+        return read_regular(path).decode()
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as exc:

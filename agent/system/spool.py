@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from agent.core.spool import parse_ends, parse_lines, render_end, render_ends, render_line, render_lines
 from agent.errors import DiskError, FileVanished
+from agent.system.own_files import make_own, open_own, read_own
 
 MOST_BYTES = 4 << 20
 """Some 30,000 lines that nobody read."""
@@ -23,7 +24,7 @@ WAIT_S = 0.5
 
 _POLL_S = 0.002
 _ENDING = ".taken"
-_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_OPEN = os.O_RDWR | os.O_CREAT
 
 
 def spool_path(environment: Mapping[str, str]) -> str:
@@ -84,8 +85,7 @@ class Spool:
 
     def _read(self, snapshot: str) -> bytes:
         try:
-            with open(snapshot, "rb") as file:
-                return file.read()
+            return read_own(snapshot)
         except OSError as exc:
             raise _failed(snapshot, exc) from exc
 
@@ -133,7 +133,7 @@ class Spool:
             try:
                 if not self._has_room(len(data)):
                     return
-                file = os.open(self.path, _OPEN | os.O_APPEND, 0o600)
+                file = open_own(self.path, _OPEN | os.O_APPEND)
                 try:
                     _append_whole(file, data)
                 finally:
@@ -148,13 +148,12 @@ class Spool:
                 return True
         except FileNotFoundError:
             return True
-        with open(self.path, "rb") as file:
-            data = file.read()
+        data = read_own(self.path)
         collapsed = render_lines(parse_lines(data)) + render_ends(parse_ends(data))
         if len(collapsed) + count > MOST_BYTES:
             return False
         fresh = f"{self.path}.new"  # one name is enough under the lock, and a crash leaves no second one
-        with open(os.open(fresh, _OPEN | os.O_TRUNC, 0o600), "wb") as file:
+        with open(make_own(fresh), "wb") as file:
             file.write(collapsed)
         os.replace(fresh, self.path)
         return True
@@ -186,7 +185,7 @@ class _Held:
 
     def __enter__(self) -> None:
         try:
-            self._file = os.open(self._path, _OPEN, 0o600)
+            self._file = open_own(self._path, _OPEN)
         except OSError as exc:
             raise _failed(self._path, exc) from exc
         deadline = time.monotonic() + WAIT_S

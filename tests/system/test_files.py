@@ -239,5 +239,5 @@ def test_a_text_that_can_not_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="latin can't be read: not UTF-8"):
         read_text(tmp_path / "latin")
     if os.name == "posix":
-        with pytest.raises(DiskError, match="Is a directory"):
+        with pytest.raises(DiskError, match="it is a folder"):
             read_text(tmp_path)

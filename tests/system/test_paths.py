@@ -96,9 +96,10 @@ def test_a_folder_that_others_may_enter_is_narrowed(tmp_path: Path, mode: int) -
 
 def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(DiskError, match="can't be made"):
-            make_private_folder(path)
+    with pytest.raises(DiskError, match="is a file, where a folder of ours belongs"):
+        make_private_folder(tmp_path / "file")
+    with pytest.raises(DiskError, match="can't be made"):
+        make_private_folder(tmp_path / "file" / "below")
 
 
 @needs_root

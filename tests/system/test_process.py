@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.main import COMMANDS
 from agent.system.process import kept_private
 from tests.system.privileges import needs_posix
+from tests.waiting import wait_for
 
 
 @needs_posix
@@ -37,6 +39,56 @@ def test_a_process_that_dies_meanwhile_leaves_no_core_file() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["0", "4096"]
+
+
+PROBE = """
+import ctypes, resource, sys
+import agent.cli.main
+resource.setrlimit(resource.RLIMIT_CORE, (4096, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+def look():
+    print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+agent.cli.main.main = look
+agent.cli.main.start()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl")
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "capture"])
+def test_no_command_leaves_a_picture_of_its_memory(command: str) -> None:
+    """Asked where the command would begin."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, command], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["0", "0"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("receiver", "serve", "--port", "0", "--token-stdin"), "receiver ready"),
+        (("login", "http://127.0.0.1:9", "--token-stdin"), ""),
+        (("-m", "agent.system.tokens.child"), ""),
+    ],
+    ids=lambda one: one[0] if isinstance(one, tuple) else "",
+)
+def test_who_waits_for_a_token_leaves_none_either(arguments: tuple[str, ...], said: str) -> None:
+    """As the kernel sees the process that reads it: killed by a signal that makes core files, it makes none."""
+    program = arguments if arguments[0] == "-m" else ("-m", "agent", *arguments)
+    allowed = ("/bin/sh", "-c", 'ulimit -S -c 8 && exec "$@"', "sh", sys.executable, *program)
+    process = subprocess.Popen(allowed, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if said:
+            process.stdin.write("tsd_a-token-of-nobody\n")
+            process.stdin.flush()
+            assert said in process.stdout.readline()
+        limits = Path(f"/proc/{process.pid}/limits")
+        wait_for(lambda: "Max core file size        0 " in limits.read_text(encoding="ascii"), "the limit", 60)
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc and prctl")

@@ -53,7 +53,7 @@ def test_after_a_write_that_failed_nothing_is_added_behind_half_a_line(tmp_path:
     content = path.read_bytes()
     path.unlink()
     path.mkdir()
-    with pytest.raises(DiskError, match=r"runs\.jsonl can't be written"):
+    with pytest.raises(DiskError, match=r"runs\.jsonl is a folder"):
         file.note([run("b")], [run("a"), run("b")])
     path.rmdir()
     path.write_bytes(content + b'{"id":"b",')

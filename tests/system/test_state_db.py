@@ -327,12 +327,10 @@ def test_an_empty_file_is_an_empty_state(path: Path) -> None:
 
 def test_where_nothing_can_be_made_the_state_lives_in_memory_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for path in (tmp_path / "file" / "state.db", tmp_path / "loop"):
-        db = survives(path)
-        assert "kept in memory only" in db.note
-        assert "written" in db.hint
-        db.close()
+    db = survives(tmp_path / "file" / "state.db")
+    assert "kept in memory only" in db.note
+    assert "written" in db.hint
+    db.close()
 
 
 @pytest.mark.parametrize("ending", ["", "-wal", "-shm"])

@@ -166,8 +166,10 @@ def _refuse(*_: object) -> None:
 
 def test_a_disk_that_fills_up_on_the_way_home_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.parent.mkdir()
-    path.symlink_to("state.db")
-    db = open_state(path, ASIDE)
+    path.write_bytes(b"no database" * 500)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", _refuse)
+        db = open_state(path, ASIDE)
     db.commit(EVERYTHING)
     db.commit(Changes(audit=[AUDIT[0]._replace(detail="x" * 100_000)] * 40))
     path.unlink()

@@ -7,7 +7,12 @@ import struct
 import sys
 from pathlib import Path
 
+from agent.errors import NotOurs
+from agent.system.own_files import make_own, read_own
+
 LOOPBACK = "127.0.0.1"
+
+_ADDRESS_BYTES = 256
 
 _WAITING = 128
 """Connections that nobody has taken yet. A full queue looks to a client as if nobody were there."""
@@ -33,9 +38,7 @@ def listen_tcp(address: Path, token: str) -> socket.socket:
     listener = socket.create_server((LOOPBACK, 0), backlog=_WAITING)
     fresh = address.with_name(f"{address.name}.new")
     try:
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
+        with open(make_own(fresh), "w", encoding="ascii") as file:
             file.write(f"{listener.getsockname()[1]} {token}\n")
         os.replace(fresh, address)
     except OSError:
@@ -48,17 +51,21 @@ def listen_tcp(address: Path, token: str) -> socket.socket:
 
 def connect(address: Path, timeout_s: float) -> tuple[socket.socket, bool]:
     """The way to whoever listens there, and whether it is by TCP, where that may be anybody. Raises OSError or
-    ValueError."""
+    ValueError, and NotOurs when somebody else listens: what is asked there may be anybody's business."""
     if os.name != "nt" and address.is_socket():
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         client.settimeout(timeout_s)
         try:
             client.connect(str(address))
+            uid = peer_uid(client)
         except OSError:
             client.close()
             raise
+        if uid is not None and uid not in (0, os.getuid()):
+            client.close()
+            raise NotOurs(f"user {uid} listens at {address}, not {os.getuid()}", hint="look who put it there")
         return client, False
-    port, token = address.read_text(encoding="ascii").split()
+    port, token = read_own(address, _ADDRESS_BYTES).decode("ascii").split()
     client = socket.create_connection((LOOPBACK, int(port)), timeout_s)
     try:
         client.sendall(token.encode() + b"\n")
@@ -70,11 +77,17 @@ def connect(address: Path, timeout_s: float) -> tuple[socket.socket, bool]:
 
 def is_same_user(client: socket.socket, platform: str = sys.platform) -> bool:
     """The folder's mode keeps others out already; the kernel's word on who is there does not depend on it."""
+    uid = peer_uid(client, platform)
+    return uid is None or uid in (0, os.getuid())
+
+
+def peer_uid(peer: socket.socket, platform: str = sys.platform) -> int | None:
+    """Who is at the other end, or listened there when it was connected to; None where the system does not say."""
     if platform == "linux":
-        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return int(struct.unpack("3i", credentials)[1]) in (0, os.getuid())
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", credentials)[1])
     if platform == "darwin":
         # LOCAL_PEERCRED gives struct xucred: version, uid, …
-        version, uid = struct.unpack_from("II", client.getsockopt(0, 0x001, 76))
-        return version == 0 and uid in (0, os.getuid())
-    return True
+        version, uid = struct.unpack_from("II", peer.getsockopt(0, 0x001, 76))
+        return int(uid) if version == 0 else -1
+    return None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.system.state_db.opening import check_parts
 from agent.system.state_db.schema import SCHEMA_VERSION, naming_damage
 
 _MOST_PROBLEMS = 3
@@ -72,6 +73,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
+    check_parts(path)
     db = sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, timeout=_LOCKED_S)
     try:
         db.execute("pragma user_version").fetchone()

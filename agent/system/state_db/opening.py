@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.system.own_files import check_own, open_own
 from agent.system.state_db.schema import (
     SCHEMA_VERSION,
     Damaged,
@@ -89,6 +90,7 @@ def open_readonly(path: Path, *, immutable: bool = False) -> sqlite3.Connection 
     locks and log, which a folder that can't be written has no place for."""
     mode = "ro&immutable=1" if immutable else "ro"
     try:
+        check_parts(path)
         db = _connect(f"{path.absolute().as_uri()}?mode={mode}", LOCKED_S)
     except sqlite3.Error:
         return None
@@ -155,14 +157,18 @@ def _set_aside_ns(path: Path) -> int:
 # --- opening it -----------------------------------------------------------------------------------------------------
 
 
+def check_parts(path: Path) -> None:
+    """Raises Damaged for what is no file of ours: SQLite follows links, and waits for pipes."""
+    with naming_damage():
+        for ending in ENDINGS:
+            check_own(path.with_name(path.name + ending))
+
+
 @naming_damage()
 def _open_whole(path: Path, locked_s: float) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for ending in ENDINGS:
-        part = path.with_name(path.name + ending)
-        if part.exists() and not part.is_file():
-            raise Damaged(f"{part.name} is no file")
-    path.touch(mode=0o600)
+    check_parts(path)
+    os.close(open_own(path, os.O_RDWR | os.O_CREAT))
     is_checked = not _check_header(path) or _look_first(path, locked_s)
     db = _connect(str(path), locked_s)
     try:
@@ -178,7 +184,7 @@ def _open_whole(path: Path, locked_s: float) -> sqlite3.Connection:
 def _check_header(path: Path) -> bool:
     """False when there is no content yet. SQLite would notice most of this too, but not before it has deleted the log
     beside it, or opened the file for reading only."""
-    with path.open("rb") as file:
+    with open(open_own(path), "rb") as file:
         header = file.read(_HEADER_BYTES)
     if not header:
         if _size(path.with_name(path.name + "-wal")):

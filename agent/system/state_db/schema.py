@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from agent.errors import NotOurs
+
 STEPS = (
     """
     create table settled (key text primary key, value text not null) without rowid;
@@ -101,9 +103,12 @@ _DAMAGE = {
 
 @contextlib.contextmanager
 def naming_damage() -> Iterator[None]:
-    """SQLite quotes what it finds; where that is no text, Python can't even say what was wrong."""
+    """SQLite quotes what it finds; where that is no text, Python can't even say what was wrong. What is no file of
+    ours is damage too."""
     try:
         yield
+    except NotOurs as exc:
+        raise Damaged(exc.message) from exc
     except UnicodeDecodeError as exc:
         raise Damaged("malformed beyond words") from exc
 

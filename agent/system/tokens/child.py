@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import Any
 
+from agent.system.process import forbid_dumps
 from agent.system.tokens.backends import BACKENDS
 
 _LOCKED_STATUSES = ("-25308", "-25293", "-128")
@@ -21,6 +22,7 @@ _TOO_LONG, _NO_SESSION = 1783, 1312
 
 
 def main() -> None:
+    forbid_dumps()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
     question = json.loads(sys.stdin.readline())
