@@ -140,8 +140,10 @@ def capture(spool: str | None) -> None:
 def _settings_path(named: Path | None) -> Path:
     if named is not None:
         return named.expanduser()
-    folder = environment().get("CLAUDE_CONFIG_DIR")
-    return (Path(folder) if folder else Path("~/.claude").expanduser()) / "settings.json"
+    from agent.providers import claude
+
+    folder = next(iter(claude.named_homes(environment())), "~/.claude")
+    return Path(folder).expanduser() / "settings.json"
 
 
 def _command() -> str:

@@ -24,8 +24,10 @@ from agent.core.diagnosis import (
     judge_versions,
     judge_watches,
 )
-from agent.core.status import describe_unfollowed
+from agent.core.status import describe_lost_home, describe_unfollowed
+from agent.daemon.roots import find_lost_homes
 from agent.errors import AgentError, DiskError, NotRunning
+from agent.providers.others import other_folders
 
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_watches")
 
@@ -94,8 +96,23 @@ def check_folders(scene: Scene) -> list[Finding]:
     shown = [tree for tree in trees if tree.there or tree.named or tree.provider not in found]
     missing = {tree.title: tree for tree in reversed(shown) if not tree.there and not tree.named}
     judged = [judge_tree(tree, sys.platform) for tree in shown if missing.get(tree.title, tree) is tree]
-    left_out = [] if scene.is_running() else _judge_left_out(trees)  # an agent at work tells of them in its status
-    return judged + left_out
+    if not scene.is_running():  # an agent at work tells of that in its status
+        lost = find_lost_homes(scene.settings_or_defaults(), scene.environment)
+        judged += [Finding(Level.WARN, "transcripts", *describe_lost_home(*one)) for one in lost]
+        judged += _judge_left_out(trees)
+    return judged + _judge_others(scene)
+
+
+def _judge_others(scene: Scene) -> list[Finding]:
+    """Coding agents that are here, and that nobody follows."""
+    seen: dict[str, str] = {}
+    for title, folder in other_folders(scene.environment, os.path.expanduser("~")):
+        if os.path.isdir(folder):
+            seen.setdefault(title, folder)
+    return [
+        Finding(Level.OK, "transcripts", f"{title} was used here ({folder}); it is not known, and not followed")
+        for title, folder in seen.items()
+    ]
 
 
 def _judge_left_out(trees: Sequence[Tree]) -> list[Finding]:

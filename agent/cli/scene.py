@@ -124,8 +124,12 @@ class Scene:
 
         watch, home = self.settings_or_defaults().watch, os.path.expanduser("~")
         found = []
-        for provider, folder in watched_folders(watch, self.environment, home):
-            tree = look_at_tree(provider, os.path.realpath(os.path.expanduser(folder)))
+        folders = {
+            os.path.realpath(os.path.expanduser(folder)): provider
+            for provider, folder in watched_folders(watch, self.environment, home)
+        }
+        for folder, provider in folders.items():
+            tree = look_at_tree(provider, folder)
             found.append(tree._replace(named=bool(watch.folders(provider.name))))
         off = [one for name, one in PROVIDERS.items() if name not in watch.agents]
         return found + [Tree(one.name, one.title, "", there=False, switched_off=True) for one in off]

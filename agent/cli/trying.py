@@ -144,8 +144,8 @@ def _choose_source(folder: Path | None, base: Path) -> tuple["Watch", list[str]]
 
     found = {
         provider: [
-            os.path.realpath(root)
-            for root in provider.roots(environment(), str(Path.home()))
+            root
+            for root in dict.fromkeys(map(os.path.realpath, provider.roots(environment(), str(Path.home()))))
             if _has_transcripts(provider, Path(root), whole=False)
         ]
         for provider in PROVIDERS.values()
@@ -165,7 +165,7 @@ def _look_into(folder: Path) -> tuple["Watch", list[str]]:
     place = folder.resolve()
     # Nearly every folder could be Claude Code's, so that comes last.
     for name, provider in reversed(list(PROVIDERS.items())):
-        within = [place / Path(root).name for root in provider.roots({}, "/")]
+        within = dict.fromkeys(place / Path(root).name for root in provider.roots({}, "/"))
         inside = [one for one in within if one.is_dir()]
         roots = [str(one) for one in inside or [place] if _has_transcripts(provider, one)]
         if roots or any(_has_transcripts(provider, one, whole=False) for one in inside):

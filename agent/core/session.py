@@ -126,6 +126,12 @@ class Provider(Protocol):
     companions: Mapping[str, str]
     """What ends as a transcript does and is none, by its path below a root as `fnmatch` reads it → what it is."""
 
+    variable: str
+    """The variable of the environment that names where the agent keeps its things."""
+
+    def named_homes(self, environment: Mapping[str, str]) -> list[str]:
+        """The folders that it names; mostly none."""
+
     def roots(self, environment: Mapping[str, str], home: str) -> list[str]:
         """The folders whose trees hold transcripts, absolute."""
 

@@ -274,6 +274,11 @@ class Status(msgspec.Struct, frozen=True):
         return share if share < 99.9 or self.synced else 99.9
 
 
+def describe_lost_home(variable: str, folder: str) -> tuple[str, str]:
+    """A folder that the environment names and that is not there, as one of `problems`."""
+    return f"{variable} names {folder}, which is not there", f"set {variable} right, then transcriptd service install"
+
+
 def describe_unfollowed(files: Sequence[tuple[str, str]], more: int = 0) -> list[tuple[str, str]]:
     """Files that are not followed, each with its reason, as `problems`; beyond a few only how many."""
     found = [(f"{path} is not followed: {why}", "") for path, why in files[:MOST_NAMED]]

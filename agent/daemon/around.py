@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.core.settings import Settings
-from agent.core.status import Open, describe_unfollowed
+from agent.core.status import Open, describe_lost_home, describe_unfollowed
 from agent.daemon.heartbeats import Stuck
 from agent.daemon.report import News, Surroundings
+from agent.daemon.roots import find_lost_homes
 from agent.daemon.runs import LiveRuns
 from agent.daemon.scanner import Root, Scanner
 from agent.daemon.spooling import Spooling
@@ -69,7 +70,10 @@ class Around(NamedTuple):
         if self.live.trouble:
             yield self.live.trouble, ""
         yield from ((describe_stuck(one), "transcriptd logs") for one in self.find_stuck())
-        yield from ((f"{root} is not there yet", "") for root in self._missed_roots())
+        lost = find_lost_homes(self.settings, self.environment)
+        yield from (describe_lost_home(*one) for one in lost)
+        if not lost:
+            yield from ((f"{root} is not there yet", "") for root in self._missed_roots())
 
     def _missed_roots(self) -> list[str]:
         """Folders that should be there: those that the settings name, else the first where there is none at all."""

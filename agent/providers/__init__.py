@@ -17,7 +17,19 @@ PROVIDERS: Mapping[str, Provider] = {
 def watched_folders(watch: Watch, environment: Mapping[str, str], home: str) -> Iterator[tuple[Provider, str]]:
     """The folders to follow, as they are written: those of the settings, else where each coding agent keeps its
     transcripts; none of an agent that is switched off (one that has no switch yet is on)."""
+    for provider in _followed(watch):
+        for folder in watch.folders(provider.name) or provider.roots(environment, home):
+            yield provider, folder
+
+
+def named_homes(watch: Watch, environment: Mapping[str, str]) -> Iterator[tuple[Provider, str]]:
+    """The folders that the environment names and that count: each is somebody's word that it is there."""
+    for provider in _followed(watch):
+        for folder in () if watch.folders(provider.name) else provider.named_homes(environment):
+            yield provider, folder
+
+
+def _followed(watch: Watch) -> Iterator[Provider]:
     for name, provider in PROVIDERS.items():
         if name in watch.agents or name not in AGENTS:
-            for folder in watch.folders(name) or provider.roots(environment, home):
-                yield provider, folder
+            yield provider

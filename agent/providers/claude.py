@@ -1,4 +1,5 @@
-"""Claude Code. Layouts seen in 1.0.100 to 2.1.329, below `$CLAUDE_CONFIG_DIR/projects` or `~/.claude/projects`:
+"""Claude Code. Layouts seen in 1.0.100 to 2.1.332, below `projects` of `$CLAUDE_CONFIG_DIR` (or several folders, commas
+between them), else of `~/.claude` and of `$XDG_CONFIG_HOME/claude`, which some versions took:
 
     <project>/<session>.jsonl                       main transcript
     <project>/<session>/subagents/agent-<id>.jsonl  subagents
@@ -34,6 +35,7 @@ name = "claude"
 lines_name_project = True
 title = "Claude Code"
 
+variable = "CLAUDE_CONFIG_DIR"
 companions: Mapping[str, str] = {}
 
 _ENDING = ".jsonl"
@@ -86,7 +88,11 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 
 
 def roots(environment: Mapping[str, str], home: str) -> list[str]:
-    return [posixpath.join(_base(environment, home), "projects")]
+    return [posixpath.join(base, "projects") for base in _bases(environment, home)]
+
+
+def named_homes(environment: Mapping[str, str]) -> list[str]:
+    return [one for part in environment.get(variable, "").split(",") if (one := part.strip())]
 
 
 def reader(stream: StreamId) -> "LineReader":
@@ -96,12 +102,13 @@ def reader(stream: StreamId) -> "LineReader":
     return make_reader(stream)
 
 
-def _base(environment: Mapping[str, str], home: str) -> str:
-    return environment.get("CLAUDE_CONFIG_DIR") or posixpath.join(home, ".claude")
+def _bases(environment: Mapping[str, str], home: str) -> list[str]:
+    settings = environment.get("XDG_CONFIG_HOME") or posixpath.join(home, ".config")
+    return named_homes(environment) or [posixpath.join(home, ".claude"), posixpath.join(settings, "claude")]
 
 
 def settings_file(environment: Mapping[str, str], home: str) -> str:
-    return posixpath.join(_base(environment, home), "settings.json")
+    return posixpath.join(_bases(environment, home)[0], "settings.json")
 
 
 def parse_retention_days(settings: str | None) -> float | None:

@@ -28,6 +28,7 @@ from agent.providers.lines import (
     no_registry,
     no_settings_file,
     nothing_beside,
+    one_home,
     part,
     shorten_prompt,
     text_of,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 name = "codex"
 lines_name_project = True
 title = "Codex CLI"
+variable = "CODEX_HOME"
 telling: tuple[bytes, ...] = ()
 companions: Mapping[str, str] = {}
 
@@ -57,8 +59,12 @@ the fork is its copy."""
 
 
 def roots(environment: Mapping[str, str], home: str) -> list[str]:
-    base = environment.get("CODEX_HOME") or posixpath.join(home, ".codex")
+    base = environment.get(variable) or posixpath.join(home, ".codex")
     return [posixpath.join(base, "sessions"), posixpath.join(base, "archived_sessions")]
+
+
+def named_homes(environment: Mapping[str, str]) -> list[str]:
+    return one_home(environment, variable)
 
 
 def reader(stream: StreamId) -> "LineReader":

@@ -29,6 +29,7 @@ from agent.providers.lines import (
     no_folders_registered,
     no_registry,
     no_settings_file,
+    one_home,
     part,
     shorten_prompt,
     text_of,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 name = "copilot"
 lines_name_project = True
 title = "Copilot CLI"
+variable = "COPILOT_HOME"
 telling: tuple[bytes, ...] = ()
 companions: Mapping[str, str] = {"*/rewind-file-snapshots/*": "a file of the working tree, as it was"}
 
@@ -54,7 +56,11 @@ _CWD = re.compile(rb"^cwd:[ \t]+(.+?)[ \t]*\r?$", re.MULTILINE)
 
 
 def roots(environment: Mapping[str, str], home: str) -> list[str]:
-    return [posixpath.join(environment.get("COPILOT_HOME") or posixpath.join(home, ".copilot"), "session-state")]
+    return [posixpath.join(environment.get(variable) or posixpath.join(home, ".copilot"), "session-state")]
+
+
+def named_homes(environment: Mapping[str, str]) -> list[str]:
+    return one_home(environment, variable)
 
 
 def reader(stream: StreamId) -> "LineReader":

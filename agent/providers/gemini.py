@@ -27,6 +27,7 @@ from agent.providers.lines import (
     UUID,
     FolderWords,
     first_objects,
+    one_home,
     part,
     read_object,
     shorten_prompt,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 name = "gemini"
 lines_name_project = False
 title = "Gemini CLI"
+variable = "GEMINI_CLI_HOME"
 telling: tuple[bytes, ...] = (b'{"$set":{"summary"',)
 companions: Mapping[str, str] = {"*/tool-outputs/*": "what a tool said, of a session that nobody names"}
 
@@ -64,6 +66,10 @@ def roots(environment: Mapping[str, str], home: str) -> list[str]:
     return [posixpath.join(_base(environment, home), "tmp")]
 
 
+def named_homes(environment: Mapping[str, str]) -> list[str]:
+    return one_home(environment, variable)
+
+
 def reader(stream: StreamId) -> "LineReader":
     # Who only delivers transcripts needs no reader, and has little memory.
     from agent.providers.reading.gemini import reader as make_reader
@@ -72,7 +78,7 @@ def reader(stream: StreamId) -> "LineReader":
 
 
 def _base(environment: Mapping[str, str], home: str) -> str:
-    return posixpath.join(environment.get("GEMINI_CLI_HOME") or home, ".gemini")
+    return posixpath.join(environment.get(variable) or home, ".gemini")
 
 
 def settings_file(environment: Mapping[str, str], home: str) -> str:

@@ -94,6 +94,12 @@ def _folder(literal: bytes) -> str:
     return unquote(text.removeprefix("file://")) if text.startswith("file:///") else text
 
 
+def one_home(environment: Mapping[str, str], variable: str) -> list[str]:
+    """The one folder that a variable names, if any."""
+    folder = environment.get(variable, "")
+    return [folder] if folder else []
+
+
 # --- what a coding agent may do without, as members of its module -----------------------------------------------------
 
 

@@ -25,6 +25,9 @@ FOLDERS = (
 )
 """Where coding agents and we ourselves keep files. A shell's start file sets them; no service manager reads that."""
 
+LISTS = ("CLAUDE_CONFIG_DIR",)
+"""Those that may name several folders, separated by commas."""
+
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy")
 
 PLAIN = ("NO_PROXY", "SSL_CERT_DIR", "SSL_CERT_FILE", "no_proxy")
@@ -80,7 +83,10 @@ def capture_environment(environment: Mapping[str, str]) -> tuple[tuple[tuple[str
         value = environment.get(name, "")
         if not value:
             continue
-        if name in FOLDERS:
+        if name in LISTS:
+            folders = [one for part in value.split(",") if (one := part.strip())]
+            value = ",".join(os.path.abspath(os.path.expanduser(one)) for one in folders)
+        elif name in FOLDERS:
             value = os.path.abspath(os.path.expanduser(value))
         elif name in PROXIES and (bare := _USER_INFO.sub(lambda found: found["scheme"] or "", value)) != value:
             warnings.append(f"{name} goes into the service without its user and password, which are secret")

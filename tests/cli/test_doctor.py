@@ -3,6 +3,7 @@ time. It changes nothing, and always ends."""
 
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -25,6 +26,7 @@ from agent.core.identity import START
 from agent.core.session import Facts, StreamId
 from agent.core.settings import Destination
 from agent.errors import DiskError, KeyringLocked, TokenNotReadable
+from agent.providers.others import OTHERS, other_folders
 from agent.services import ServiceState
 from agent.system.lives import Lives
 from agent.system.paths import default_paths
@@ -536,3 +538,51 @@ def test_each_coding_agent_is_listed_as_found_not_found_or_switched_off(home: Pa
         ("warn", f"{home}/elsewhere is not there yet; it is watched for"),
         ("ok", "Claude Code is switched off (watch.agents)"),
     ]
+
+
+@pytest.mark.parametrize("variable", ["CLAUDE_CONFIG_DIR", "CODEX_HOME", "GEMINI_CLI_HOME", "COPILOT_HOME"])
+def test_a_variable_that_leads_nowhere_is_a_warning(variable: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "/nowhere/at all")
+    words = f"{variable} names /nowhere/at all, which is not there"
+    (found,) = (one for one in run("doctor", "--json").json()["findings"] if one["words"] == words)
+    assert found["level"] == "warn"
+    assert variable in found["fix"]
+    monkeypatch.setenv(variable, str(home))
+    assert "which is not there" not in run("doctor").out.replace("\n", " ")
+
+
+def test_of_several_folders_each_is_followed_and_the_missing_one_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        path = home / name / "projects" / "p" / f"{name}.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b'{"uuid":"u"}\n')
+    (home / "link").symlink_to("a")
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", f"{home / 'a'}, {home / 'b'},{home / 'c'},{home / 'link'}")
+    words = [one["words"] for one in run("doctor", "--json").json()["findings"] if one["name"] == "transcripts"]
+    for name in ("a", "b"):
+        assert f"Claude Code: {home / name / 'projects'}, 1 session, 1 transcript" in words
+    assert f"CLAUDE_CONFIG_DIR names {home / 'c'}, which is not there" in words
+    assert sum("1 transcript" in one for one in words) == 2, "a link to one of them is no third folder"
+
+
+def test_the_folder_that_some_versions_took_is_looked_into_as_well(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR")
+    for folder in (".claude", ".config/claude"):
+        path = home / folder / "projects" / "p" / f"{folder[-6:]}-1.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b'{"uuid":"u"}\n')
+    words = [one["words"] for one in run("doctor", "--json").json()["findings"] if one["name"] == "transcripts"]
+    assert sum("1 session, 1 transcript" in one for one in words) == 2
+
+
+@pytest.mark.parametrize("title", OTHERS)
+def test_a_coding_agent_that_is_not_known_is_named(title: str, home: Path) -> None:
+    for folder in [folder for name, folder in other_folders(dict(os.environ), str(home)) if name == title]:
+        Path(folder).mkdir(parents=True)
+        found = [
+            one for one in run("doctor", "--json").json()["findings"] if one["words"].startswith(f"{title} was used")
+        ]
+        assert [(one["level"], folder in one["words"]) for one in found] == [("ok", True)]
+        shutil.rmtree(folder)

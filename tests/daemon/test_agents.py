@@ -607,6 +607,9 @@ def toy_agent() -> SimpleNamespace:
         title="Toy",
         telling=(),
         lines_name_project=True,
+        variable="TOY_HOME",
+        named_homes=lambda environment: [],
+        companions={},
         roots=roots,
         settings_file=lambda environment, home: None,
         parse_retention_days=lambda settings: None,
@@ -653,4 +656,5 @@ def test_an_agent_that_is_switched_off_has_no_folders() -> None:
     assert set(PROVIDERS) == set(AGENTS)
     assert names(Watch(agents=("gemini",))) == ["gemini /h/.gemini/tmp"]
     assert names(Watch(agents=("codex",), codex=("/c",), gemini=("/g",))) == ["codex /c"]
-    assert [one.partition(" ")[0] for one in names(Watch())] == ["claude", "codex", "codex", "gemini", "copilot"]
+    followed = ["claude", "claude", "codex", "codex", "gemini", "copilot"]
+    assert [one.partition(" ")[0] for one in names(Watch())] == followed

@@ -42,9 +42,13 @@ def test_it_is_a_known_provider_under_its_name() -> None:
 
 
 def test_its_own_variable_wins_over_the_home_folder() -> None:
-    assert claude.roots({}, "/home/ada") == ["/home/ada/.claude/projects"]
+    both = ["/home/ada/.claude/projects", "/home/ada/.config/claude/projects"]
+    assert claude.roots({}, "/home/ada") == both
+    assert claude.roots({"XDG_CONFIG_HOME": "/x"}, "/home/ada") == [both[0], "/x/claude/projects"]
     assert claude.roots({"CLAUDE_CONFIG_DIR": "/data/cc"}, "/home/ada") == ["/data/cc/projects"]
-    assert claude.roots({"CLAUDE_CONFIG_DIR": ""}, "/home/ada") == ["/home/ada/.claude/projects"]
+    assert claude.roots({"CLAUDE_CONFIG_DIR": ""}, "/home/ada") == both
+    assert claude.roots({"CLAUDE_CONFIG_DIR": " /a, ,/b c,"}, "/home/ada") == ["/a/projects", "/b c/projects"]
+    assert claude.settings_file({"CLAUDE_CONFIG_DIR": "/a,/b"}, "/home/ada") == "/a/settings.json"
 
 
 # --- which ----------------------------------------------------------------------------------------------------------
