@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from agent.cli import consent
+from agent.cli.agnes import take_over
 from agent.cli.completing import complete_destination
 from agent.cli.config import change_settings, environment, load_settings
 from agent.cli.consent import ask_consent
@@ -62,6 +64,7 @@ def login(
         click.echo(f"not checked: the credential {one.credential} is handed to the service only", err=True)
     else:
         check_token(one, token)
+    take_over(paths, may_ask=consent.is_terminal())
     # From here on a running agent may send.
     ask_consent(paths, one)
     if one.token == TokenIn.KEYRING and token is not None:
