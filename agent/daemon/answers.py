@@ -20,6 +20,7 @@ from agent.core.wire import (
     Reply,
     TooLarge,
     Unavailable,
+    answer_words,
 )
 from agent.daemon.facts import SessionFacts
 from agent.daemon.gates import Gates
@@ -286,7 +287,7 @@ class Answers:
                 track.reason, track.status = "somebody deleted it on the server", DELETED_THERE
                 self._teller.apply(key, track, Event.DELETED)
             case Refused():
-                self.refuse(key, track, f"the server answers {reply.status}", reply.status)
+                self.refuse(key, track, answer_words(reply.status, reply.words), reply.status)
 
     def _shrink(self, key: TrackKey, track: Track, status: int, at_fault: int) -> None:
         """Halves the batch until the entry at fault stands alone; then a tombstone travels, or is refused as well."""

@@ -30,9 +30,12 @@ LISTS = ("CLAUDE_CONFIG_DIR",)
 
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy")
 
-PLAIN = ("NO_PROXY", "SSL_CERT_DIR", "SSL_CERT_FILE", "no_proxy")
+TRUST = ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE")
+"""Files and folders of certificates, where they are not the system's own."""
 
-CAPTURED = (*FOLDERS, *PROXIES, *PLAIN)
+PLAIN = ("NO_PROXY", "no_proxy")
+
+CAPTURED = (*FOLDERS, *PROXIES, *PLAIN, *TRUST)
 """Nothing else of the environment gets into a service's file: never a token, never PATH."""
 
 _NAME_SHAPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -86,11 +89,13 @@ def capture_environment(environment: Mapping[str, str]) -> tuple[tuple[tuple[str
         if name in LISTS:
             folders = [one for part in value.split(",") if (one := part.strip())]
             value = ",".join(os.path.abspath(os.path.expanduser(one)) for one in folders)
-        elif name in FOLDERS:
+        elif name in FOLDERS or (name in TRUST and os.pathsep not in value):
             value = os.path.abspath(os.path.expanduser(value))
         elif name in PROXIES and (bare := _USER_INFO.sub(lambda found: found["scheme"] or "", value)) != value:
             warnings.append(f"{name} goes into the service without its user and password, which are secret")
             value = bare
+        if name in TRUST and not any(map(os.path.exists, value.split(os.pathsep))):
+            warnings.append(f"{name} names {value}, which is not there")
         kept[name] = value
     if environment.get("TRANSCRIPTD_TOKEN"):
         warnings.append("TRANSCRIPTD_TOKEN stays out of the service, which takes its token from where login put it")

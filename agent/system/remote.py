@@ -11,6 +11,7 @@ holds here too. `requests` by itself would trust a list of its own.
 import contextlib
 import http.client
 import io
+import os
 import re
 import socket
 import ssl
@@ -311,7 +312,8 @@ class Remote:
             OSError,
             _TooSlow,
         ) as exc:
-            raise Unreachable(f"{self._shown} can't be reached{through}: {_reason(exc, self._clock_words)}") from exc
+            why = (self._base.startswith("https:") and _bundle_trouble(exc)) or _reason(exc, self._clock_words)
+            raise Unreachable(f"{self._shown} can't be reached{through}: {why}") from exc
         self._date = response.headers.get("Date"), time.monotonic()
         if response.status == _PROXY_WANTS_LOGIN:
             raise Unreachable(f"{self._shown} can't be reached: the proxy asks for a user and password")
@@ -441,6 +443,46 @@ def _verification(url: str) -> bool | str:
     """The bundle of certificates that the environment names; True without one: those whom the system trusts."""
     merged = requests.Session().merge_environment_settings(url, {}, None, None, None)
     return merged["verify"] or True
+
+
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""In the order in which `requests` looks at them. They take the place of what the system trusts."""
+
+
+_UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
+"""Of OpenSSL's codes, those that say that nobody who is trusted vouches for it."""
+
+
+def _bundle_trouble(exc: BaseException) -> str:
+    """What is wrong with the certificates that the environment names, where `exc` may come of that; empty for nothing.
+    OpenSSL passes over a file that is not there without a word, and then trusts nobody."""
+    if named := next((name for name in _BUNDLES if os.environ.get(name)), ""):
+        concerns = isinstance(exc, (OSError, urllib3.exceptions.SSLError))
+        return _file_trouble(named, os.environ[named]) if concerns else ""
+    inner = exc.args[0] if exc.args else exc
+    if _SYSTEM_VERIFIES or getattr(inner, "verify_code", 0) not in _UNKNOWN_ISSUER:
+        return ""
+    file = os.environ.get("SSL_CERT_FILE", "")
+    if file:
+        return _file_trouble("SSL_CERT_FILE", file)
+    folders = os.environ.get("SSL_CERT_DIR", "")
+    if folders and not any(map(os.path.isdir, folders.split(os.pathsep))):
+        return f"SSL_CERT_DIR names {folders}, which is not there"
+    return ""
+
+
+def _file_trouble(name: str, path: str) -> str:
+    if not os.path.exists(path):
+        return f"{name} names {path}, which is not there"
+    if os.path.isdir(path):
+        return ""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        return f"{name} names {path}, which holds no certificates"
+    except OSError as exc:
+        return f"{name} names {path}, which can't be read ({exc.strerror})"
+    return ""
 
 
 def _reason(exc: BaseException, clock_words: Callable[[], str]) -> str:

@@ -1,6 +1,7 @@
 """Requests as they leave, and what each answer means."""
 
 import gzip
+import json
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,8 @@ from agent.core.wire import (
     StreamHead,
     TooLarge,
     Unavailable,
+    decide_put_reply,
+    error_words,
 )
 
 STREAM = StreamId("a/b c", "subagents/agent-x")
@@ -286,3 +289,46 @@ def test_a_server_says_whether_it_deletes() -> None:
     assert offer is not None
     assert offer.delete
     assert not Capabilities().delete
+
+
+# --- a server's own words -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            b'{"type":"about:blank","title":"Forbidden","detail":"this project is not yours"}',
+            "this project is not yours",
+        ),
+        (b'{"error":{"message":"quota of 5 GB is used up","type":"quota"}}', "quota of 5 GB is used up"),
+        (b'{"error":"quota is used up"}', "quota is used up"),
+        (b'{"message":"Missing Authentication Token"}', "Missing Authentication Token"),
+        (b'{"title":"Forbidden"}', "Forbidden"),
+        (b'{"detail":17,"message":"  "}', ""),
+        (b'{"detail":"\\u001b[31mred\\u0007\\r\\nand\\u202e more"}', "[31mred and more"),
+        (b'{"detail":"unexpected value \\"my secret prompt\\" in line 7"}', "unexpected value … in line 7"),
+        (b'{"detail":"token tsd_abcdefghijklmnop0123456789 is unknown"}', "token … is unknown"),
+        (b'{"detail":"request 4f0f2d0a-6f1e-4b7e failed"}', "request … failed"),
+        (b"<html><title>413 Request Entity Too Large</title>", ""),
+        (b'{"detail":"cut off', ""),
+        (b"[" * 20_000, ""),
+        (b"\xff\xfe", ""),
+        (b"", ""),
+    ],
+)
+def test_the_words_of_a_server_are_shown_and_are_harmless(body: bytes, words: str) -> None:
+    raw = RawReply(403, {"content-type": "application/problem+json"}, body)
+    assert error_words(raw) == words
+    assert decide_put_reply(raw, 0.0) == Refused(403, words)
+    away = decide_put_reply(raw._replace(status=500), 0.0)
+    assert isinstance(away, Unavailable)
+    assert away.why == ("the server answers 500" + (f": {words}" if words else ""))
+
+
+@given(st.text(max_size=400), st.sampled_from(["detail", "message", "title", "error"]))
+def test_no_words_of_a_server_break_a_line_or_fill_a_screen(text: str, member: str) -> None:
+    words = error_words(RawReply(500, {}, json.dumps({member: text}).encode()))
+    assert len(words) <= 120
+    assert words.isprintable()
+    assert all(len(one) < 25 for one in words.split())

@@ -1,6 +1,7 @@
 """What a service is to start, and what it gets to know."""
 
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from agent.errors import ServiceError, UsageError
 from agent.services.__main__ import render_all
 from agent.services.launchd import render_plist
 from agent.services.spec import (
+    CAPTURED,
+    TRUST,
     ServiceSpec,
     capture_environment,
     check_program,
@@ -40,7 +43,8 @@ def test_what_a_service_has_to_know_goes_along() -> None:
             "XDG_STATE_HOME": "/s",
             "https_proxy": "http://proxy:8080",
             "NO_PROXY": "localhost",
-            "SSL_CERT_FILE": "/pem",
+            "SSL_CERT_FILE": __file__,
+            "REQUESTS_CA_BUNDLE": os.path.relpath(__file__),
             "GEMINI_CLI_HOME": "",
         }
     )
@@ -50,10 +54,25 @@ def test_what_a_service_has_to_know_goes_along() -> None:
         "XDG_STATE_HOME": "/s",
         "https_proxy": "http://proxy:8080",
         "NO_PROXY": "localhost",
-        "SSL_CERT_FILE": "/pem",
+        "SSL_CERT_FILE": __file__,
+        "REQUESTS_CA_BUNDLE": __file__,
     }
     assert warnings == []
     assert list(kept) == sorted(kept)
+
+
+@pytest.mark.parametrize("name", TRUST)
+def test_certificates_that_are_not_there_are_told_when_the_service_is_installed(name: str, tmp_path: Path) -> None:
+    missing = str(tmp_path / "corp.pem")
+    kept, warnings = capture_environment({name: missing})
+    assert dict(kept) == {name: missing}
+    assert warnings == [f"{name} names {missing}, which is not there"]
+
+
+def test_what_the_page_advises_for_certificates_and_proxies_gets_into_the_service() -> None:
+    page = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
+    advised = set(re.findall(r"\b(?:SSL_CERT|REQUESTS_CA|CURL_CA|HTTPS?|ALL|NO)_(?:FILE|DIR|BUNDLE|PROXY)\b", page))
+    assert {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "NO_PROXY"} <= advised <= set(CAPTURED)
 
 
 def test_no_secret_gets_into_a_file(tmp_path: Path) -> None:

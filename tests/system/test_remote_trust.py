@@ -209,3 +209,43 @@ def test_promises_of_an_answer_without_end_are_given_up(monkeypatch: pytest.Monk
         finally:
             tracemalloc.stop()
     assert peak < 8 << 20
+
+
+# --- certificates that the environment names ---------------------------------------------------------------------
+
+
+def _make(kind: str, folder: Path) -> str:
+    path = folder / "corp.pem"
+    if kind == "which holds no certificates":
+        path.write_text("<html>not found</html>", encoding="ascii")
+    return str(path)
+
+
+@pytest.mark.usefixtures("_store_of_the_system")
+@pytest.mark.parametrize("trouble", ["which is not there", "which holds no certificates"])
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_file_of_certificates_that_is_no_good_is_named_with_its_variable(
+    name: str, trouble: str, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said "no connection"."""
+    path = _make(trouble, tmp_path)
+    monkeypatch.setenv(name, path)
+    with serving(sends(plain()), tls=authority.issue().server_context()) as server:
+        assert failure(server.url).message.endswith(f"can't be reached: {name} names {path}, {trouble}")
+
+
+def test_a_folder_of_certificates_that_is_not_there_is_named(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in BUNDLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    with serving(sends(plain()), tls=authority.issue().server_context()) as server:
+        told = failure(server.url).message
+    assert "SSL_CERT_DIR names" in told or "nobody whom this machine trusts" in told  # where a file is trusted as well
+
+
+def test_what_goes_over_http_needs_no_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with serving(sends(plain())) as server, remote_to(server.url) as remote:
+        assert remote.send(GET).status == 200

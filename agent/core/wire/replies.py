@@ -1,5 +1,6 @@
 """What each answer means."""
 
+import re
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -47,9 +48,10 @@ class NeedsLogin(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """This session is not wanted here, for good as far as anybody knows."""
+    """This session is not wanted here, for good as far as anybody knows. `words`: the server's own (`error_words`)."""
 
     status: int
+    words: str = ""
 
 
 class Deleted(msgspec.Struct, frozen=True):
@@ -203,8 +205,43 @@ def _verdict(raw: RawReply, now_s: float) -> Reply:
         their_now_s = parse_http_date(raw.headers.get("date", ""))
         after = parse_retry_after(raw.headers.get("retry-after"), now_s if their_now_s is None else their_now_s)
         wish = after if after is not None and after >= FIRST_S else None  # "at once" would be without end
-        return Unavailable(f"the server answers {status}", wish, everybody=status in _FOR_EVERYBODY)
-    return Refused(status)
+        return Unavailable(answer_words(status, error_words(raw)), wish, everybody=status in _FOR_EVERYBODY)
+    return Refused(status, error_words(raw))
+
+
+_MOST_WORDS = 120
+"""Characters of a server's own words that are shown."""
+
+_MARKUP = re.compile(r"""(["'`«“‘]).*?["'`»”’]|["'`«“‘].*""", re.DOTALL)
+"""What is quoted may be a line that was sent. So may be what follows a quotation mark that nothing closes."""
+
+_LONG_WORD = re.compile(r"\S{25,}|(?=\S*\d)\S{13,}")
+"""Ids, addresses, and what could be a token."""
+
+
+def answer_words(status: int, words: str) -> str:
+    """What people read of an answer."""
+    return f"the server answers {status}: {words}" if words else f"the server answers {status}"
+
+
+def error_words(raw: RawReply) -> str:
+    """What a server says of an error in its own words: `detail` of RFC 9457, else `error.message`, `error`, `message`
+    or `title` of a JSON body. In one line of at most 120 characters, without what is quoted and without long words:
+    those may be an entry's or a token. Empty for other bodies."""
+    try:
+        body = msgspec.json.decode(raw.body[:_MOST_BODY], type=dict[str, Any]) if raw.body[:1] == b"{" else {}
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return ""
+    error = body.get("error")
+    inner = error.get("message") if isinstance(error, dict) else error
+    found = [one for one in (body.get("detail"), inner, body.get("message"), body.get("title")) if isinstance(one, str)]
+    text = next((one for one in found if one.strip()), "")
+    text = "".join(one if one.isprintable() else " " for one in text)
+    text = " ".join(_LONG_WORD.sub("…", _MARKUP.sub("…", text)).split())
+    return text if len(text) <= _MOST_WORDS else text[: _MOST_WORDS - 1].rstrip() + "…"
+
+
+_MOST_BODY = 16 << 10
 
 
 def _is_page(raw: RawReply) -> bool:
