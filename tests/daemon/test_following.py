@@ -77,6 +77,25 @@ def test_the_last_events_of_a_session(asked: Asked) -> None:
     assert (len(cut["text"]), cut["cut"]) == (64 << 10, True)
 
 
+def test_a_session_goes_on_in_the_files_of_its_own_and_not_in_its_subagents(asked: Asked) -> None:
+    agent = asked.agent
+    agent.append("s-one", line("user", "after that") + line("assistant", "and this"), "rollouts/r-2")
+    agent.append("s-one", line("user", "between"), "rollouts/r-1")
+    agent.settle()
+
+    def said(last: int) -> list[str]:
+        events = asked("sessions.get", session="s-one", last=last)["events"]
+        return [one["text"] for one in events if one["kind"].endswith("message")]
+
+    assert said(1) == ["and this"]
+    assert said(40)[-5:] == ["ask 5", "say 5", "between", "after that", "and this"]
+    (shown,) = asked("sessions.preview", sessions=["s-one"], items=2)["sessions"]
+    assert [one["text"] for one in shown["events"]] == ["after that", "and this"]
+    offsets = asked("messages.subscribe", session="s-one")["offsets"]
+    assert set(offsets) == {"", "rollouts/r-1", "rollouts/r-2"}
+    assert "subagents/agent-a" in asked("messages.subscribe", session="s-one", subagents=True)["offsets"]
+
+
 def test_previews_are_bounded_and_one_that_is_not_there_says_so(asked: Asked) -> None:
     found = asked("sessions.preview", sessions=["s-one", "s-two", "nobody", "s-one"], items=2, characters=10)
     one, two, nobody = found["sessions"]

@@ -1,7 +1,8 @@
 """What every reader keeps to, whatever stands in a line; and what the corpus has no example of."""
 
 import json
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -382,6 +383,69 @@ def test_a_fork_names_where_it_comes_from() -> None:
     line["forkedFrom"] = {"sessionId": "other"}
     (event,) = _kinds(_read("claude", line), Kind.SESSION_STARTED)
     assert (event.command, event.cwd, event.resumed, event.parent_session_id) == ("claude 2.1.9", "/w", True, "other")
+
+
+ROLLOUT = StreamId(STREAM.session_id, "rollouts/01a2308f-90bc-7801-af6f-2ad6332e9c25")
+_BEFORE = "01a23081-25a0-7312-89b2-de0a3de85a73"
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ({"thread_id": STREAM.session_id, "end_ordinal_exclusive": 2}, "in the main transcript from ordinal 2 on"),
+        ({"rollout_id": STREAM.session_id, "ordinal_exclusive": 2}, "in the main transcript from ordinal 2 on"),
+        ({"thread_id": _BEFORE, "end_ordinal_exclusive": 29}, f"in rollouts/{_BEFORE} from ordinal 29 on"),
+        ({"thread_id": STREAM.session_id, "end_ordinal_exclusive": "x"}, "in the main transcript"),
+    ],
+)
+def test_a_thread_that_goes_on_elsewhere_says_what_is_taken_back(base: dict[str, Any], said: str) -> None:
+    line = {"type": "session_meta", "payload": {"id": STREAM.session_id, "history_base": base}}
+    events = PROVIDERS["codex"].reader(ROLLOUT).read(json.dumps(line).encode())
+    assert [(one.kind, one.text) for one in events][1:] == [(Kind.SESSION_REWOUND, said)]
+    forked = PROVIDERS["codex"].reader(STREAM).read(json.dumps(line).encode())
+    assert [one.kind for one in forked] == [Kind.SESSION_STARTED], "a fork takes nothing back"
+
+
+@pytest.mark.parametrize(("turns", "said"), [(1, "in the last turn"), (3, "in the last 3 turns"), (None, "")])
+def test_turns_that_were_rolled_back_are_marked(turns: int | None, said: str) -> None:
+    payload = {"type": "thread_rolled_back"} | ({} if turns is None else {"num_turns": turns})
+    (event,) = _read("codex", {"type": "event_msg", "payload": payload})
+    assert (event.kind, event.text) == (Kind.SESSION_REWOUND, said)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_line_that_was_glued_to_a_torn_one_is_told(seed: int) -> None:
+    """Whatever was torn, and wherever."""
+    chance = random.Random(seed)
+    name = chance.choice(("codex", "gemini", "copilot", "claude"))
+    torn, whole = (
+        json.dumps(one).encode() for one in (_SAID[name]("x" * 40 + ' {"a": [1, {}]} '), _SAID[name]("whole"))
+    )
+    cut = chance.randrange(2, len(torn))
+    events = list(_read_lines(name, torn[:cut] + whole))
+    assert events[0].kind is Kind.PARSE_WARNING
+    assert "whole" in [one.text for one in events if one.kind is Kind.USER_MESSAGE]
+    assert not [one for one in _read_lines(name, torn[:cut]) if one.kind is Kind.USER_MESSAGE]
+
+
+_SAID: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "claude": lambda text: {"type": "user", "cwd": "/w", "uuid": "u", "message": {"role": "user", "content": text}},
+    "codex": lambda text: {"type": "event_msg", "payload": {"type": "user_message", "message": text}},
+    "gemini": lambda text: {"id": "0b1f7b3c", "type": "user", "content": text},
+    "copilot": lambda text: {"type": "user.message", "data": {"content": text}, "id": "e"},
+}
+
+
+def _read_lines(name: str, *lines: bytes) -> Iterator[Event]:
+    reader = PROVIDERS[name].reader(STREAM)
+    for line in lines:
+        yield from reader.read(line)
+
+
+def test_a_hostile_torn_line_costs_bounded_work() -> None:
+    line = b'{"type":"user","a":' + b'{"b":[' * 200_000
+    (event,) = _read_lines("copilot", line)
+    assert event.kind is Kind.PARSE_WARNING
 
 
 def test_tool_servers_are_other_tools() -> None:
