@@ -5,9 +5,10 @@ brought by a program that synchronises folders, or one file under two names. Wha
 them was found first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from hashlib import blake2b
+from itertools import count
 
 from agent.core.session import FILES, Observation, is_side_file
 
@@ -70,10 +71,20 @@ def relation_of(size: int, other_size: int) -> Relation:
     return Relation.BEGINNING if size < other_size else Relation.CONTINUES
 
 
-def copy_subpath(subpath: str, path: str) -> str:
+def copy_subpath(subpath: str, path: str, taken: Collection[str] = ()) -> str:
     """Of the stream that a diverged file becomes, beside the stream with `subpath`. It follows from where the file
-    lies, so that it is the same in each life."""
-    name = f"{COPIES}{blake2b(path.encode(errors='surrogateescape'), digest_size=_ID_BYTES).hexdigest()}"
+    lies, so that it is the same in each life. `taken`: subpaths that stand for other files by now."""
+    return next(one for one in _copy_subpaths(subpath, path) if one not in taken)
+
+
+def _copy_subpaths(subpath: str, path: str) -> Iterator[str]:
+    for salt in count():
+        key = path.encode(errors="surrogateescape")
+        digest = blake2b(key, digest_size=_ID_BYTES, salt=salt.to_bytes(4))
+        yield _below(subpath, COPIES + digest.hexdigest())
+
+
+def _below(subpath: str, name: str) -> str:
     if is_side_file(subpath):
         return f"{FILES}{name}/{subpath.removeprefix(FILES)}"
     return f"{name}/{subpath}" if subpath else name

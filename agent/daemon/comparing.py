@@ -47,7 +47,8 @@ def choose_files(
         if decision is Decision.FOLLOW:
             chosen = [one._replace(stream=it.stream) if it.stream == done.of else it for it in chosen]
         elif decision is Decision.APART:
-            copy = StreamId(one.stream.session_id, copy_subpath(one.stream.subpath, one.path))
+            taken = [it.stream.subpath for it in chosen]
+            copy = StreamId(one.stream.session_id, copy_subpath(one.stream.subpath, one.path, taken))
             chosen.append(one._replace(stream=followed.get(one.path, copy)))
     return chosen, trouble
 

@@ -208,10 +208,21 @@ class Sightings:
     # --- several files of one transcript ----------------------------------------------------------------------
 
     def _note(self, seen: Observation, *, is_new: bool = False, copy: StreamId | None = None) -> Other:
-        copy = copy or StreamId(seen.stream.session_id, copy_subpath(seen.stream.subpath, seen.path))
-        other = self.others.setdefault(seen.stream, {})[seen.path] = Other(seen, copy, is_new=is_new)
+        other = self.others.setdefault(seen.stream, {})[seen.path] = Other(
+            seen, copy or self._copy_for(seen), is_new=is_new
+        )
         self._keeper.wake()
         return other
+
+    def _copy_for(self, seen: Observation) -> StreamId:
+        """The stream that it becomes if it went another way: one that no other file stands for."""
+        session, subpath = seen.stream
+        taken = [
+            stream.subpath
+            for stream in self._family(seen.stream)
+            if self._followed_path(stream) not in {None, seen.path, self._held_path(stream)}
+        ]
+        return StreamId(session, copy_subpath(subpath, seen.path, taken))
 
     def _compare_next(self, origin: StreamId) -> None:
         """One at a time, so that each is compared with what came of the one before."""
@@ -291,23 +302,26 @@ class Sightings:
         elif decision is Decision.APART and self._is_history(other.seen):
             self.held_back.add(path)
             other.covered = of
-        else:
+        elif decision is Decision.APART:
             self._drop(origin, path)
-            if decision is Decision.APART:
-                of = other.copy
-            else:
-                self._yield_place(of, of_look if decision is Decision.FOLLOW else None)
+            self._take_place(other.copy, other.seen)
+        else:
+            before = self._seen_of(of)
+            self._drop(origin, path)
             self._take_place(of, other.seen)
+            if before is not None and before.path != self._held_path(of):
+                self._yield_place(of, before, of_look if decision is Decision.FOLLOW else None)
         self._compare_next(origin)
 
-    def _yield_place(self, stream: StreamId, look: Look | None) -> None:
-        """Another file takes the place of the one that stands for it. `look`: as it was when it was found to be how
-        the other begins; None where it still has to be compared."""
-        before = self._seen_of(stream)
-        if before is None or before.path == self._held_path(stream):
-            return
+    def _yield_place(self, stream: StreamId, before: Observation, look: Look | None) -> None:
+        """Another file has taken the place of the one that stood for it. `look`: as that was when it was found to be
+        how the other begins; None where it still has to be compared, as what it held has to be."""
         self._apart.pop(before.path, None)
-        other = self._note(before._replace(stream=_origin(stream)))
+        origin = _origin(stream)
+        if look is None:
+            for one in self.others.get(origin, {}).values():
+                one.covered = None if one.covered == stream else one.covered
+        other = self._note(before._replace(stream=origin))
         if look is not None:
             other.seen, other.covered = _seen_as(other.seen, look), stream
 
