@@ -5,6 +5,7 @@ brought by a program that synchronises folders, or one file under two names. Wha
 them was found first.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from hashlib import blake2b
@@ -16,6 +17,7 @@ COPIES = "copies/"
 """How the subpath of a file begins that went another way than the one its session is followed by."""
 
 _ID_BYTES = 8
+_NAME = re.compile(rf"[0-9a-f]{{{2 * _ID_BYTES}}}")
 
 
 class Relation(StrEnum):
@@ -88,6 +90,19 @@ def _below(subpath: str, name: str) -> str:
     if is_side_file(subpath):
         return f"{FILES}{name}/{subpath.removeprefix(FILES)}"
     return f"{name}/{subpath}" if subpath else name
+
+
+def copy_place(subpath: str) -> tuple[str, str] | None:
+    """Folder and name of a session's copy below what is the session's own, for coding agents that have no such place;
+    None for any other stream, and for copies of what stands beside the session."""
+    name = subpath.removeprefix(COPIES)
+    return (COPIES.rstrip("/"), f"{name}.jsonl") if subpath.startswith(COPIES) and _NAME.fullmatch(name) else None
+
+
+def copy_at(parts: tuple[str, ...]) -> str | None:
+    """The subpath of the copy at such a place."""
+    name = parts[-1].removesuffix(".jsonl") if parts else ""
+    return COPIES + name if copy_place(COPIES + name) == parts[-2:] else None
 
 
 def origin_of(subpath: str) -> str:

@@ -13,6 +13,7 @@ from agent.core.identity import START, Cursor
 from agent.core.lifecycle import State
 from agent.core.redaction import Redactor
 from agent.core.session import FILES, Facts, Head, Observation, Provider, StreamId, is_side_file
+from agent.core.sources import origin_of
 from agent.core.transcript import walk_entries
 from agent.core.wire import SideFile, StreamHead
 from agent.daemon.fetching import Fetched, Offer, Source, fetch_base, fetch_file, fetch_stream, peek
@@ -112,6 +113,7 @@ class _Pull:
             self._notes.append(f"the server keeps {self._offer.older} more generations of it: --generation UUID")
         project = ""
         if missing:
+            missing = self._with_places(missing)
             project = self._rehearse(missing) if self._wish.dry_run else self._bring(missing)
         return Report(self._offer.session_id, self._provider.name, project, tuple(self._done), tuple(self._notes))
 
@@ -189,6 +191,19 @@ class _Pull:
                 self._notes.append(f"what is added to it here stays here: {exc.message}")
 
     # --- from the server ----------------------------------------------------------------------------------------
+
+    def _with_places(self, missing: list[_Part]) -> list[_Part]:
+        """Without copies of what stands beside the session: not every coding agent has a place for those."""
+        placed = [
+            part
+            for part in missing
+            if origin_of(part.stream.subpath) == part.stream.subpath
+            or self._provider.place(part.stream, self._wish.project or "/", (), {}) is not None
+        ]
+        if left := len(missing) - len(placed):
+            what = "1 copy stays" if left == 1 else f"{left:,} copies stay"
+            self._notes.append(f"{what} on the server only: {self._provider.title} has no place for it here")
+        return placed
 
     def _fetch_all(self, landing: Landing, missing: list[_Part]) -> list[_Ready]:
         known = sum(max(0, one.row.size) for one in missing if isinstance(one.row, SideFile))

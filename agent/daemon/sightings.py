@@ -246,13 +246,18 @@ class Sightings:
         found = list[Against]()
         for stream in self._family(origin):
             path = self._followed_path(stream)
-            if path is None or stream in self._doubted:
+            if path is None or self._is_doubted(stream):
                 cursor = max((track.cursor for _, track in self._of(stream)), key=lambda one: one.entry_count)
                 if cursor.offset:
                     found.append(Against(stream, "", cursor.entry_count, cursor.file_chain))
             if path is not None:
                 found.append(Against(stream, path))
         return tuple(found)
+
+    def _is_doubted(self, stream: StreamId) -> bool:
+        """Whether its file may lack what was sent of it: another one under its name, or a shorter one."""
+        tracks = [track for _, track in self._of(stream)]
+        return stream in self._doubted or any(one.check or one.size < one.cursor.offset for one in tracks)
 
     def _family(self, origin: StreamId) -> list[StreamId]:
         """The stream, and those of files that went another way; of each something is known."""
@@ -357,7 +362,7 @@ class Sightings:
             return False
         stream = key.stream
         is_new = origin_of(key.subpath) == key.subpath and not track.cursor.offset
-        if not is_new and stream not in self._doubted:
+        if not is_new and not self._is_doubted(stream):
             return False
         return any(one.asked for one in self.others.get(_origin(stream), {}).values())
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent.core.session import CONTINUED, Facts, StreamId
+from agent.core.sources import copy_at, copy_place
 from agent.providers.lines import (
     UUID,
     FolderWords,
@@ -45,6 +46,9 @@ telling: tuple[bytes, ...] = ()
 companions: Mapping[str, str] = {}
 
 _FILE = re.compile(rf"rollout-\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\d-({UUID})(?:_({UUID}))?\.jsonl(?:\.zst)?")
+_COPY_NAMES = 3
+"""Below the root: the thread, and where its copies are."""
+
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)")
 
 _FOLDERS = FolderWords(("cwd", "workdir"), ("runtime_workspace_roots", "workspace_roots", "writable_roots"))
@@ -79,6 +83,8 @@ parse_retention_days = deletes_nothing
 
 
 def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> StreamId | None:
+    if len(parts) == _COPY_NAMES and (copy := copy_at(parts)) and re.fullmatch(UUID, parts[0]):
+        return StreamId(parts[0], copy)
     found = _FILE.fullmatch(parts[-1]) if parts else None
     if found is None:
         return None
@@ -88,6 +94,8 @@ def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> 
 def place(
     stream: StreamId, project: str, first_lines: Sequence[bytes], folders: Mapping[str, str]
 ) -> tuple[str, ...] | None:
+    if (copy := copy_place(stream.subpath)) and re.fullmatch(UUID, stream.session_id):
+        return (stream.session_id, *copy)
     thread, rollout = stream.session_id, stream.subpath.removeprefix(CONTINUED)
     if not re.fullmatch(UUID, thread) or (stream.subpath and stream != (thread, CONTINUED + rollout)):
         return None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.core.session import FILES, Facts, StreamId
+from agent.core.sources import copy_at, copy_place
 from agent.providers.lines import (
     UUID,
     FolderWords,
@@ -81,6 +82,8 @@ def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> 
         case (file,):
             found = re.fullmatch(rf"({UUID})\.jsonl", file)
             return StreamId(found[1], "") if found else None
+        case (session, _, _) if (copy := copy_at(parts)) and usable_id(session):
+            return StreamId(session, copy)
         case (session, *below) if usable_id(session) and _is_side_file(below):
             return StreamId(session, FILES + "/".join(below))
     return None
@@ -98,6 +101,8 @@ def place(
         return None
     if not subpath:
         return session, _EVENTS
+    if copy := copy_place(subpath):
+        return (session, *copy)
     below = subpath.removeprefix(FILES).split("/")
     if not subpath.startswith(FILES) or any(one in ("", ".", "..") for one in below) or not _is_side_file(below):
         return None

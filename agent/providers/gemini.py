@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.core.session import FILES, Facts, StreamId
+from agent.core.sources import copy_at, copy_place
 from agent.providers.lines import (
     UUID,
     FolderWords,
@@ -104,6 +105,8 @@ def classify(parts: tuple[str, ...], first_lines: Callable[[], list[bytes]]) -> 
         case (_, "chats", file) if file.startswith("session-") and file.endswith(_ENDING):
             session = next((found for line in first_lines() if (found := _named(line))), None)
             return StreamId(session, "") if session else None
+        case (_, "chats", session, _, _) if (copy := copy_at(parts)) and usable_id(session):
+            return StreamId(session, copy)
         case (_, "chats", session, file) if file.endswith(_ENDING):
             agent = usable_id(file.removesuffix(_ENDING))
             return StreamId(session, f"{_SUBAGENTS}/{agent}") if usable_id(session) and agent else None
@@ -128,6 +131,8 @@ def place(
     folder = _project_folder(project, folders)
     if not subpath:
         return _place_main(folder, session, first_lines)
+    if copy := copy_place(subpath):
+        return (folder, "chats", session, *copy)
     kind, _, rest = subpath.removeprefix(FILES).partition("/")
     names = rest.split("/")
     if any(one in ("", ".", "..") for one in names):

@@ -20,10 +20,11 @@ from agent.daemon.survey import find_streams
 from agent.daemon.tasks import Against, CompareTask
 from agent.providers import PROVIDERS
 from agent.system import files as real_files
+from tests.daemon.test_agents import Machine, encode, gemini_lines
 from tests.daemon.test_delivery import Lines, Make, stored
 from tests.daemon.test_engine import status_of
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, no_answer
-from tests.simulation.world import SimulatedAgent
+from tests.simulation.world import SimulatedAgent, entry
 
 ELSEWHERE = "q"
 
@@ -467,3 +468,103 @@ def test_commands_choose_the_files_that_the_agent_follows(tmp_path: Path) -> Non
         str(paths[2]): stream,
         str(paths[1]): StreamId("s", copy_of(paths[1])),
     }
+
+
+# --- a copy has a place on another machine, too -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_a_copy_that_is_pulled_is_found_as_what_it_is(name: str) -> None:
+    stream = StreamId("01a1fb4c-6b9f-7401-9c9b-e6751cf647c1", copy_of(Path("/home/dev/s.jsonl")))
+    parts = PROVIDERS[name].place(stream, "/work", (), {})
+    assert parts is not None
+    assert PROVIDERS[name].classify(parts, list) == stream
+
+
+# --- what people reported ---------------------------------------------------------------------------------------------
+
+
+def test_geminis_resume_makes_a_stub_and_deletes_both(make_agent: Make, receiver: AsgiServer, tmp_path: Path) -> None:
+    """google-gemini/gemini-cli#28036, #28767: the stub keeps a header, the conversation goes on in the old file, and
+    the next start deletes every file of that id."""
+    machine = Machine(tmp_path / "home")
+    agent = make_agent(receiver, roots=machine.roots)
+    session = "f74ed4b6-1111-4111-8111-111111111111"
+    chats = ".gemini/tmp/project/chats"
+    old = machine.write(f"{chats}/session-2026-06-22T13-46-f74ed4b6.jsonl", gemini_lines(session))
+    agent.settle()
+    stub = machine.write(f"{chats}/session-2026-06-22T13-49-f74ed4b6.jsonl", gemini_lines(session)[:-1] + b"x\n")
+    for number in range(3):
+        append(old, encode({"id": f"f74ed4b6-0000-4000-8000-{number:012}", "type": "gemini", "content": "went on"}))
+        agent.scanner.look(str(old))
+        agent.scanner.look(str(stub))
+        agent.live_for(1.0)
+    expected = {"": old.read_bytes(), copy_of(stub): stub.read_bytes()}
+    assert streams(receiver, agent, session) == expected
+    assert (status_of(agent).problems, status_of(agent).synced) == ([], True)
+    stub.unlink()
+    old.unlink()
+    agent.settle()
+    assert streams(receiver, agent, session) == expected
+
+
+def test_a_moved_project_whose_paths_were_replaced_in_the_copy(make_agent: Make, receiver: AsgiServer) -> None:
+    """anthropics/claude-code#86713: the folder is copied under its new name, every mention of the old path is replaced
+    in it, and the old folder goes."""
+    rng = random.Random(7)
+    agent = make_agent(receiver)
+    old = agent.path("s")
+    old.write_bytes(b"".join(entry(rng, cwd="/home/dev/old") for _ in range(4)))
+    agent.settle()
+    sent = old.read_bytes()
+    new = beside(agent)
+    new.write_bytes(sent.replace(b"/home/dev/old", b"/home/dev/new"))
+    agent.settle()
+    old.unlink()
+    append(new, entry(rng, cwd="/home/dev/new"))
+    agent.settle()
+    agent.crash()
+    agent.settle()
+    assert streams(receiver, agent) == {"": sent, copy_of(new): new.read_bytes()}
+
+
+@pytest.mark.parametrize("theirs", ["an older state", "another way"])
+def test_a_program_that_synchronises_replaces_the_file_and_keeps_ours_beside_it(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, theirs: str
+) -> None:
+    """tawanorg/claude-sync#77: what another machine had takes the name, ours is laid elsewhere."""
+    agent = make_agent(receiver)
+    agent.append("s", lines(4))
+    agent.settle()
+    ours = beside(agent)
+    shutil.copy(agent.path("s"), ours)
+    append(ours, lines(1))
+    kept = ours.read_bytes()
+    begin = b"".join(kept.splitlines(keepends=True)[:2])
+    new = agent.root / "new"
+    new.write_bytes(begin if theirs == "an older state" else begin + lines(2))
+    replaced = new.read_bytes()
+    new.replace(agent.path("s"))
+    agent.settle()
+    there = streams(receiver, agent)
+    assert there[""] == kept
+    assert len(there) == 1 or replaced in there.values()
+    assert any(one.startswith(replaced) for one in there.values())
+    assert (status_of(agent).problems, status_of(agent).synced) == ([], True)
+
+
+def test_a_project_folder_that_is_a_link_to_its_new_name(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
+    """anthropics/claude-code#59393: the folder of one path is a link to that of another."""
+    server = ScriptedServer(receiver, lambda request: None)
+    agent = make_agent(server)
+    (agent.root / "-home-other-path").symlink_to("p")
+    agent.append("s", lines(1))
+    agent.settle()
+    for folder in ("-home-other-path", "p"):
+        path = agent.root / folder / "s.jsonl"
+        append(path, lines(1))
+        agent.scanner.look(str(path))
+        agent.live_for(1.0)
+        assert streams(receiver, agent) == {"": path.read_bytes()}
+    agent.settle()
+    assert (status_of(agent).problems, status_of(agent).synced) == ([], True)
