@@ -88,7 +88,8 @@ class Sightings:
         self._identities: dict[StreamId, tuple[int, int]] = {}
         """Of followed files that have other names."""
         self._doubted: set[StreamId] = set()
-        """Streams whose file may lack by now what was sent of it, while there are others."""
+        """Streams whose file is another one by now, or shorter, and may lack what was sent of it: until a worker looked
+        at it, or another file took its place."""
         self._vanishing: dict[tuple[StreamId, str], Gone] = {}
         """Files that went away while they were being sent: told when that has ended."""
 
@@ -162,10 +163,13 @@ class Sightings:
 
     def _look_at_followed(self, seen: Observation) -> None:
         """What others were compared with is another file now, or lacks some of it."""
+        track = next(track for _, track in self._of(seen.stream))
+        is_another = track.inode not in {0, seen.inode} or seen.size < track.size
+        if is_another and track.cursor.offset:
+            self._doubted.add(seen.stream)
         if _origin(seen.stream) not in self.others:
             return
-        track = next(track for _, track in self._of(seen.stream))
-        if seen.inode != track.inode or seen.size < track.size:
+        if is_another:
             self.doubt(seen.stream)
         self._identities[seen.stream] = (seen.device, seen.inode)
 
@@ -246,18 +250,13 @@ class Sightings:
         found = list[Against]()
         for stream in self._family(origin):
             path = self._followed_path(stream)
-            if path is None or self._is_doubted(stream):
+            if path is None or stream in self._doubted:
                 cursor = max((track.cursor for _, track in self._of(stream)), key=lambda one: one.entry_count)
                 if cursor.offset:
                     found.append(Against(stream, "", cursor.entry_count, cursor.file_chain))
             if path is not None:
                 found.append(Against(stream, path))
         return tuple(found)
-
-    def _is_doubted(self, stream: StreamId) -> bool:
-        """Whether its file may lack what was sent of it: another one under its name, or a shorter one."""
-        tracks = [track for _, track in self._of(stream)]
-        return stream in self._doubted or any(one.check or one.size < one.cursor.offset for one in tracks)
 
     def _family(self, origin: StreamId) -> list[StreamId]:
         """The stream, and those of files that went another way; of each something is known."""
@@ -362,7 +361,7 @@ class Sightings:
             return False
         stream = key.stream
         is_new = origin_of(key.subpath) == key.subpath and not track.cursor.offset
-        if not is_new and not self._is_doubted(stream):
+        if not is_new and stream not in self._doubted:
             return False
         return any(one.asked for one in self.others.get(_origin(stream), {}).values())
 
@@ -473,6 +472,8 @@ class Sightings:
         if gone is not None:
             self.lose(gone)
             return
+        if not self._tracks[key].check:
+            self._doubted.discard(stream)
         if self._is_unsent(stream):
             return
         if path == self._held_path(stream):
