@@ -118,6 +118,7 @@ def _judge_others(scene: Scene) -> list[Finding]:
 def _judge_left_out(trees: Sequence[Tree]) -> list[Finding]:
     files = [one for tree in trees for one in tree.unfollowed.items()]
     told = describe_unfollowed(files, sum(tree.unfollowed_more for tree in trees))
+    told += describe_unfollowed([one for tree in trees for one in tree.aside.items()])
     told += [(why, "") for tree in trees if not tree.trouble for why in tree.unreadable]
     return [Finding(Level.WARN, "transcripts", what, fix) for what, fix in told]
 

@@ -46,7 +46,7 @@ class Tree(NamedTuple):
     """What lies below a folder of a coding agent. `trouble`: why it, or a part of it, can't be read; `denied`: the
     system forbids it. `named`: the settings name the folder. `switched_off`: they say not to follow the agent.
     `unreadable`: why parts of it can't be read. `unfollowed`: files that may be transcripts and are not followed, each
-    with the reason, and how many more."""
+    with the reason, and how many more; `aside`: links that lead out and the like that are none."""
 
     provider: str
     title: str
@@ -62,6 +62,7 @@ class Tree(NamedTuple):
     unreadable: Sequence[str] = ()
     unfollowed: Mapping[str, str] = {}
     unfollowed_more: int = 0
+    aside: Mapping[str, str] = {}
 
 
 class Scene:
@@ -129,14 +130,14 @@ class Scene:
             for provider, folder in watched_folders(watch, self.environment, home)
         }
         for folder, provider in folders.items():
-            tree = look_at_tree(provider, folder)
+            tree = look_at_tree(provider, folder, folders)
             found.append(tree._replace(named=bool(watch.folders(provider.name))))
         off = [one for name, one in PROVIDERS.items() if name not in watch.agents]
         return found + [Tree(one.name, one.title, "", there=False, switched_off=True) for one in off]
 
 
-def look_at_tree(provider: "Provider", root: str) -> Tree:
-    """Counts what is there; a part that can't be read is told and left out."""
+def look_at_tree(provider: "Provider", root: str, watched: Mapping[str, "Provider"]) -> Tree:
+    """Counts what is there; a part that can't be read is told and left out. `watched`: all folders that are."""
     from agent.core.session import is_side_file
     from agent.daemon.scanner import Root
     from agent.daemon.survey import find_files
@@ -160,7 +161,7 @@ def look_at_tree(provider: "Provider", root: str) -> Tree:
         fresh = [one for one in found if one.is_folder and (one.device, one.inode) not in seen]
         seen.update((one.device, one.inode) for one in fresh)
         waiting += [one.path for one in fresh]
-    there = find_files([Root(provider, root)])
+    there = find_files([Root(provider, root)], [Root(other, folder) for folder, other in watched.items()])
     transcripts = sum(not is_side_file(one.stream.subpath) for files in there.files.values() for one in files)
     return Tree(
         provider.name,
@@ -175,4 +176,5 @@ def look_at_tree(provider: "Provider", root: str) -> Tree:
         unreadable=tuple(there.unreadable.values()),
         unfollowed=there.unfollowed,
         unfollowed_more=there.unfollowed_more,
+        aside=there.aside,
     )

@@ -59,7 +59,8 @@ class Root(NamedTuple):
 
 
 class Scanner:
-    """For one thread. `observed(observations, live)` and `vanished(gone)` take what it found."""
+    """For one thread. `observed(observations, live)` and `vanished(gone)` take what it found. `others`: roots that are
+    looked at elsewhere; a link may lead there."""
 
     def __init__(
         self,
@@ -67,9 +68,11 @@ class Scanner:
         observed: Callable[[list[Observation], bool], None],
         vanished: Callable[[list[Gone]], None],
         files: Files = real_files,
+        others: Sequence[Root] = (),
     ) -> None:
         self._files = files
         self._roots = roots
+        self._others = others
         self._observed = observed
         self._vanished = vanished
         self._known: dict[str, int] = {}
@@ -194,7 +197,8 @@ class Scanner:
                 entry = pending.pop()
                 home = self._root_of(entry.link)
                 if home is None:
-                    self._note_aside(root, entry.path, _LEADS_OUT)
+                    if not any(one.holds(entry.link) for one in self._others):
+                        self._note_aside(root, entry.path, _LEADS_OUT)
                     continue
                 real = self._files.look_at(entry.link)
                 if real is None or real.link:  # it leads nowhere, or in a circle

@@ -129,15 +129,15 @@ class Inventory(NamedTuple):
     aside: dict[str, str]
 
 
-def find_files(roots: Sequence[Root]) -> Inventory:
-    """What lies below these folders now."""
+def find_files(roots: Sequence[Root], others: Sequence[Root] = ()) -> Inventory:
+    """What lies below these folders now. `others`: where their links may lead besides."""
     found: dict[str, list[Observation]] = {}
 
     def observed(observations: list[Observation], _: bool) -> None:
         for one in observations:
             found.setdefault(one.stream.session_id, []).append(one)
 
-    scanner = Scanner(roots, observed, lambda _: None)
+    scanner = Scanner(roots, observed, lambda _: None, others=others)
     scanner.scan()
     unfollowed = dict(scanner.unfollowed)
     return Inventory(found, dict(scanner.unreadable), unfollowed, scanner.unfollowed_more, dict(scanner.aside))

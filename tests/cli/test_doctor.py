@@ -567,6 +567,19 @@ def test_of_several_folders_each_is_followed_and_the_missing_one_named(
     assert sum("1 transcript" in one for one in words) == 2, "a link to one of them is no third folder"
 
 
+@needs_posix
+def test_links_that_lead_out_are_named_and_those_to_another_watched_folder_are_not(home: Path) -> None:
+    projects = home / ".claude" / "projects"
+    (projects / "p").mkdir(parents=True)
+    (home / ".codex" / "sessions" / "2026").mkdir(parents=True)
+    for name, target in (("out", home), ("p/memory", home), ("in", home / ".codex" / "sessions" / "2026")):
+        (projects / name).symlink_to(target)
+    rows = [(one["level"], one["words"]) for one in run("doctor", "--json").json()["findings"]]
+    out = "is not followed: it leads out of the watched folders"
+    named = [row for row in rows if "is not followed" in row[1]]
+    assert named == [("warn", f"{projects}/out {out}"), ("warn", f"{projects}/p/memory {out}")]
+
+
 def test_the_folder_that_some_versions_took_is_looked_into_as_well(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CLAUDE_CONFIG_DIR")
     for folder in (".claude", ".config/claude"):

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import CORPUS
 from tests.e2e.processes import command, environment, last_json
+from tests.system.privileges import needs_posix
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,36 @@ def test_all_agents_of_a_home_are_tried_together_and_proven(corpus: Path, tmp_pa
     assert (found["streams"], found["files"], found["synced"]) == (transcripts, side_files, True)
     assert found["verified"] == transcripts + side_files
     assert [f"{one} CLI: " in answer.stderr for one in ("Codex", "Gemini", "Copilot")] == [True] * 3
+
+
+@needs_posix
+def test_what_a_link_leads_out_to_is_named_and_gets_nowhere(tmp_path: Path) -> None:
+    session = "0f3c2b1e-90ab-4cde-8f01-23456789abcd"
+    projects, home, outside = tmp_path / "projects", tmp_path / "home", tmp_path / "outside"
+    results = projects / "p" / session / "tool-results"
+    results.mkdir(parents=True)
+    (results / "own.txt").write_bytes(b"own\n")
+    (projects / "p" / f"{session}.jsonl").write_bytes(b'{"uuid":"u"}\n')
+    (outside / "memory").mkdir(parents=True)
+    (outside / "x.txt").write_bytes(b"CANARY\n")
+    (outside / "memory" / "notes.md").write_bytes(b"CANARY\n")
+    (projects / "p" / "memory").symlink_to(outside / "memory")
+    (results / "again.txt").symlink_to("own.txt")
+    answer = command(home, "try", "--once", "--json", "--dir", str(projects))
+    found = last_json(answer)
+    assert (answer.returncode, found["streams"], found["files"]) == (0, 1, 1), answer.stderr
+    out = "is not followed: it leads out of the watched folders"
+    assert found["problems"] == [f"{projects}/p/memory {out}"], "it is none, and only named"
+    (results / "x.txt").symlink_to(outside / "x.txt")
+    (projects / "linked").symlink_to(outside)
+    answer = command(home, "try", "--once", "--json", "--dir", str(projects))
+    found = last_json(answer)
+    assert (answer.returncode, found["synced"], found["verified"]) == (1, False, 2)
+    named = {f"{path} {out}" for path in (projects / "linked", results / "x.txt", projects / "p" / "memory")}
+    assert named <= set(found["problems"])
+    everything = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert everything
+    assert not [path for path in everything if b"CANARY" in path.read_bytes()]
 
 
 def test_what_is_private_is_tried_on_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from agent.core.session import Gone, Observation, StreamId
 from agent.daemon.scanner import Root, Scanner
+from agent.daemon.survey import find_files
 from agent.errors import DiskError
 from agent.providers import claude, codex
 from agent.system import files, no_links
@@ -197,6 +198,16 @@ def test_a_root_that_moves_behind_a_link_is_named_and_nothing_in_it_is_gone(root
     assert told.scan() == []
     assert told.gone() == []
     assert "another link than when the agent started" in told.scanner.unreadable[str(root)]
+
+
+@needs_posix
+def test_a_root_that_is_looked_at_alone_knows_of_the_others(root: Path, told: Told) -> None:
+    write(root / "p" / "s.jsonl")
+    other = root.parent / "rollouts"
+    (other / "2026").mkdir(parents=True)
+    (root / "linked").symlink_to(other / "2026")
+    assert list(find_files([Root(claude, str(root))]).unfollowed) == [str(root / "linked")]
+    assert find_files([Root(claude, str(root))], [Root(codex, str(other))]).unfollowed == {}
 
 
 # --- what is no file of ours ----------------------------------------------------------------------------------------

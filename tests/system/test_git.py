@@ -127,6 +127,10 @@ def test_a_remote_beside_the_checkout(remotes: GitRemotes, tmp_path: Path) -> No
     assert normalise_remote(str(tmp_path / "srv" / "y")) in (told(remotes, folder) or ())
 
 
+def test_a_remote_below_the_home(remotes: GitRemotes, home: Path, tmp_path: Path) -> None:
+    assert normalise_remote(str(home / "srv" / "y")) in (told(remotes, make(tmp_path / "x", "~/srv/y.git")) or ())
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -153,6 +153,7 @@ class GitRemotes:
             raise Unreadable
         instead = [pair for one in found for pair in one.instead]
         urls |= {base + url[len(short) :] for url in urls for short, base in instead if url.startswith(short)}
+        urls |= {self._home + url[1:] for url in urls if url.startswith("~/")}
         # Relative ones, as in submodules, begin at the checkout.
         urls |= {os.path.normpath(os.path.join(os.path.dirname(common), url)) for url in urls if url.startswith(".")}
         return _Told(frozenset(urls), seen, at_s)
