@@ -24,7 +24,7 @@ from agent.core.diagnosis import (
     judge_versions,
     judge_watches,
 )
-from agent.core.status import describe_lost_home, describe_unfollowed
+from agent.core.status import Open, describe_lost_home, describe_open, describe_unfollowed
 from agent.daemon.roots import find_lost_homes
 from agent.errors import AgentError, DiskError, NotRunning
 from agent.providers.others import other_folders
@@ -70,9 +70,11 @@ def check_settings(scene: Scene) -> list[Finding]:
     opened = [Finding(Level.WARN, "settings", what, fix) for what, fix in find_open_files(scene.paths)]
     names = ", ".join(one.name for one in settings.destinations)
     if not path.exists():
-        return [*opened, Finding(Level.WARN, "settings", f"{path} is not there", "transcriptd login URL")]
+        words = f"{path} is not there, so there is no server to send to"
+        return [*opened, Finding(Level.FAIL, "settings", words, "transcriptd login URL")]
     if not names:
-        return [*opened, Finding(Level.WARN, "settings", f"{path} names no server", "transcriptd login URL")]
+        words = f"{path} names no server to send to"
+        return [*opened, Finding(Level.FAIL, "settings", words, "transcriptd login URL")]
     return opened or [Finding(Level.OK, "settings", f"{path}; destinations: {names}")]
 
 
@@ -182,13 +184,19 @@ def check_state(scene: Scene) -> list[Finding]:
     return [Finding(Level.OK, "state", f"{path}, schema {found.version}, quick_check finds nothing")]
 
 
+_NO_FAULT = frozenset({Open.NO_PLACE, Open.NO_PLACE_ENTRIES, Open.DELETED_THERE, Open.TO_DELETE})
+"""What is open, and is none of the problems that `status` has."""
+
+
 def check_streams(scene: Scene) -> list[Finding]:
     """What `status` warns of, and what is held. How the last run ended is told by `restarts`."""
     status = scene.status()
     ended = "" if status.running else describe_end(scene.paths)
     problems = [(what, fix) for what, fix in status.problems if what != ended]
     found = [Finding(Level.WARN, "status", what, fix or "transcriptd status") for what, fix in problems]
-    waiting = sum(status.counts.states.get(state, 0) for state in ("due", "waiting"))
+    kinds = {kind: number for kind, number in status.open.items() if kind in _NO_FAULT}
+    found += [Finding(Level.WARN, "status", what, fix or "transcriptd status") for what, fix in describe_open(kinds)]
+    waiting = status.open.get(Open.UNSENT, 0)
     words = f"{plural(status.counts.streams, 'transcript')}, {waiting:,} waiting"
     if status.counts.held:
         words += f", {status.counts.held:,} held ({size_words(status.counts.kept_bytes)})"

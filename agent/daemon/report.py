@@ -324,6 +324,8 @@ def count_about_to_be_lost(engine: "Engine", around: Surroundings) -> int:
         retention_s = around.retention_s.get(track.provider)
         if retention_s is None or not is_wanted(track) or engine.keeper.is_safe(key.stream):
             continue
+        if track.cursor.offset >= track.size:
+            continue  # it was sent, and is only compared again
         count += track.mtime_ns / 1e9 + retention_s - around.now_s < SOON_S
     return count
 

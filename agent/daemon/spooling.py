@@ -19,6 +19,9 @@ the file before it writes it, and never writes some."""
 RETRY_S = 10.0
 """After a failure of the disk."""
 
+_HOOKED = "claude"
+"""The coding agent that calls our hooks."""
+
 _FOLDERS = 20
 """Folders that should perhaps be watched, and are remembered one by one."""
 
@@ -89,9 +92,10 @@ class Spooling:
         outside = list(self._outside.items())  # another thread asks, and the list may grow meanwhile
         if outside:
             times = f" ({self._times_outside:,} times so far)" if self._times_outside > 1 else ""
-            wanted = ", ".join(f"'{folder}'" for folder in [*(root.path for root in self._roots), *dict(outside)])
+            own = [root.path for root in self._roots if root.provider.name == _HOOKED]
+            wanted = ", ".join(f"'{folder}'" for folder in [*own, *dict(outside)])
             what = f"a hook named a transcript outside the watched folders: {outside[0][1]}{times}"
-            found.append((what, f"in the settings file: [watch] claude = [{wanted}]"))
+            found.append((what, f"in the settings file: [watch] {_HOOKED} = [{wanted}]"))
         return found
 
     def _take(self, now_s: float) -> None:

@@ -93,8 +93,9 @@ def words_of(done: Done, name: str) -> str:
 def test_a_machine_with_nothing_on_it_is_told_where_to_begin_and_stays_as_it_is(home: Path) -> None:
     before = sorted(home.rglob("*"))
     done = run("doctor", "--json")
-    assert (done.status, done.err) == (0, "")
-    assert {"warn"} == set(levels(done)["settings"] + levels(done)["agent"])
+    assert (done.status, done.err) == (1, ""), "without a server nothing is well"
+    assert (levels(done)["settings"], levels(done)["agent"]) == (["fail"], ["warn"])
+    assert "no server to send to" in words_of(done, "settings")
     assert "transcriptd login URL" in words_of(done, "settings")
     assert sorted(home.rglob("*")) == before
 
@@ -367,7 +368,7 @@ def test_for_people_it_says_the_same_as_for_scripts(home: Path) -> None:
     for one in run("doctor", "--json").json()["findings"]:
         assert f"{one['level']:<4}  {one['name']}" in done.out
         assert one["fix"] in done.out
-    assert "nothing failed, " in done.out
+    assert "1 failed, " in done.out
 
 
 # --- the bundle -----------------------------------------------------------------------------------------------------
@@ -470,7 +471,7 @@ def test_a_bundle_is_its_owners_alone_and_takes_no_files_place(tmp_path: Path, h
     file = tmp_path / "bundle.zip"
     before = os.umask(0)
     try:
-        assert run("doctor", "--bundle", str(file)).status == 0
+        assert run("doctor", "--bundle", str(file)).status == 1  # there is no server
     finally:
         os.umask(before)
     assert file.stat().st_mode & 0o777 == 0o600

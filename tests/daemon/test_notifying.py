@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from agent.core.lifecycle import Event, State
 from agent.core.notices import DAY_S, Concern
 from agent.core.wire import NeedsLogin
 from agent.daemon.notifying import LOOK_S, Notifying, find_concerns
-from agent.daemon.report import Surroundings
+from agent.daemon.report import Surroundings, report
+from agent.daemon.tasks import TrackKey
 from agent.system.notify import Shown
 from tests.fakes import FakeClock, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.simulation.world import SimulatedAgent
@@ -122,3 +124,17 @@ def test_what_may_be_deleted_soon_concerns(make_agent: Make, lines: Lines) -> No
     agent.engine.keeper.held.clear()
     found, _ = find_concerns(agent.engine, around(agent, claude=-400 * DAY_S))
     assert Concern("about_to_be_lost", number=1) in found
+
+
+def test_what_was_sent_and_is_only_compared_again_is_not_about_to_be_lost(make_agent: Make, lines: Lines) -> None:
+    """`status` said "2 not sent yet may be deleted" of synced ones."""
+    agent = make_agent(StrictBaseServer())
+    agent.append("s", lines(3))
+    agent.settle()
+    agent.path("s").touch()
+    agent.engine.apply(TrackKey("there", "s", ""), agent.track("s"), Event.GREW)
+    agent.engine.keeper.held.clear()
+    assert agent.state("s") is State.DUE
+    found, _ = find_concerns(agent.engine, around(agent, claude=-400 * DAY_S))
+    assert "about_to_be_lost" not in {one.rule for one in found}
+    assert report(agent.engine, around(agent)).oldest_unsent_s is None

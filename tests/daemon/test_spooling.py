@@ -11,7 +11,7 @@ from agent.daemon.inputs import Requeued
 from agent.daemon.scanner import Root
 from agent.daemon.spooling import TRIES, Spooling
 from agent.errors import DiskError
-from agent.providers import claude
+from agent.providers import PROVIDERS, claude
 from agent.system.spool import Spool
 from tests.fakes import AsgiServer, FakeClock
 from tests.simulation.world import SimulatedAgent
@@ -36,7 +36,7 @@ class Desk:
     def boot(self) -> None:
         self.spooling = Spooling(
             self.spool,
-            [Root(claude, str(self.root))],
+            [Root(claude, str(self.root)), Root(PROVIDERS["codex"], str(self.root.parent / "codex"))],
             self,
             scan=self._scan,
             requeued=self.requeued.append,
