@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.core.settings import EXAMPLE_TEXT, Settings, mask_settings, parse_settings, render_settings
-from agent.errors import SettingsError
+from agent.errors import NotRunning, SettingsError
 from agent.system.files import read_text
 from agent.system.paths import Paths, default_paths
 
@@ -46,7 +46,19 @@ def change_settings(paths: Paths, edit: Callable[[str], str]) -> Settings:
     settings = parse_settings(after, str(paths.config))
     if after != before:
         file.write(after, instead_of=before)
+        _accept(paths, before, settings)
     return settings
+
+
+def _accept(paths: Paths, before: str, settings: Settings) -> None:
+    """What a command of ours writes is its owner's word; what somebody else lost before is not."""
+    from agent.core.lost_rules import sharing_of
+    from agent.daemon.kept_sharing import accept
+
+    try:
+        accept(paths.known_sharing, sharing_of(parse_settings(before, str(paths.config))), settings)
+    except SettingsError:
+        return  # nobody can say what it was; what held last goes on to hold
 
 
 @contextmanager
@@ -91,6 +103,31 @@ def show(reveal: bool) -> None:
         click.echo("# privacy.patterns is masked: --reveal shows it")
     if not exists:
         click.echo("\n# to begin with:\n" + "".join(f"# {line}\n" for line in EXAMPLE_TEXT.splitlines()), nl=False)
+
+
+@config.command("accept")
+def accept_() -> None:
+    """Take the settings as they stand, also where they share more than before.
+
+    Settings that are gone from the file (share = "listed", projects, patterns) hold on for ten minutes, since a file
+    may have been cut short. This ends it.
+    """
+    from agent.daemon.kept_sharing import accept, narrowed
+    from agent.system.control_socket import ControlClient
+
+    paths = default_paths(environment())
+    settings = load_settings(paths)
+    _, lost, _ = narrowed(paths.known_sharing, settings)
+    if not lost:
+        click.echo("nothing is held: the settings are in force as they stand")
+        return
+    accept(paths.known_sharing, None, settings)
+    try:
+        with ControlClient(paths.socket) as client:
+            client.call("agent.reload")
+    except NotRunning:
+        pass
+    click.echo(f"{paths.config} is in force as it stands; gone: {', '.join(lost)}")
 
 
 @config.command()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from agent.cli.config import environment, load_settings, remembered
+from agent.core.lost_rules import describe_lost
 from agent.core.patterns import expand_pattern, is_pattern, tell_readings
 from agent.core.privacy import (
     NO_GROUNDS,
@@ -17,6 +18,7 @@ from agent.core.privacy import (
     PrivateRules,
     Rule,
     Verdict,
+    parse_lines,
     parse_rule,
     render_folder,
 )
@@ -126,7 +128,7 @@ def add(as_json: bool, **named: Any) -> None:
     edited = rules_list.add(rules, create=not had_list(paths))
     agent, note = tell_agent(paths)
     deletes = find_deletes(paths, settings)
-    covered = count_covered(PrivacyList(paths.private_list, settings.privacy).read(), rules, settings, known)
+    covered = count_covered(_in_force(paths, settings), rules, settings, known)
     if as_json:
         _print(
             list=str(rules_list.path),
@@ -173,17 +175,24 @@ def remove(as_json: bool, **named: Any) -> None:
     paths = default_paths(environment())
     settings = load_settings(paths)
     rules_list = PrivacyList(paths.private_list, settings.privacy)
+    from agent.daemon.rulebook import hold_lost
+
     standing = rules_list.rules()
     known = _read_known(paths)
     listed = [rule.value for rule in standing if rule.kind == "session"]
     wanted = name_rules(_with_ids(known, settings, listed, **named), **named)
+    held = hold_lost(rules_list, paths)
     found = rules_list.find([rule for one in wanted for rule in one.rules])
+    gone = rules_list.alike([rule for one in wanted for rule in one.rules], held)
     for one in wanted:
-        if not any(rule in found for rule in one.rules):
+        if not any(rule in found for rule in one.rules) and not rules_list.alike(one.rules, held):
             raise UsageError(f"no rule of the list says {one.rules[0].text!a}", hint="transcriptd private list")
     edited = rules_list.remove(found)
+    if gone:  # it is out of the list already, and holds on; its owner says that it is meant
+        rules_list.confirm_removed(rule.text for rule in gone)
+        edited = edited._replace(changed=(*edited.changed, *gone))
     agent, note = tell_agent(paths)
-    still = _still_private(PrivacyList(paths.private_list, settings.privacy).read(), edited.changed, settings, known)
+    still = _still_private(_in_force(paths, settings), edited.changed, settings, known)
     if as_json:
         _print(
             list=str(rules_list.path), removed=[rule.text for rule in edited.changed], agent=agent, still_private=still
@@ -209,6 +218,10 @@ def list_(as_json: bool) -> None:
     rules_list = PrivacyList(paths.private_list, settings.privacy)
     rules = rules_list.rules()
     known = _read_known(paths)
+    from agent.daemon.rulebook import hold_lost
+
+    held = hold_lost(rules_list, paths)
+    rules += [rule for rule in parse_lines("\n".join(held)) if rule is not None]
     in_force = rules_list.read()
     if in_force.missing and had_list(paths):
         raise PrivacyListError(
@@ -221,7 +234,15 @@ def list_(as_json: bool) -> None:
         if verdict.private:
             tally, key = (counts, verdict.rule.casefold()) if verdict.rule else (others, verdict.why)
             tally[key] = tally.get(key, 0) + 1
-    rows = [{"rule": rule.text, "line": rule.line, "sessions": counts.get(rule.text.casefold(), 0)} for rule in rules]
+    rows: list[dict[str, Any]] = [
+        {
+            "rule": rule.text,
+            "line": 0 if rule.text in held else rule.line,
+            "sessions": counts.get(rule.text.casefold(), 0),
+            "held_s": round(held[rule.text]) if rule.text in held else None,
+        }
+        for rule in rules
+    ]
     total = sum(verdict.private for verdict in verdicts.values())
     if as_json:
         _print(
@@ -238,14 +259,28 @@ def list_(as_json: bool) -> None:
 
     click.echo(f"{rules_list.path}" + ("" if rules else ": no rules"))
     if rows:
-        table = [(clean(str(row["rule"])), f"{row['sessions']:,}") for row in rows]
+        table = [(clean(row["rule"]), f"{row['sessions']:,}") for row in rows]
         console().print(make_table([("rule", "fold"), ("sessions", "right")], table))
+    for what, hint in describe_lost("this list", held, min(held.values(), default=0.0), _OR_BACK):
+        click.echo(f"! {clean(what)}; {hint}", err=True)
     if settings.privacy.share == "listed":
         shared = ", ".join(map(clean, settings.privacy.shared_projects)) or "none"
         click.echo(f'share = "listed"; shared_projects: {shared}')
     for why, count in others.items():
         click.echo(f"{plural(count, 'more session')}: {clean(why)}")
     click.echo(f"{total:,} of {plural(len(verdicts), 'session')} private")
+
+
+def _in_force(paths: Paths, settings: "Settings") -> PrivateRules:
+    """What an agent obeys: the list as it stands, and what is gone from it and holds on."""
+    from agent.daemon.rulebook import hold_lost
+
+    private_list = PrivacyList(paths.private_list, settings.privacy)
+    hold_lost(private_list, paths)
+    return private_list.read()
+
+
+_OR_BACK = "to put it back: transcriptd private add; to end it now: transcriptd private remove"
 
 
 # ---- what is named ----

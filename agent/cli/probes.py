@@ -87,6 +87,10 @@ def check_private_list(scene: Scene) -> list[Finding]:
     except AgentError as exc:
         words = f"{exc.message}: everything is private"
         return [Finding(Level.FAIL, "private list", words, exc.hint or "transcriptd private list")]
+    from agent.daemon.rulebook import find_lost
+
+    if lost := find_lost(scene.paths, scene.settings_or_defaults().privacy):
+        return [Finding(Level.WARN, "private list", *one) for one in lost]
     if not path.exists():
         return [Finding(Level.OK, "private list", "there is none; nothing is private for it")]
     return [Finding(Level.OK, "private list", f"{path}, {plural(len(rules), 'rule')}")]

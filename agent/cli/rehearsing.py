@@ -45,6 +45,7 @@ class Preview(NamedTuple):
 
 def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
     """Looks at everything on this disk, or at the sessions whose ids begin so. Makes and sends nothing."""
+    from agent.daemon.kept_sharing import narrowed
     from agent.daemon.permits import Guard
     from agent.daemon.roots import find_roots
     from agent.daemon.rulebook import FixedRules
@@ -52,7 +53,7 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
     from agent.system import files
     from agent.system.git import GitRemotes
 
-    settings = load_settings(paths)
+    settings, _, _ = narrowed(paths.known_sharing, load_settings(paths))
     known, had_list = read_remembered(paths)
     rules = read_rules(paths, settings, had_list=had_list)
     git = GitRemotes(environment(), os.path.expanduser("~"))
@@ -69,10 +70,11 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
 
 
 def read_rules(paths: Paths, settings: Settings, *, had_list: bool) -> "PrivateRules":
-    from agent.daemon.rulebook import close_missing
+    from agent.daemon.rulebook import close_missing, hold_lost
     from agent.system.privacy_list import PrivacyList
 
     private_list = PrivacyList(paths.private_list, settings.privacy)
+    hold_lost(private_list, paths)
     return close_missing(private_list, private_list.read()) if had_list else private_list.read()
 
 

@@ -340,13 +340,17 @@ def _push_here(
 ) -> "Status":
     """`again`: the sessions to try although they were given up; all of them by default; with `rejected`, entries that
     servers refused, too. `restored`: to be sent although they were deleted on the server."""
-    from agent.daemon.report import report
+    from agent.daemon.kept_sharing import KeptSharing
+    from agent.daemon.report import News, report
     from agent.system.tokens.sources import open_tokens
 
-    settings = load_with_destination(paths)
     set_up_log("error")
+    make_private_folder(paths.state)
+    kept = KeptSharing(paths.known_sharing, str(paths.config))
+    settings = kept.take(load_with_destination(paths))
     tokens = open_tokens(settings.destinations, paths.instance, environment())
     with stop_signals() as stop, running_daemon(settings, paths, tokens, watch=False) as daemon:
+        daemon.find_news = lambda: News(tuple(kept.problems()), lost=len(kept.lost))
         why, until_s = daemon.find_pause()
         _raise_for_pause({"paused": why, "paused_until_s": until_s})
         if restored:

@@ -92,7 +92,10 @@ def _read_status(paths: Paths) -> Status:
 
 def _read_remembered(paths: Paths) -> Status:
     from agent.cli.config import load_settings, remembered
+    from agent.core.lost_rules import describe_lost
+    from agent.daemon.kept_sharing import ACCEPT, narrowed
     from agent.daemon.report import report_remembered
+    from agent.daemon.rulebook import find_lost
     from agent.system.lives import Lives
     from agent.system.tokens import token_in
 
@@ -107,6 +110,9 @@ def _read_remembered(paths: Paths) -> Status:
         )
     restarts = Lives(paths.lives).count_unclean(time.time())
     ended = [(words, "transcriptd logs") for words in (describe_end(paths),) if words]
+    ended += find_lost(paths, settings.privacy)
+    _, lost, left_s = narrowed(paths.known_sharing, settings)
+    ended += describe_lost(str(paths.config), lost, left_s, ACCEPT)
     return msgspec.structs.replace(found, restarts=restarts, problems=[*found.problems, *ended])
 
 

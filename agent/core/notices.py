@@ -50,6 +50,12 @@ RULES: Mapping[str, Rule] = {
         "{number} transcripts not sent yet may be deleted by their coding agent within 3 days",
         "transcriptd status",
     ),
+    "rules_lost": Rule(
+        0.0,
+        "rules of privacy are gone",
+        "{number} that no command took out; they still hold for some minutes",
+        "transcriptd status",
+    ),
     "unreachable": Rule(
         DAY_S,
         "transcriptd can't reach its server",

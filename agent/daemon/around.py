@@ -55,6 +55,7 @@ class Around(NamedTuple):
             {one.name: self.tokens.source(one.name) for one in self.settings.destinations},
             news.restarts,
             {root.path: root.provider.title for root in self.roots if root.path not in watcher.missing},
+            lost_rules=news.lost,
             open={Open.UNFOLLOWED: len(self.scanner.unfollowed) + self.scanner.unfollowed_more},
         )
 

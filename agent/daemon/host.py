@@ -17,6 +17,7 @@ from agent.core.settings import Settings
 from agent.daemon.control import checked, control_methods
 from agent.daemon.events import Ring
 from agent.daemon.heartbeats import Stuck
+from agent.daemon.kept_sharing import KeptSharing
 from agent.daemon.report import News
 from agent.daemon.supervisor import Daemon
 from agent.daemon.vitals import Vitals
@@ -74,6 +75,7 @@ class Host:
         self._lives = Lives(paths.lives)
         self._log_sink, self._unit = log_sink, unit
         self._now_s = now_s
+        self._kept = KeptSharing(paths.known_sharing, str(paths.config), monotonic_s)
         self._load = load
         self._make = make
         self._notifier = notifier
@@ -98,7 +100,7 @@ class Host:
     def run(self) -> None:
         """Until somebody wishes it to stop. Raises SettingsError, DiskError or MachineError when it can't begin, and
         EngineStopped when a defect ended the engine."""
-        settings = self._load()
+        settings = self._kept.take(self._load())
         self._note_beginning()
         try:
             self._begin(settings)
@@ -158,6 +160,8 @@ class Host:
                         "the engine stopped because of a defect in transcriptd; its place is in the log",
                         hint="transcriptd logs",
                     ) from None
+                if self._kept.is_over():
+                    settings = self._reload(Reload(), settings)
                 continue
             if isinstance(wish, Stop):
                 log.info("stopping")
@@ -171,7 +175,7 @@ class Host:
         self._notifier.tell(*reloading_words(self._monotonic_s()), WATCHDOG, status_word("taking up new settings"))
         trouble: AgentError | None = None
         try:
-            settings = self._load()
+            settings = self._kept.take(self._load())
             self._reload_trouble = None
             if settings != before:
                 self._replace(settings, before)
@@ -233,9 +237,9 @@ class Host:
         return "" if daemon is None else daemon.describe()
 
     def _find_news(self) -> News:
-        problems = [self._reload_trouble] if self._reload_trouble else []
+        problems = [*self._kept.problems(), *([self._reload_trouble] if self._reload_trouble else [])]
         restarts = self._lives.count_unclean(self._now_s())
         if restarts:
             times = "once" if restarts == 1 else f"{restarts} times"
             problems.append((f"transcriptd ended unexpectedly {times} within the last hour", "transcriptd logs"))
-        return News(tuple(problems), restarts)
+        return News(tuple(problems), restarts, len(self._kept.lost))

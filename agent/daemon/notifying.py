@@ -96,6 +96,8 @@ def find_concerns(engine: "Engine", around: Surroundings) -> tuple[list[Concern]
     lost = count_about_to_be_lost(engine, around)
     if lost:
         found.append(Concern("about_to_be_lost", number=lost))
+    if around.lost_rules:
+        found.append(Concern("rules_lost", number=around.lost_rules))
     if around.restarts >= CRASHES:
         found.append(Concern("crash_loop", number=around.restarts))
     return found, {one.name for one in engine.gates if one.standing is Condition.PROBING}

@@ -68,13 +68,17 @@ class Surroundings(NamedTuple):
     """Folder that is followed → what people call the coding agent."""
     open: Mapping[str, int] = {}
     """Kind (`core.status.Open`) → how many, of what is no stream."""
+    lost_rules: int = 0
+    """Rules of privacy that hold although they are gone."""
 
 
 class News(NamedTuple):
-    """What the one who started the daemon has to tell. `restarts`: ends that nobody wished, within the last hour."""
+    """What the one who started the daemon has to tell. `restarts`: ends that nobody wished, within the last hour.
+    `lost`: rules of privacy that hold although they are gone."""
 
     problems: tuple[tuple[str, str], ...] = ()
     restarts: int = 0
+    lost: int = 0
 
 
 def list_streams(engine: "Engine") -> list[StreamLine]:

@@ -134,7 +134,7 @@ class Daemon:
         self._remotes = {one.name: _remote(one, tokens, self._beats.beat) for one in settings.destinations}
         budget = Budget(time.thread_time, REDACTION_S)
         had_list = self._store.settled(HAS_LIST) != ""
-        rulebook = ListedRules(paths, settings.privacy, environment, had_list=had_list)
+        self._rulebook = rulebook = ListedRules(paths, settings.privacy, environment, had_list=had_list)
         self._guard = Guard(rulebook, self._files)
         self._pusher = Pusher(
             self._remotes,
@@ -352,7 +352,9 @@ class Daemon:
             return ""
 
     def surroundings(self) -> Surroundings:
-        return self._around.look(self.find_news())
+        news = self.find_news()
+        problems = (*news.problems, *self._rulebook.problems())
+        return self._around.look(news._replace(problems=problems, lost=news.lost + self._rulebook.count_lost()))
 
     def is_private(self, session_id: str, project: str) -> bool:
         """Whether the rules keep it here, as far as its id and folder tell."""

@@ -37,6 +37,16 @@ class Paths:
         return self.rules or self.config.with_name("private.list")
 
     @property
+    def known_rules(self) -> Path:
+        """The private list as it was last seen."""
+        return self.state / "known-rules.json"
+
+    @property
+    def known_sharing(self) -> Path:
+        """What the settings last said of sharing."""
+        return self.state / "known-sharing.json"
+
+    @property
     def redaction_key(self) -> Path:
         """Beside the settings: what it names would look changed if it went with a lost state."""
         return self.config.with_name("redaction.key")

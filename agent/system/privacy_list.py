@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from agent.core.patterns import expand_pattern
 from agent.core.privacy import HEADER, PrivateRules, Rule, parse_lines, parse_rules, split_lines
 from agent.core.settings import Privacy
@@ -43,6 +45,27 @@ _MOST_READINGS = 32
 _Signature = tuple[int, int, int, int, int]
 
 
+_MOST_RECEIPTS = 1000
+"""Rules taken out by commands, of which an agent that did not run meanwhile learns when it starts."""
+
+
+class Seen(NamedTuple):
+    """`rules`: what is in force. `own`: the lines of the list itself; None where nobody can tell. `is_settled`: nobody
+    has written to it for a moment. `number` is another one whenever it was read."""
+
+    rules: PrivateRules
+    own: tuple[str, ...] | None
+    is_settled: bool
+    number: int
+
+
+class _Receipts(msgspec.Struct, frozen=True):
+    """Which rules commands of ours took out, each with the number of the edit, beside the list."""
+
+    edit: int = 0
+    removed: tuple[tuple[int, str], ...] = ()
+
+
 class Edited(NamedTuple):
     """What an edit did: the rules that it changed, and those for which nothing was to be done."""
 
@@ -51,10 +74,11 @@ class Edited(NamedTuple):
 
 
 class _Loaded(NamedTuple):
-    """`settled`: whether the file can be known by its signature alone from now on."""
+    """`settled`: whether the file can be known by its signature alone from now on. `own`: as in `Seen`."""
 
     signature: _Signature | None
     rules: PrivateRules
+    own: tuple[str, ...] | None
     text: str
     settled: bool
     spelt_at_s: float
@@ -78,20 +102,46 @@ class PrivacyList:
         self._mutex = threading.Lock()
         self._loaded: _Loaded | None = None
         self._before: list[tuple[float, PrivateRules]] = []
+        self._held: tuple[str, ...] = ()
+        self._number = 0
 
     def read(self) -> PrivateRules:
         """The rules that are in force now. `unreadable` says why when there are none to be had, `missing` that there
         is no file. Never fails."""
+        return self.look().rules
+
+    def look(self) -> Seen:
+        """The same, with what it comes from."""
         with self._mutex:
             now_s = self._monotonic()
             old = self._loaded
             if old and old.settled and now_s - old.spelt_at_s <= LINKS_S and old.signature == self._look():
-                return self._with_before(old.rules, now_s)
+                return self._seen(old, now_s)
             self._loaded = new = self._load(now_s)
+            self._number += 1
             # What was unreadable or missing gave no rules that could still count.
             if old and old.rules.digest != new.rules.digest and not (old.rules.unreadable or old.rules.missing):
                 self._before.append((now_s, old.rules))
-            return self._with_before(new.rules, now_s)
+            return self._seen(new, now_s)
+
+    def hold(self, lines: Iterable[str]) -> None:
+        """Lines that are in force though they stand in the list no more."""
+        held = tuple(lines)
+        with self._mutex:
+            if held != self._held:
+                self._held = held
+                if self._loaded is not None:
+                    self._loaded = self._loaded._replace(settled=False)
+
+    def removed_since(self, edit: int) -> tuple[int, frozenset[str]]:
+        """The number of the last edit by a command of ours, and the lines that those behind `edit` took out."""
+        receipts = self._read_receipts()
+        return receipts.edit, frozenset(line for number, line in receipts.removed if number > edit)
+
+    def confirm_removed(self, lines: Iterable[str]) -> None:
+        """Its owner says that these lines are to be gone. Raises DiskError."""
+        with self._locked():
+            self._note_removed(lines)
 
     def create(self) -> bool:
         """Makes the list with a heading and no rule; whether there was none. Raises DiskError."""
@@ -110,6 +160,11 @@ class PrivacyList:
         known = {self._key(rule) for rule in self.rules()}
         return [rule for rule in rules if self._key(rule) in known]
 
+    def alike(self, rules: Iterable[Rule], lines: Iterable[str]) -> list[Rule]:
+        """The rules that `lines` hold and that say the same as one of `rules`."""
+        wanted = {self._key(rule) for rule in rules}
+        return [rule for rule in parse_lines("\n".join(lines)) if rule is not None and self._key(rule) in wanted]
+
     def add(self, rules: Iterable[Rule], *, create: bool = True) -> Edited:
         """Puts rules at the end, all or none, except those that stand there already. Raises DiskError, and
         PrivacyListError for a list that can't be parsed, or is not there and not to be begun: a new one would share
@@ -127,6 +182,7 @@ class PrivacyList:
                 known.add(self._key(rule))
             if added:
                 self._replace(_append(text if text is not None else HEADER, added), instead_of=text)
+                self._forget_removed(rule.text for rule in added)
             return Edited(tuple(added), tuple(unchanged))
 
     def remove(self, rules: Iterable[Rule]) -> Edited:
@@ -141,9 +197,36 @@ class PrivacyList:
                 left = "".join(line for number, line in enumerate(lines) if number not in doomed)
                 bom = "\ufeff" if text.startswith("\ufeff") and not left.startswith("\ufeff") else ""
                 self._replace(bom + left, instead_of=text)
+                self._note_removed(rule.text for number in doomed if (rule := found[number]) is not None)
             gone = {self._key(rule) for number in doomed if (rule := found[number]) is not None}
             removed = tuple(rule for key, rule in wanted.items() if key in gone)
             return Edited(removed, tuple(rule for key, rule in wanted.items() if key not in gone))
+
+    # ---- receipts ----
+
+    @property
+    def _receipts_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".removed")
+
+    def _read_receipts(self) -> _Receipts:
+        try:
+            return msgspec.json.decode(self._receipts_path.read_bytes(), type=_Receipts)
+        except (OSError, msgspec.MsgspecError):
+            return _Receipts()
+
+    def _note_removed(self, lines: Iterable[str]) -> None:
+        """Behind the list itself: a crash between the two has rules hold that are gone, and not the other way round."""
+        before = self._read_receipts()
+        edit = before.edit + 1
+        removed = (*before.removed, *((edit, line) for line in lines))[-_MOST_RECEIPTS:]
+        _write_whole(self._receipts_path, msgspec.json.encode(_Receipts(edit, removed)))
+
+    def _forget_removed(self, lines: Iterable[str]) -> None:
+        """What was put back is not taken out any more."""
+        before, back = self._read_receipts(), set(lines)
+        removed = tuple(one for one in before.removed if one[1] not in back)
+        if removed != before.removed:
+            _write_whole(self._receipts_path, msgspec.json.encode(_Receipts(before.edit, removed)))
 
     # ---- reading ----
 
@@ -162,7 +245,11 @@ class PrivacyList:
             except UnicodeDecodeError:
                 why = f"{self.path} is not UTF-8"
         missing = data is None and not why
+        own: tuple[str, ...] | None = None
         try:
+            found = [rule for rule in parse_lines(text, str(self.path)) if rule]
+            own = tuple(rule.text for rule in found) if data is not None and not why else None
+            text = "\n".join((text, *self._held)) if self._held and own is not None else text
             patterns = [rule.value for rule in parse_lines(text, str(self.path)) if rule and rule.kind == "project"]
             folds = self._folds_case([*patterns, *self._privacy.shared_projects])
             rules = parse_rules(
@@ -174,11 +261,12 @@ class PrivacyList:
                 fold_case=folds,
             )
         except PrivacyListError as exc:
-            rules, why = PrivateRules(), exc.message
+            rules, own, why = PrivateRules(), None, exc.message
         except (OSError, ValueError) as exc:  # a disk that does not even say where a link leads
-            rules, why = PrivateRules(), f"the folders in {self.path} can't be looked at: {type(exc).__name__}"
+            rules, own = PrivateRules(), None
+            why = f"the folders in {self.path} can't be looked at: {type(exc).__name__}"
         rules = rules._replace(missing=missing).sealed()
-        return _Loaded(signature, rules.closed(why) if why else rules, text, _is_settled(signature), now_s)
+        return _Loaded(signature, rules.closed(why) if why else rules, own, text, _is_settled(signature), now_s)
 
     def _read_whole(self) -> tuple[_Signature | None, bytes | None, str]:
         """Signature, content (None without a file) and why it can't be had. A file that is replaced or changed while
@@ -203,6 +291,9 @@ class PrivacyList:
             if _signature(before) == _signature(opened) == _signature(after) and len(data) == before.st_size:
                 return _signature(after), data, ""
         return None, None, f"{self.path} changes while it is read"
+
+    def _seen(self, loaded: _Loaded, now_s: float) -> Seen:
+        return Seen(self._with_before(loaded.rules, now_s), loaded.own, _is_settled(loaded.signature), self._number)
 
     def _with_before(self, rules: PrivateRules, now_s: float) -> PrivateRules:
         self._before = [one for one in self._before if now_s - one[0] <= FRESH_S]
@@ -283,27 +374,36 @@ class PrivacyList:
 
     def _replace(self, text: str, *, instead_of: str | None) -> None:
         """On disk when it returns; a crash leaves the old or the new. Links are followed."""
-        target = os.path.realpath(self.path)
-        folder = os.path.dirname(target)
         data = text.encode()
         if len(data) > MOST_BYTES:
             raise UsageError(f"{self.path} would have {len(data):,} bytes, allowed are {MOST_BYTES:,}")
+
+        def check() -> None:
+            if self._read_text() != instead_of:
+                raise DiskError(f"{self.path} was changed by somebody else meanwhile", hint="run it again")
+
+        _write_whole(self.path, data, check)
+
+
+def _write_whole(path: Path, data: bytes, check: Callable[[], None] = lambda: None) -> None:
+    """`check()` is asked last. Raises DiskError, and what that raises."""
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    try:
+        file, fresh = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(target)}.")  # mode 0600
         try:
-            file, fresh = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(target)}.")  # mode 0600
-            try:
-                with os.fdopen(file, "wb") as writing:
-                    writing.write(data)
-                    writing.flush()
-                    os.fsync(writing.fileno())
-                if self._read_text() != instead_of:
-                    raise DiskError(f"{self.path} was changed by somebody else meanwhile", hint="run it again")
-                os.replace(fresh, target)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(fresh)
-            _sync_folder(folder)
-        except OSError as exc:
-            raise DiskError(f"{self.path} can't be written: {exc.strerror}") from exc
+            with os.fdopen(file, "wb") as writing:
+                writing.write(data)
+                writing.flush()
+                os.fsync(writing.fileno())
+            check()
+            os.replace(fresh, target)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
+        _sync_folder(folder)
+    except OSError as exc:
+        raise DiskError(f"{path} can't be written: {exc.strerror}") from exc
 
 
 def spell_folder(folder: str) -> frozenset[str]:

@@ -13,11 +13,13 @@ import pytest
 
 from agent.cli.config import environment
 from agent.core.identity import START
+from agent.core.lost_rules import KnownRules
 from agent.core.privacy import HEADER, REMOTE_UNKNOWN
 from agent.core.session import Facts, StreamId
 from agent.core.status import StreamLine
 from agent.daemon.rulebook import HAS_LIST
 from agent.system.control_socket.server import ControlServer
+from agent.system.known_rules import write_known
 from agent.system.paths import default_paths
 from agent.system.state_db import Changes, TrackRow, open_state
 from tests.cli.running import run, spawn
@@ -119,8 +121,8 @@ def test_patterns_and_remotes_cover_what_they_say(work: Path) -> None:
     assert (done["added"], done["sessions"], done["sent"]) == (["remote https://github.com/acme/o*"], 2, 1)
     listed = run("private", "list", "--json").json()
     assert listed["rules"] == [
-        {"rule": f"project {work}/s*", "line": 8, "sessions": 2},
-        {"rule": "remote https://github.com/acme/o*", "line": 9, "sessions": 1},
+        {"rule": f"project {work}/s*", "line": 8, "sessions": 2, "held_s": None},
+        {"rule": "remote https://github.com/acme/o*", "line": 9, "sessions": 1, "held_s": None},
     ]
     assert (listed["private"], listed["known"], listed["others"]) == (3, 4, {})
 
@@ -339,6 +341,33 @@ def test_nothing_of_a_transcript_is_shown(work: Path) -> None:
     for command in (["add", str(work)], ["list"], ["list", "--json"], ["remove", str(work)]):
         done = run("private", *command)
         assert "CANARY" not in done.out + done.err
+
+
+def test_what_is_gone_from_the_list_is_told_and_ends_by_its_owner_s_word(work: Path) -> None:
+    """An agent saw two rules; since then somebody cut the list."""
+    run("private", "add", str(work / "secret"))
+    run("private", "add", "--session", TWO)
+    paths = default_paths(environment())
+    lines = tuple(rules())
+    write_known(paths.known_rules, KnownRules(lines))
+    paths.private_list.write_text("", encoding="utf-8")
+    done = run("private", "list")
+    assert "2 rules are gone from this list, and no command took them out" in done.err
+    assert "they hold for 10 more minutes" in done.err
+    assert "3 of 4 sessions private" in done.out
+    found = run("private", "list", "--json").json()
+    assert [(row["rule"], row["held_s"]) for row in found["rules"]] == [(line, 600) for line in lines]
+    assert "2 rules are gone" in run("status").out
+    assert "2 rules are gone" in run("doctor").out
+    assert run("private", "remove", str(work / "secret")).status == 0
+    assert run("private", "add", "--session", TWO).status == 0
+    assert rules_by_hand() == [f"session {TWO}"]
+    done = run("private", "list")
+    assert (done.err, "1 of 4 sessions private" in done.out) == ("", True)
+
+
+def rules_by_hand() -> list[str]:
+    return default_paths(environment()).private_list.read_text(encoding="utf-8").splitlines()
 
 
 def test_many_commands_at_once_lose_no_rule(work: Path) -> None:

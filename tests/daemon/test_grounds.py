@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from agent.core.lifecycle import State
+from agent.core.privacy import parse_rule
 from agent.core.settings import Privacy
 from agent.daemon.rulebook import ListedRules
 from agent.system.paths import paths_below
+from agent.system.privacy_list import PrivacyList
 from tests.daemon.test_private import is_deleted, line, stored, told
 from tests.fakes import AsgiServer, FakeClock
 from tests.reliability import MakeTally
@@ -47,7 +49,10 @@ class Machine:
         (git / "config").write_text(f'[core]\n\tbare = false\n[remote "origin"]\n\turl = {url}\n', encoding="utf-8")
 
     def rule(self, *rules: str) -> None:
-        self.list.write_text("".join(f"{rule}\n" for rule in rules), encoding="utf-8")
+        """The owner has these rules, and no others, as commands write them."""
+        commands = PrivacyList(self.list)
+        commands.add(parse_rule(*rule.split(" ", 1)) for rule in rules)
+        commands.remove(one for one in commands.rules() if one.text not in rules)
         self.hear()
 
     def hear(self) -> None:

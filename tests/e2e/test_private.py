@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -119,6 +120,43 @@ def test_what_was_private_from_the_beginning_never_leaves(
     assert held(server, SECRET) == b""
     for where in (everything(server.data), everything(home), log):
         assert CANARY.encode() not in where
+
+
+@pytest.mark.parametrize("what", ["the list", "the settings"])
+def test_what_is_cut_short_by_others_than_its_owner_shares_no_more_than_before(
+    server: Receiver, projects: Path, tmp_path: Path, tally: MakeTally, what: str
+) -> None:
+    home = tmp_path / "td"
+    config = home / "config.toml"
+    if what == "the list":
+        write_config(home, server.url, projects)
+        (home / "private.list").write_text("project /w/secret\n", encoding="utf-8")
+    else:
+        write_config(home, server.url, projects, '[privacy]\nshare = "listed"\nshared_projects = ["/w/open"]\n')
+
+    def settle(text: str) -> None:
+        """The agent has heard of it, and has gone on since."""
+        wait_for(lambda: b"gone from" in do_status(home))
+        write(projects, SECRET, "/w/secret", CANARY)
+        write(projects, OPEN, "/w/open", text)
+        wait_for(lambda: text.encode() in held(server, OPEN))
+        assert held(server, SECRET) == b""
+
+    with agent(home) as process:
+        wait_for(lambda: bool(held(server, OPEN)))
+        if what == "the list":
+            (home / "private.list").write_bytes(b"")
+        else:
+            config.write_text(config.read_text(encoding="utf-8").partition("[privacy]")[0], encoding="utf-8")
+            process.send_signal(signal.SIGHUP)
+        settle("the first life")
+    with agent(home):
+        settle("the second life")
+        command = ["private", "remove", "--project", "/w/secret"] if what == "the list" else ["config", "accept"]
+        assert do(home, *command).returncode == 0
+        wait_for(lambda: CANARY.encode() in held(server, SECRET))
+        assert b"gone from" not in do_status(home)
+    tally("private means private", "a list or settings cut short beside a running agent").note()
 
 
 def do_status(home: Path) -> bytes:
