@@ -146,6 +146,8 @@ def judge_tree(tree: Tree, system: str) -> Finding:
     if tree.trouble:
         return Finding(Level.FAIL, name, tree.trouble, f"ls -ld {tree.path}")
     counted = f"{plural(tree.sessions, 'session')}, {plural(tree.transcripts, 'transcript')}"
+    if tree.documents:
+        counted += f"; {plural(tree.documents, 'session')} of older versions, one document each, left alone"
     return Finding(Level.OK, name, f"{tree.title}: {tree.path}, {counted}")
 
 

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from agent.core.settings import Destination, Settings
@@ -45,8 +46,9 @@ class Once(Generic[T]):
 class Tree(NamedTuple):
     """What lies below a folder of a coding agent. `trouble`: why it, or a part of it, can't be read; `denied`: the
     system forbids it. `named`: the settings name the folder. `switched_off`: they say not to follow the agent.
-    `unreadable`: why parts of it can't be read. `unfollowed`: files that may be transcripts and are not followed, each
-    with the reason, and how many more; `aside`: links that lead out and the like that are none."""
+    `documents`: sessions of older versions that are left alone. `unreadable`: why parts of it can't be read.
+    `unfollowed`: files that may be transcripts and are not followed, each with the reason, and how many more; `aside`:
+    links that lead out and the like that are none."""
 
     provider: str
     title: str
@@ -59,6 +61,7 @@ class Tree(NamedTuple):
     denied: bool = False
     named: bool = False
     switched_off: bool = False
+    documents: int = 0
     unreadable: Sequence[str] = ()
     unfollowed: Mapping[str, str] = {}
     unfollowed_more: int = 0
@@ -146,7 +149,7 @@ def look_at_tree(provider: "Provider", root: str, watched: Mapping[str, "Provide
 
     if is_missing(root):
         return Tree(provider.name, provider.title, root, there=False)
-    folders = 0
+    folders = documents = 0
     trouble, denied, waiting = "", False, [root]
     seen: set[tuple[int, int]] = set()  # a link may lead back to where it stands
     while waiting:
@@ -161,6 +164,8 @@ def look_at_tree(provider: "Provider", root: str, watched: Mapping[str, "Provide
         fresh = [one for one in found if one.is_folder and (one.device, one.inode) not in seen]
         seen.update((one.device, one.inode) for one in fresh)
         waiting += [one.path for one in fresh]
+        below = ["/".join(os.path.relpath(one.path, root).split(os.sep)) for one in found if one.name.endswith(".json")]
+        documents += sum(any(fnmatchcase(one, pattern) for pattern in provider.documents) for one in below)
     there = find_files([Root(provider, root)], [Root(other, folder) for folder, other in watched.items()])
     transcripts = sum(not is_side_file(one.stream.subpath) for files in there.files.values() for one in files)
     return Tree(
@@ -173,6 +178,7 @@ def look_at_tree(provider: "Provider", root: str, watched: Mapping[str, "Provide
         folders,
         trouble,
         denied,
+        documents=documents,
         unreadable=tuple(there.unreadable.values()),
         unfollowed=there.unfollowed,
         unfollowed_more=there.unfollowed_more,

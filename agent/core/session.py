@@ -126,6 +126,9 @@ class Provider(Protocol):
     companions: Mapping[str, str]
     """What ends as a transcript does and is none, by its path below a root as `fnmatch` reads it → what it is."""
 
+    documents: tuple[str, ...]
+    """The same patterns of sessions that older versions wrote as one document each, and anew with every change: they
+    are left alone, and counted for whoever asks."""
     variable: str
     """The variable of the environment that names where the agent keeps its things."""
 

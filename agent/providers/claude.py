@@ -37,6 +37,7 @@ title = "Claude Code"
 
 variable = "CLAUDE_CONFIG_DIR"
 companions: Mapping[str, str] = {}
+documents: tuple[str, ...] = ()
 
 _ENDING = ".jsonl"
 _FLAT_SUBAGENT = "agent-"

@@ -44,6 +44,7 @@ title = "Codex CLI"
 variable = "CODEX_HOME"
 telling: tuple[bytes, ...] = ()
 companions: Mapping[str, str] = {}
+documents: tuple[str, ...] = ("*rollout-*.json",)
 
 _FILE = re.compile(rf"rollout-\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\d-({UUID})(?:_({UUID}))?\.jsonl(?:\.zst)?")
 _COPY_NAMES = 3

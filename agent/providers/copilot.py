@@ -46,6 +46,7 @@ title = "Copilot CLI"
 variable = "COPILOT_HOME"
 telling: tuple[bytes, ...] = ()
 companions: Mapping[str, str] = {"*/rewind-file-snapshots/*": "a file of the working tree, as it was"}
+documents: tuple[str, ...] = ()
 
 _EVENTS = "events.jsonl"
 _SIDE_FILES = ("workspace.yaml", "plan.md")

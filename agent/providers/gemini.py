@@ -45,6 +45,7 @@ title = "Gemini CLI"
 variable = "GEMINI_CLI_HOME"
 telling: tuple[bytes, ...] = (b'{"$set":{"summary"',)
 companions: Mapping[str, str] = {"*/tool-outputs/*": "what a tool said, of a session that nobody names"}
+documents: tuple[str, ...] = ("*/chats/session-*.json",)
 
 RETENTION_DAYS = 30.0
 """Unless its settings say otherwise. Earlier versions keep everything; to take them for newer ones does no harm."""

@@ -600,3 +600,18 @@ def test_a_coding_agent_that_is_not_known_is_named(title: str, home: Path) -> No
         ]
         assert [(one["level"], folder in one["words"]) for one in found] == [("ok", True)]
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("title", "path"),
+    [
+        ("Codex CLI", ".codex/sessions/2025/05/07/rollout-2025-05-07-01a1fb4c-6b9f-7401-9c9b-e6751cf647c1.json"),
+        ("Gemini CLI", ".gemini/tmp/p/chats/session-2025-09-01T10-00-0cfd5ac8.json"),
+    ],
+)
+def test_sessions_of_older_versions_are_counted_as_left_alone(title: str, path: str, home: Path) -> None:
+    (home / path).parent.mkdir(parents=True)
+    (home / path).write_text("{}")
+    (home / path).with_name("logs.json").write_text("[]")
+    told = [one["words"] for one in run("doctor", "--json").json()["findings"] if one["words"].startswith(title)]
+    assert sum("; 1 session of older versions, one document each, left alone" in one for one in told) == 1

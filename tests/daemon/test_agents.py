@@ -610,6 +610,7 @@ def toy_agent() -> SimpleNamespace:
         variable="TOY_HOME",
         named_homes=lambda environment: [],
         companions={},
+        documents=(),
         roots=roots,
         settings_file=lambda environment, home: None,
         parse_retention_days=lambda settings: None,
