@@ -1,7 +1,7 @@
 """What a session is made of, in the words that every layer shares."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 import msgspec
 
@@ -39,13 +39,22 @@ def is_conversation(subpath: str) -> bool:
     return not subpath or subpath.startswith(CONTINUED)
 
 
-class Head(msgspec.Struct, frozen=True):
-    """What a server holds last for a stream. `chain_hash` is hex, None where the server keeps none."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""Of entries or bytes, as somebody else says it: what every reader of JSON keeps exactly."""
 
-    last_uuid: str | None = None
-    entry_count: int = 0
-    generation: str | None = None
-    chain_hash: str | None = None
+EntryId = Annotated[str, msgspec.Meta(pattern=r"\A[\x21-\x7e]{1,128}\Z")]
+Uuid = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")]
+ChainHash = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-fA-F]{64}\Z")]
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a server holds last for a stream. `chain_hash` is hex, None where the server keeps none. The bounds hold for
+    what is decoded."""
+
+    last_uuid: EntryId | None = None
+    entry_count: Count = 0
+    generation: Uuid | None = None
+    chain_hash: ChainHash | None = None
 
 
 class Observation(NamedTuple):

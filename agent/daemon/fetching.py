@@ -53,6 +53,11 @@ _PEEKED = 64
 _PEEKED_BYTES = 64 << 10
 _LISTED = 1000
 _MOST_LISTED = 1_000_000
+_MOST_ROUNDS = 1_000
+"""Requests for one stream. Each brings all that is left, unless a connection breaks."""
+
+_MOST_LINE_BYTES = 1 << 30
+"""Four times what our receiver takes of an entry."""
 
 _MARK = re.compile(rb"\[redacted:[a-z0-9-]{1,40}:[0-9a-f]{8}\]")
 _MARK_BYTES = 70
@@ -106,6 +111,7 @@ class Fetched(NamedTuple):
 def list_sessions(source: Source, owner: str | None) -> Iterator[SessionRow]:
     """Every session, the one that changed last first. Raises UsageError where a server has no such list."""
     cursor: str | None = None
+    seen: set[str] = set()
     for _ in range(_MOST_LISTED // _LISTED):
         raw = source.send(sessions_request(_LISTED, cursor, owner))
         if raw.status in (404, 405, 501):
@@ -115,11 +121,15 @@ def list_sessions(source: Source, owner: str | None) -> Iterator[SessionRow]:
         raise_for(raw)
         page = parse_sessions(raw)
         if page is None:
-            raise RemoteProtocolError(NOT_OURS)
+            raise _senseless("list of sessions")
         yield from page.sessions
         cursor = page.next_cursor
         if cursor is None:
             return
+        if cursor in seen or not page.sessions:
+            raise RemoteProtocolError("the server's list of sessions does not get on: a page leads back, or is empty")
+        seen.add(cursor)
+    raise RemoteProtocolError(f"the server's list of sessions has no end; more than {_MOST_LISTED:,} are not taken")
 
 
 def find_offer(source: Source, session_id: str, owner: str | None, generation: str | None) -> Offer:
@@ -131,7 +141,7 @@ def find_offer(source: Source, session_id: str, owner: str | None, generation: s
     raise_for(raw)
     rows = parse_streams(raw)
     if rows is None:
-        raise RemoteProtocolError(NOT_OURS)
+        raise _senseless("list of the session's transcripts")
     if len(rows) > MOST_STREAMS:
         raise RemoteProtocolError(f"the server tells of {len(rows):,} streams, at most {MOST_STREAMS:,} are taken")
     named = {row.subpath: row for row in rows if generation and row.head.generation == generation}
@@ -143,7 +153,7 @@ def find_offer(source: Source, session_id: str, owner: str | None, generation: s
     raise_for(files_raw, 404, 405, 501)
     files = parse_files(files_raw)
     if files is None:
-        raise RemoteProtocolError(NOT_OURS)
+        raise _senseless("list of the session's side files")
     meta = parse_meta(source.send(fetch_meta_request(session_id, owner)))
     kept = tuple(chosen[one] for one in sorted(chosen) if chosen[one].head.entry_count)
     return Offer(session_id, owner, True, meta, kept, tuple(files), len(rows) - len(chosen))
@@ -182,6 +192,11 @@ class Meter:
             self._open.update(memoryview(rest)[run.size :])
             self._open_bytes = len(rest) - run.size
 
+    @property
+    def rest(self) -> int:
+        """Bytes of the line that has not ended yet."""
+        return self._open_bytes
+
     def forget_rest(self) -> None:
         """What followed the last newline never came."""
         self._open, self._open_bytes = None, 0
@@ -212,6 +227,8 @@ def fetch_stream(source: Source, session_id: str, row: StreamHead, owner: str | 
         meter.feed(piece)
         if meter.entries > head.entry_count:
             raise RemoteProtocolError("the server sends more than it has")
+        if meter.rest > _MOST_LINE_BYTES:
+            raise RemoteProtocolError(f"the server sends a line of more than {_MOST_LINE_BYTES:,} bytes")
         marks.feed(piece)
         sink.write(piece)
 
@@ -287,7 +304,7 @@ def fetch_file(source: Source, session_id: str, file: SideFile, owner: str | Non
 def _persist(ask: Callable[[], bool], step_back: Callable[[], int]) -> None:
     """Asks until all came; what breaks off goes on where `step_back` leads, which says how far that is."""
     failures, reached = 0, 0
-    while True:
+    for _ in range(_MOST_ROUNDS):
         broke: AgentError | None = None
         try:
             if ask():
@@ -299,6 +316,7 @@ def _persist(ask: Callable[[], bool], step_back: Callable[[], int]) -> None:
         reached = now
         if failures >= TRIES:
             raise broke or RemoteProtocolError("the server sends less than it has")
+    raise RemoteProtocolError(f"the server did not send all that it says it has in {_MOST_ROUNDS:,} answers")
 
 
 # ---- base ----
@@ -316,6 +334,7 @@ def fetch_base(source: Source, session_id: str, sink: Sink) -> Fetched:
 def _fetch_events(source: Source, session_id: str, sink: Sink) -> Fetched | None:
     """None where a server has no events."""
     meter, cursor, limit = Meter(), None, EVENTS
+    seen: set[str] = set()
     pages = 0
     while True:
         if pages == EVENT_PAGES:
@@ -336,7 +355,10 @@ def _fetch_events(source: Source, session_id: str, sink: Sink) -> Fetched | None
         pages += 1
         if not page.next_cursor:
             return _fetched(meter, sink, "")
+        if page.next_cursor in seen:
+            raise RemoteProtocolError("the server's pages of events lead back to one that came before")
         cursor = page.next_cursor
+        seen.add(cursor)
 
 
 def _fetch_loglines(source: Source, session_id: str, sink: Sink) -> Fetched:
@@ -385,6 +407,10 @@ def _decode(body: bytes, kind: type[_T]) -> _T:
 
 
 # ---- answers ----
+
+
+def _senseless(what: str) -> RemoteProtocolError:
+    return RemoteProtocolError(f"the server's {what} is none of this protocol, or says what can't be")
 
 
 def _unknown(session_id: str) -> UsageError:

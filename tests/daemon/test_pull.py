@@ -300,7 +300,7 @@ def test_a_side_file_is_what_its_digest_says(lie: str, machine: Machine) -> None
 
 def test_an_absurd_size_is_refused_before_a_byte_is_asked_for(machine: Machine) -> None:
     server = Hostile(side={"tool-results/a": b"content"})
-    server.files = lambda rows: [{**rows[0], "size": 10**17}]
+    server.files = lambda rows: [{**rows[0], "size": 10**15}]
     with pytest.raises(UsageError, match="free on this disk"):
         machine.pull(server)
     assert not any("/files/" in path for path in server.asked)

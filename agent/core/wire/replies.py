@@ -7,6 +7,7 @@ import msgspec
 
 from agent.core.backoff import FIRST_S, parse_http_date, parse_retry_after
 from agent.core.session import Head
+from agent.core.transcript import usable_uuid
 from agent.core.wire.values import (
     Capabilities,
     FileList,
@@ -109,7 +110,7 @@ def decide_put_reply(raw: RawReply, now_s: float) -> Reply:
         return Unavailable(NOT_OURS, everybody=True) if _is_page(raw) else Accepted()
     if raw.status == 409:
         last = raw.headers.get("x-last-uuid", "").strip()
-        return Conflict(Head(last_uuid=last) if last else None)
+        return Conflict(Head(last_uuid=last) if usable_uuid(last) else None)
     return _verdict(raw, now_s)
 
 

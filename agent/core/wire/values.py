@@ -5,12 +5,12 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import zstandard
 
-from agent.core.session import Head
+from agent.core.session import Count, Head, Uuid
 
 INGRESS = "/v1/session_ingress"
 CODE_SESSIONS = "/v1/code/sessions"
@@ -29,16 +29,24 @@ _ZSTD_LEVEL = 1
 _GZIP_LEVEL = 1
 
 
+# What the other end says is bounded where it is decoded: what does not fit is not this protocol.
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+_Seconds = Annotated[float, msgspec.Meta(ge=-1e11, le=1e11)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+_Word = Annotated[str, msgspec.Meta(max_length=1024)]
+_Encodings = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=64)], ...], msgspec.Meta(max_length=64)]
+
+
 class BulkOffer(msgspec.Struct, frozen=True):
-    max_bytes: int = 4 << 20
-    max_entries: int = 10_000
-    encodings: tuple[str, ...] = ()
+    max_bytes: _Positive = 4 << 20
+    max_entries: _Positive = 10_000
+    encodings: _Encodings = ()
 
 
 class Capabilities(msgspec.Struct, frozen=True):
     """What a server offers. `bulk` None is the base protocol."""
 
-    protocol: int = PROTOCOL_VERSION
+    protocol: Count = PROTOCOL_VERSION
     bulk: BulkOffer | None = None
     generations: bool = False
     files: bool = False
@@ -60,11 +68,11 @@ class StreamHead(msgspec.Struct, frozen=True):
     """One row of `GET …/streams`: a stream, one of its generations, and where that ends. The first `shared_entries`
     of it are those of the generation `parent`."""
 
-    subpath: str
+    subpath: _Word
     head: Head
     current: bool = True
-    parent: str | None = None
-    shared_entries: int = 0
+    parent: Uuid | None = None
+    shared_entries: Count = 0
 
 
 class StreamList(msgspec.Struct, frozen=True):
@@ -83,10 +91,10 @@ class NewGeneration(msgspec.Struct, frozen=True):
 class SideFile(msgspec.Struct, frozen=True):
     """One row of `GET …/files`. `digest` is written as in Content-Digest."""
 
-    path: str
-    size: int
-    digest: str
-    changed_at_s: float
+    path: _Name
+    size: Count
+    digest: _Name
+    changed_at_s: _Seconds
 
 
 class FileList(msgspec.Struct, frozen=True):
@@ -97,21 +105,21 @@ class SessionRow(msgspec.Struct, frozen=True):
     """One row of `GET …/sessions`. Times are seconds since 1970; counts are sums over the current generations. `owner`:
     whose it is, where that is not the owner of the token that asks."""
 
-    session_id: str
-    streams: int
-    entries: int
-    size_bytes: int
-    created_at_s: float
-    changed_at_s: float
+    session_id: _Name
+    streams: Count
+    entries: Count
+    size_bytes: Count
+    created_at_s: _Seconds
+    changed_at_s: _Seconds
     meta: Meta
-    owner: str = ""
+    owner: _Word = ""
 
 
 class SessionPage(msgspec.Struct, frozen=True):
     """`next_cursor` is None on the last page; opaque otherwise."""
 
     sessions: list[SessionRow]
-    next_cursor: str | None = None
+    next_cursor: _Name | None = None
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
