@@ -50,6 +50,7 @@ _FILE = re.compile(rf"rollout-\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\d-({UUID})(?:_({UUI
 _COPY_NAMES = 3
 """Below the root: the thread, and where its copies are."""
 
+_IDS_IN_NAME = re.compile(rf"{UUID}(?:_{UUID})?")
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)")
 
 _FOLDERS = FolderWords(("cwd", "workdir"), ("runtime_workspace_roots", "workspace_roots", "writable_roots"))
@@ -98,11 +99,9 @@ def place(
     if (copy := copy_place(stream.subpath)) and re.fullmatch(UUID, stream.session_id):
         return (stream.session_id, *copy)
     thread, rollout = stream.session_id, stream.subpath.removeprefix(CONTINUED)
-    if not re.fullmatch(UUID, thread) or (stream.subpath and stream != (thread, CONTINUED + rollout)):
+    ids = f"{thread}_{rollout}" if stream.subpath else thread
+    if not _IDS_IN_NAME.fullmatch(ids) or stream.subpath not in ("", CONTINUED + rollout) or rollout == thread:
         return None
-    if rollout and (rollout == thread or not re.fullmatch(UUID, rollout)):
-        return None
-    ids = f"{thread}_{rollout}" if rollout else thread
     for line in first_objects(b"".join(one + b"\n" for one in first_lines)):
         if found := _TIME.match(text_of(part(line, "payload", "timestamp") or part(line, "timestamp"))):
             year, month, day, *clock = found.groups()

@@ -61,9 +61,37 @@ AGENTS = (
     Mutant(
         "a fork does not name its parent",
         "agent/providers/codex.py",
-        "id|thread_id|forked_from_id|parent_thread_id",
-        "id|thread_id|parent_thread_id",
+        "id|thread_id|rollout_id|forked_from_id|parent_thread_id",
+        "id|thread_id|rollout_id|parent_thread_id",
         (f"{TEST_AGENTS}a_fork_of_a_private_session_is_private_too",),
+    ),
+    Mutant(
+        "a thread's further files are left out",
+        "agent/providers/codex.py",
+        "(?:_({UUID}))?\\.jsonl",
+        "(?:(?!)({UUID}))?\\.jsonl",
+        ("tests/providers/test_codex.py::test_a_rollout_of_a_thread_is_a_stream_beside_it_and_has_its_name_again",),
+    ),
+    Mutant(
+        "a file that nobody follows is not named",
+        "agent/daemon/scanner.py",
+        "if stream is None and named == path and self._may_be_transcript(root, entry):",
+        "if False:",
+        ("tests/scanner/test_scanner.py::test_a_file_that_nobody_follows_is_forgotten_when_it_is_followed_or_goes",),
+    ),
+    Mutant(
+        "what was left out is called synced",
+        "agent/daemon/around.py",
+        "Open.UNFOLLOWED: len(self.scanner.unfollowed)",
+        "Open.UNFOLLOWED: 0 * len(self.scanner.unfollowed)",
+        ("tests/e2e/test_try.py::test_a_file_that_nobody_follows_is_named_and_the_rest_not_called_synced",),
+    ),
+    Mutant(
+        "raw lines behind a packed file are damage",
+        "agent/core/packed.py",
+        "if at and source.read(len(_LINE_BEGIN)) == _LINE_BEGIN:",
+        "if False:",
+        ("tests/core/test_packed.py::test_frames_of_every_kind_and_raw_lines_behind_them_are_the_lines_they_hold",),
     ),
     Mutant(
         "a packed file that is cut off is taken for a shorter one",
@@ -200,8 +228,8 @@ READ = (
     Mutant(
         "a line that is nested too deep stops its reader",
         READING_LINES,
-        "except RecursionError:",
-        "except ZeroDivisionError:",
+        "        except RecursionError:\n            return TOO_DEEP",
+        "        except ZeroDivisionError:\n            return TOO_DEEP",
         (f"{TEST_READERS}what_nobody_knows_becomes_a_warning_with_the_line",),
     ),
     Mutant(

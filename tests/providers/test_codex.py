@@ -43,6 +43,27 @@ def test_the_id_in_the_name_is_the_session_wherever_the_file_lies(path: str) -> 
     assert codex.classify(tuple(path.split("/")), unread) == StreamId(SID, "")
 
 
+ROLLOUT = "01a2308f-90bc-7801-af6f-2ad6332e9c25"
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.zst"])
+@pytest.mark.parametrize("folder", ["2026/11/20/", ""])
+def test_a_rollout_of_a_thread_is_a_stream_beside_it_and_has_its_name_again(folder: str, ending: str) -> None:
+    name = f"rollout-2026-11-21T08-00-00-{SID}_{ROLLOUT}"
+    stream = codex.classify(tuple(f"{folder}{name}{ending}".split("/")), unread)
+    assert stream == StreamId(SID, f"rollouts/{ROLLOUT}")
+    first = [b'{"timestamp":"2026-11-21T08:00:00.000Z","type":"session_meta"}']
+    assert codex.place(stream, "", first, {}) == ("2026", "11", "21", f"{name}.jsonl")
+    same = f"rollout-2026-11-21T08-00-00-{SID}_{SID}.jsonl"
+    assert codex.classify((same,), unread) == StreamId(SID, ""), "it is the thread's own"
+
+
+@pytest.mark.parametrize("subpath", ["rollouts/", "rollouts/x", f"rollouts/{SID}", f"rollouts/{ROLLOUT}/x", ROLLOUT])
+def test_no_other_stream_of_a_thread_has_a_place(subpath: str) -> None:
+    first = [b'{"timestamp":"2026-11-21T08:00:00.000Z","type":"session_meta"}']
+    assert codex.place(StreamId(SID, subpath), "", first, {}) is None
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -51,6 +72,9 @@ def test_the_id_in_the_name_is_the_session_wherever_the_file_lies(path: str) -> 
         f"2026/11/20/{FILE}.zst.tmp",
         f"2026/11/20/{FILE}.gz",
         f"{SID}.jsonl",
+        f"rollout-2026-11-20T23-30-51-{SID}_.jsonl",
+        f"rollout-2026-11-20T23-30-51-{SID}_x.jsonl",
+        f"rollout-2026-11-20T23-30-51-{SID}_{SID}_{SID}.jsonl",
         f"rollout-2025-05-07-{SID}.json",
         f"rollout-2026-11-20T23-30-51-{SID.upper()}.jsonl",
         f"{FILE}\n",
