@@ -47,7 +47,18 @@ def run(copy: Path, nodeids: Sequence[str]) -> int:
         if not Path(package.__file__ or "").resolve().is_relative_to(copy):
             sys.stdout.write(f"{package.__name__} was imported from {package.__file__}, not from {copy}\n")
             return NOT_THE_COPY
-    quiet = ["-q", "-rfE", "--tb=line", "-p", "no:cacheprovider", "-o", "timeout=0", f"--basetemp={copy}-tmp"]
+    quiet = [
+        "-q",
+        "-rfE",
+        "--tb=line",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "pytest_timeout",
+        "-o",
+        "timeout=0",
+        f"--basetemp={copy}-tmp",
+    ]
     return int(pytest.main([*quiet, *nodeids]))
 
 

@@ -10,6 +10,7 @@ SCANNER = "agent/daemon/scanner.py"
 SIGHTINGS = "agent/daemon/sightings.py"
 SPOOLING = "agent/daemon/spooling.py"
 SYSTEM_FILES = "agent/system/files.py"
+NO_LINKS = "agent/system/no_links.py"
 KEEPING = "agent/system/keeping.py"
 REMOTE = "agent/system/remote.py"
 SPOOL = "agent/system/spool.py"
@@ -26,6 +27,7 @@ TEST_HELD = "tests/daemon/test_held.py::test_"
 TEST_SIDE_FILES = "tests/daemon/test_side_files.py::test_"
 TEST_SPOOLING = "tests/daemon/test_spooling.py::test_"
 TEST_SCANNER = "tests/scanner/test_scanner.py::test_"
+TEST_FENCE = "tests/scanner/test_fence.py::test_"
 TEST_KEEPING = "tests/system/test_keeping.py::test_"
 TEST_SPOOL = "tests/system/test_spool.py::test_"
 TEST_STATE_DB = "tests/system/test_state_db.py::test_"
@@ -75,8 +77,8 @@ FILES = (
     Mutant(
         "what may not be seen is gone",
         SYSTEM_FILES,
-        "    except (FileNotFoundError, NotADirectoryError):\n        return True",
-        "    except OSError:\n        return True",
+        "        return _says_missing(exc)\n",
+        "        return True\n",
         (f"{TEST_SCANNER}a_second_look_at_a_file_that_may_not_be_seen_is_no_deletion",),
     ),
     Mutant(
@@ -85,6 +87,34 @@ FILES = (
         "one.holds(path) and not self._files.is_missing(one.path) for one in self._roots",
         "one.holds(path) for one in self._roots",
         (f"{TEST_SCANNER}a_root_that_goes_away_does_not_take_its_files_along",),
+    ),
+    Mutant(
+        "a folder swapped for a link is read",
+        NO_LINKS,
+        "if _opened_at(descriptor) == path:",
+        "if _opened_at(descriptor):",
+        (f"{TEST_FENCE}a_swap_at_any_step_gives_nothing_from_outside",),
+    ),
+    Mutant(
+        "a folder on the way may be a link",
+        NO_LINKS,
+        "if _opened_at(descriptor) == folder:",
+        "if _opened_at(descriptor):",
+        (f"{TEST_FENCE}a_swap_at_any_step_gives_nothing_from_outside",),
+    ),
+    Mutant(
+        "a link that leads out is followed",
+        SCANNER,
+        "                home = self._root_of(entry.link)\n",
+        "                home = self._root_of(entry.link) or root\n",
+        (f"{TEST_FENCE}what_leads_out_is_named_and_not_touched",),
+    ),
+    Mutant(
+        "files of other users are read",
+        SCANNER,
+        "or not self._is_ours(root, entry):",
+        "or False:",
+        (f"{TEST_FENCE}a_file_of_another_user_is_named_and_not_read",),
     ),
     Mutant(
         "side file before its entries",

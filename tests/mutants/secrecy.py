@@ -19,7 +19,8 @@ TOKENS_PLACES = "agent/system/tokens/places.py"
 TOKENS_SOURCES = "agent/system/tokens/sources.py"
 PRIVACY_RULES = "agent/core/privacy.py"
 PRIVACY_LIST = "agent/system/privacy_list.py"
-GIT = "agent/system/git.py"
+GIT = "agent/system/git/remotes.py"
+PATTERNS = "agent/core/patterns.py"
 RULEBOOK = "agent/daemon/rulebook.py"
 TEST_PRIVATE = "tests/daemon/test_private.py::test_"
 TEST_RULES_CHANGE = "tests/daemon/test_rules_change.py::test_nothing_leaves_behind_a_change_wherever_it_comes"
@@ -27,6 +28,7 @@ TEST_GROUNDS = "tests/daemon/test_grounds.py::test_"
 TEST_PRIVACY = "tests/core/test_privacy.py::test_"
 TEST_PRIVACY_LIST = "tests/system/test_privacy_list.py::test_"
 TEST_GIT = "tests/system/test_git.py::test_"
+TEST_PATTERNS = "tests/core/test_patterns.py::test_"
 TEST_RULEBOOK = "tests/daemon/test_rulebook.py::test_"
 TEST_DELIVERY = "tests/daemon/test_delivery.py::test_"
 TEST_DESTINATIONS = "tests/daemon/test_destinations.py::test_"
@@ -181,9 +183,30 @@ LIST = (
     Mutant(
         "included configuration of git is passed over",
         GIT,
-        "if any(one.includes for one in configs):",
+        "for one in found.includes]",
+        "for one in ()]",
+        (f"{TEST_GIT}settings_are_found_wherever_they_stand",),
+    ),
+    Mutant(
+        "a git that fails says that there is nothing",
+        GIT,
+        "                return _Told(None, seen, at_s)\n",
+        "                return _Told(frozenset(urls), seen, at_s)\n",
+        (f"{TEST_GIT}where_git_fails_nothing_can_be_told",),
+    ),
+    Mutant(
+        "a .git that says nothing is no checkout",
+        GIT,
+        'if "HEAD" not in parts and "config" not in parts:',
         "if False:",
-        (f"{TEST_GIT}what_is_no_plain_configuration_can_not_be_told",),
+        (f"{TEST_GIT}a_hidden_checkout_can_not_be_told",),
+    ),
+    Mutant(
+        "brackets in a pattern are never a name's own",
+        PATTERNS,
+        "return group if group in _ESCAPED else",
+        "return group if group else",
+        (f"{TEST_PATTERNS}every_way_to_read_a_pattern_counts",),
     ),
     Mutant(
         "a checkout that is gone has no remotes",

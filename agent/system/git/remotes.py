@@ -258,11 +258,10 @@ def _repository(place: str) -> str | None:
         return place
     parts = [part for part in ("HEAD", "objects", "commondir", "config") if _exists(os.path.join(place, part))]
     if is_named_so and (parts or _exists(place)):
-        config = os.path.join(place, "config")
-        if not parts or ("config" in parts and os.stat(config).st_size == 0):
-            raise Unreadable
         if "HEAD" not in parts and "config" not in parts:
             raise Unreadable
+        if "config" in parts and os.stat(os.path.join(place, "config")).st_size == 0:
+            raise Unreadable  # as a power cut leaves it; git itself writes no empty one
         return place
     return place if "HEAD" in parts and len(parts) > 1 else None
 
