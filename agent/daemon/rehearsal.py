@@ -184,7 +184,7 @@ class Rehearsal:
             return UploadTask(key, file.provider, file.path, cursor, gzip=False, leave=leave, projects=one.projects)
         bulk = one.protocol != "ingress"
         if bulk and cursor.generation is None:
-            cursor = START._replace(generation="rehearsal")
+            cursor = START._replace(generation=_NO_GENERATION)
         return PushTask(
             key, file.provider, file.path, cursor, bulk, _BATCH_BYTES, _MOST_ENTRIES, None, {}, leave,
             projects=one.projects,
@@ -242,6 +242,7 @@ class _Taker:
 
 
 _LONGEST_MARK_BYTES = 128
+_NO_GENERATION = "00000000-0000-0000-0000-000000000000"
 
 
 def _pieces(request: Request) -> Iterator[bytes]:
