@@ -113,6 +113,8 @@ def test_a_thread_that_goes_on_in_another_file_is_one_conversation(monkeypatch: 
         texts = [one["text"] for one in run("sessions", "get", session, "-n", str(count), "--json").json()["messages"]]
         assert all(text.startswith(words) for text, words in zip(texts, expected, strict=True))
     assert "and more of it" in run("sessions", "preview", session).out
+    tail = run("sessions", "tail", session, "-n", "3").out
+    assert [words in tail for words in said] == [False, False, True, True, True]
     hits = run("sessions", "search", "after the resume", "--json").json()["hits"]
     assert [(one["session"], one["subpath"][:9]) for one in hits] == [(session, "rollouts/")]
     run("sessions", "backfill")

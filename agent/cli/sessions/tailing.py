@@ -106,7 +106,7 @@ class Following:
         wait: Callable[[float], None] = time.sleep,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        from agent.core.session import is_side_file
+        from agent.core.session import is_conversation, is_side_file
 
         self._chosen = chosen
         self._paths = paths
@@ -119,7 +119,7 @@ class Following:
         self._files = {
             one.stream.subpath: one.path
             for one in chosen.files
-            if not is_side_file(one.stream.subpath) and (subagents or not one.stream.subpath)
+            if not is_side_file(one.stream.subpath) and (subagents or is_conversation(one.stream.subpath))
         }
         self._offsets: dict[str, int] = {}
         self._runs: list[str] = []
@@ -279,7 +279,7 @@ class Following:
     def _find_files(self) -> None:
         """Where they are now: a transcript moves with its project, and subagents begin."""
         from agent.cli.sessions.choosing import choose_session
-        from agent.core.session import is_side_file
+        from agent.core.session import is_conversation, is_side_file
 
         try:
             chosen = choose_session(self._chosen.session_id, self._settings, self._paths, self._around)
@@ -287,7 +287,7 @@ class Following:
             return  # between two names; the next look finds it
         for one in chosen.files:
             subpath = one.stream.subpath
-            if not is_side_file(subpath) and (self._subagents or not subpath):
+            if not is_side_file(subpath) and (self._subagents or is_conversation(subpath)):
                 self._files[subpath] = one.path
 
     def _quiet_s(self) -> float:
