@@ -221,10 +221,10 @@ class Engine:
         except DiskError as exc:
             self.journal.note_trouble(exc)  # what was not read is asked of the servers
         self._beginning.find(track.mtime_ns for track in self.tracks.values())
-        for orphan in self.keeper.load(self._found_held):
-            self.sightings.find_orphan(orphan)
         self._has_forgotten = bool(self._store.note)
         self._is_unsure = self._has_forgotten or bool(self._store.settled(_RUNNING))
+        for orphan in self.keeper.load(self._found_held):
+            self.sightings.find_orphan(orphan)
         self.journal.note_settled(_RUNNING, "yes")
         self._awaits_scan = self.private.look_at_rules().asks_content
         self.pausing.take_up(self._store.settled(PAUSED))
@@ -361,7 +361,9 @@ class Engine:
             self.sightings.compared(event)
             return
         self.keeper.came_back(event)
-        if isinstance(event, NotHeld) and event.other:
+        if isinstance(event, Held):
+            self.sightings.take_over(event)
+        elif isinstance(event, NotHeld) and event.other:
             self.sightings.find_replaced(event)
 
     def _answered_for_all(self, event: Probed | MetaSent | SessionDeleted) -> None:

@@ -1,18 +1,30 @@
 """Does what the keeper asks: second names for files, or copies of them within a limit, and their end."""
 
 import logging
+from collections.abc import Iterator
+from typing import Protocol
 
 from agent.daemon.tasks import FoundHeld, Held, HeldOutcome, HeldTask, LetGo, LetGoTask, NotHeld
 from agent.errors import DiskError, FileVanished
-from agent.system.keeping import Differs, KeptFiles
+from agent.system.keeping import Differs, Kept
+from agent.system.keeping import Held as KeptFile
 
 log = logging.getLogger(__name__)
+
+
+class Keeping(Protocol):
+    """`system.keeping.KeptFiles`, as far as it is needed here."""
+
+    def keep(self, source: str, name: str, *, room_bytes: int) -> Kept | Differs: ...
+    def let_go(self, name: str) -> None: ...
+    def list_kept(self) -> Iterator[KeptFile]: ...
+    def drop_unfinished(self) -> int: ...
 
 
 class Holding:
     """For one thread. `limit_bytes`: of all copies together; links cost nothing."""
 
-    def __init__(self, kept_files: KeptFiles, limit_bytes: int) -> None:
+    def __init__(self, kept_files: Keeping, limit_bytes: int) -> None:
         self._kept_files = kept_files
         self._limit_bytes = limit_bytes
         self._copies: dict[str, int] = {}
@@ -25,7 +37,7 @@ class Holding:
         found = []
         try:
             self._kept_files.drop_unfinished()
-            for one in self._kept_files.list_kept():
+            for one in sorted(self._kept_files.list_kept()):
                 copied_bytes = one.size if one.links == 1 else 0
                 self._count(one.name, copied_bytes)
                 inode = one.inode if one.links > 1 else 0
@@ -49,7 +61,7 @@ class Holding:
             return NotHeld(task.stream, exc.message)
         if isinstance(kept, Differs):
             return NotHeld(task.stream, "", task.path)
-        self._count(task.name, 0 if kept.linked else kept.size)
+        self._count(task.name, kept.size if task.ours or not kept.linked else 0)
         inode = kept.inode if kept.linked else 0
         return Held(task.stream, kept.path, inode, kept.size, kept.mtime_ns, task.path)
 

@@ -8,6 +8,7 @@ from agent.core.audit import AuditKind
 from agent.core.lifecycle import UNSENT, State
 from agent.core.packed import is_packed
 from agent.core.session import Observation, StreamId
+from agent.core.sources import origin_of
 from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal
 from agent.daemon.tasks import FoundHeld, Held, HeldOutcome, HeldTask, KeepTask, LetGo, LetGoTask, NotHeld, TrackKey
@@ -38,7 +39,13 @@ def parse_kept_name(name: str) -> tuple[str, StreamId] | None:
 
 
 def is_kept_path(path: str, provider: str, stream: StreamId) -> bool:
-    return path.replace(os.sep, "/").endswith(f"/{kept_name(provider, stream)}")
+    """Whether it is the place of ours for this stream, or for one that its file might have become."""
+    parsed = parse_kept_name("/".join(path.split(os.sep)[-3:]))
+    if parsed is None or parsed[0] != provider or parsed[1].session_id != stream.session_id:
+        return False
+    return kept_name(*parsed) == "/".join(path.split(os.sep)[-3:]) and origin_of(parsed[1].subpath) == origin_of(
+        stream.subpath
+    )
 
 
 def is_wanted(track: Track) -> bool:
@@ -97,8 +104,10 @@ class Keeper:
         for stream, file in wanted.items():
             if stream not in self._asked and not is_packed(file.path) and not self._is_current(stream, file):
                 self._hold(stream, file)
-        for stream in [one for one in self.held if one not in wanted]:
-            self.let_go(stream)
+        bare = {file.path for stream, file in wanted.items() if stream not in self.held}
+        for stream, held in [one for one in self.held.items() if one[0] not in wanted]:
+            if not bare & {held.source, held.path}:  # else another stream has just been found to be of that file
+                self.let_go(stream)
         for stream in self.trouble.keys() - wanted.keys():
             del self.trouble[stream]
         for stream, was_held in [one for one in self._releasing.items() if one[0] not in self._asked]:
@@ -114,6 +123,15 @@ class Keeper:
             return held is not None
         return held.holds(file.inode, file.size, file.mtime_ns)
 
+    def find_made_of(self, path: str) -> Held | None:
+        """What is held of the file at `path`, if it was for another stream that it might have become."""
+        return next((one for one in self.held.values() if path in (one.source, one.path)), None)
+
+    def holds_path(self, path: str) -> bool:
+        parsed = parse_kept_name("/".join(path.split(os.sep)[-3:]))
+        held = self.held.get(parsed[1]) if parsed else None
+        return held is not None and held.path == path
+
     def is_safe(self, stream: StreamId) -> bool:
         """Whether all of it that was there at the last look stays deliverable when its file goes away."""
         return stream in self.held and stream not in self.trouble
@@ -121,7 +139,8 @@ class Keeper:
     def _hold(self, stream: StreamId, file: Track | Observation) -> None:
         self._releasing.pop(stream, None)
         self._providers[stream] = file.provider
-        self._ask(KeepTask(stream, file.path, kept_name(file.provider, stream)))
+        name = kept_name(file.provider, stream)
+        self._ask(KeepTask(stream, file.path, name, ours=self.holds_path(file.path)))
 
     def let_go(self, stream: StreamId) -> None:
         """At once for everybody who asks; what it takes is counted until it is gone."""

@@ -31,14 +31,16 @@ class Teller(Protocol):
 class Other:
     """A file that claims to be a transcript which another one is followed for. `covered`: the stream that holds all of
     it, None while it was not compared; `is_same`: its file itself, under another name. `is_new`: it has the followed
-    one's name now, and waits until that is sent. `copy`: the stream that it becomes if it went another way. `asked`: a
-    worker compares it, `against` these; `again`: it has changed since. `trouble`: why it could not be compared."""
+    one's name now, and waits until that is sent. `is_proven`: compared since all of the followed one was sent. `copy`:
+    the stream that it becomes if it went another way. `asked`: a worker compares it, `against` these; `again`: it has
+    changed since. `trouble`: why it could not be compared."""
 
     seen: Observation
     copy: StreamId
     covered: StreamId | None = None
     is_same: bool = False
     is_new: bool = False
+    is_proven: bool = False
     asked: bool = False
     against: tuple[tuple[StreamId, str], ...] = ()
     again: bool = False
@@ -150,6 +152,7 @@ class Sightings:
             return
         else:
             other.seen, other.covered, other.is_same, other.trouble = seen, None, False, ""
+            other.is_proven = False
             other.again = other.asked
         self._compare_next(origin)
 
@@ -178,7 +181,7 @@ class Sightings:
         origin = _origin(stream)
         for other in self.others.get(origin, {}).values():
             if other.covered == stream:
-                other.covered = None
+                other.covered, other.is_proven = None, False
                 self._doubted.add(stream)
         self._compare_next(origin)
 
@@ -313,7 +316,7 @@ class Sightings:
             before = self._seen_of(of)
             self._drop(origin, path)
             self._take_place(of, other.seen)
-            if before is not None and before.path != self._held_path(of):
+            if before is not None and not is_kept_path(before.path, before.provider, of):
                 self._yield_place(of, before, of_look if decision is Decision.FOLLOW else None)
         self._compare_next(origin)
 
@@ -431,8 +434,10 @@ class Sightings:
 
     def fall_back(self, stream: StreamId) -> bool:
         """Goes on with the file of ours that holds what is still to be sent; False without one."""
-        held = self._keeper.held.get(stream)
-        if held is None or not self._is_unsent(stream):
+        if not self._is_unsent(stream):
+            return False
+        held = self._keeper.held.get(stream) or self._keeper.find_made_of(self._followed_path(stream) or "")
+        if held is None:
             return False
         for _, track in self._of(stream):
             if track.size < held.size and not held.holds(track.inode, track.size, track.mtime_ns):
@@ -451,6 +456,11 @@ class Sightings:
         self._note(newer, is_new=True)
         return True
 
+    def take_over(self, held: Held) -> None:
+        """What was held for another stream has a name as this one's, too."""
+        if self._followed_path(held.stream) == held.source != held.path and self._keeper.holds_path(held.source):
+            self._follow(held.stream, held.path)
+
     def find_replaced(self, found: NotHeld) -> None:
         """The file at `found.other` does not begin as what is held."""
         if self._followed_path(found.stream) == found.other:
@@ -458,8 +468,8 @@ class Sightings:
 
     def lose_held(self, stream: StreamId, path: str) -> bool:
         """The file at `path` is missing: when it was the one of ours, there is nothing left to send."""
-        held, seen = self._keeper.held.get(stream), self._seen_of(stream)
-        if (held is not None and held.path != path) or seen is None or not is_kept_path(path, seen.provider, stream):
+        seen, ours = self._seen_of(stream), self._held_path(stream)
+        if seen is None or ours not in (None, path) or not is_kept_path(path, seen.provider, stream):
             return False
         self._keeper.let_go(stream)
         self._vanishing[stream, path] = Gone(stream, path)
@@ -476,10 +486,21 @@ class Sightings:
             self._doubted.discard(stream)
         if self._is_unsent(stream):
             return
-        if path == self._held_path(stream):
+        self._prove(stream)
+        if path == self._held_path(stream) or is_kept_path(path, self._tracks[key].provider, stream):
             self._end(stream)
-        else:
-            self._keeper.let_go(stream)  # what comes now is another story
+        elif (held := self._keeper.held.get(stream)) is not None and not held.inode:
+            self._keeper.let_go(stream)  # a copy, which may soon be of another file than the one that is there
+
+    def _prove(self, stream: StreamId) -> None:
+        """What was compared with its file before that was sent, is once more: it may have been rewritten before."""
+        if not self.others:
+            return
+        origin = _origin(stream)
+        for other in self.others.get(origin, {}).values():
+            if other.covered == stream and not other.is_same and not other.is_proven:
+                other.covered, other.is_proven = None, True
+        self._compare_next(origin)
 
     def _end(self, stream: StreamId) -> None:
         """Nothing stands for the stream any more; another file may take its place, if it holds what was sent."""

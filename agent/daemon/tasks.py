@@ -285,11 +285,12 @@ class FoundHeld(NamedTuple):
 
 
 class KeepTask(NamedTuple):
-    """Hold the file at `path` for a stream under a name of ours."""
+    """Hold the file at `path` for a stream under a name of ours. `ours`: that is one which was held for another."""
 
     stream: StreamId
     path: str
     name: str
+    ours: bool = False
 
 
 class Held(NamedTuple):

@@ -168,11 +168,16 @@ class KeptFiles:
             if held is not None and held.st_nlink == 1:  # nobody else has it: a copy of ours
                 with _open(target, _WRITE | os.O_APPEND) as writer:
                     _fill(reader, writer, target, at, seen)
+                if not _is_true_copy(reader, target, seen):
+                    os.truncate(target, at)
+                    raise DiskError(f"{source} can't be retained: it was rewritten while it was copied")
             else:
                 with self._made_folders(target) as part:
                     made = _open(part, _WRITE | os.O_CREAT | os.O_EXCL)
                 with made as writer:
                     _fill(reader, writer, part, at, seen)
+                if not _is_true_copy(reader, part, seen):
+                    raise DiskError(f"{source} can't be retained: it was rewritten while it was copied")
                 os.replace(part, target)
                 _sync_folder(target.parent)
         copied = _kept(target, os.lstat(target), linked=False, copied_bytes=seen.st_size - at)
@@ -242,6 +247,14 @@ def _fill(reader: BinaryIO, writer: BinaryIO, path: Path, offset: int, seen: os.
     writer.flush()
     os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     os.fsync(writer.fileno())
+
+
+def _is_true_copy(reader: BinaryIO, copy: Path, seen: os.stat_result) -> bool:
+    """Whether the copy is how the source begins: one that was rewritten meanwhile may be in there in two versions."""
+    now = os.fstat(reader.fileno())
+    if (now.st_size, now.st_mtime_ns) == (seen.st_size, seen.st_mtime_ns):
+        return True
+    return _begins_with(reader, now.st_size, copy, seen.st_size)
 
 
 def _open(path: str | Path, flags: int) -> BinaryIO:

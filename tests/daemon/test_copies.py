@@ -11,11 +11,13 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.session import StreamId
 from agent.core.status import Status
+from agent.core.wire import Request, parse_streams, streams_request
 from agent.daemon.inputs import Retry
 from agent.daemon.keeper import SWEEP_S
 from agent.daemon.report import Surroundings, report
-from tests.daemon.test_generations import contents
-from tests.fakes import AsgiServer, ScriptedServer, no_answer
+from agent.daemon.tasks import KeepTask
+from tests.daemon.test_generations import contents, generations
+from tests.fakes import AsgiServer, FakeRules, ScriptedServer, no_answer
 from tests.simulation.world import SimulatedAgent
 
 Make = Callable[..., SimulatedAgent]
@@ -56,6 +58,13 @@ def come_back(agent: SimulatedAgent, line: Line) -> None:
     agent.engine.handle(Retry())
     agent.settle()
     agent.live_for(2 * SWEEP_S)
+
+
+def streams_of(server: AsgiServer, session: str) -> list[list[bytes]]:
+    """What each stream of a session holds, in all its generations."""
+    rows = parse_streams(server.send(streams_request(session))) or []
+    subpaths = sorted({row.subpath for row in rows})
+    return [[content for _, content in generations(server, session, one)] for one in subpaths]
 
 
 def copied(agent: SimulatedAgent) -> list[int]:
@@ -195,3 +204,72 @@ def test_lines_that_were_lost_are_said_after_a_restart_too(
     assert [(row.kind, row.detail) for row in agent.store.audit() if row.kind == "lost"] == [
         ("lost", f"{len(second)} bytes")
     ]
+
+
+# --- found by stories of `tests/simulation` ---------------------------------------------------------------------------
+
+
+def test_what_was_held_of_a_private_session_is_known_to_be_there_after_a_damaged_state(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line
+) -> None:
+    rules = FakeRules()
+    agent = make_agent(line.server, rulebook=rules)
+    line.away = False
+    agent.append("s", lines(3))
+    agent.settle()
+    line.away = True
+    agent.append("s", lines(2))
+    rest(agent)
+    assert len(copied(agent)) == 1
+    rules.sessions.add("s")
+    agent.store.close()
+    (agent.root.parent / "state" / "state.db").write_bytes(b"no database" * 1000)
+    agent.boot()
+    line.away = False
+    agent.engine.handle(Retry())
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+    assert receiver.send(Request("GET", "/v1/session_ingress/session/s/entries")).status in (404, 410)
+
+
+def test_what_was_held_of_a_second_file_is_sent_when_that_goes_away_as_the_first_did(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line
+) -> None:
+    """It was to be compared; when the other file was gone, it took that one's place, and was gone as well."""
+    agent = make_agent(line.server)
+    first, more = lines(2), lines(3)
+    agent.append("s", first)
+    agent.look()
+    other = agent.root / "q" / "s.jsonl"
+    other.parent.mkdir()
+    other.write_bytes(first + more)
+    agent.scanner.scan()
+    agent.clock.advance(SWEEP_S + 1)
+    agent.engine.tick()
+    held = [one for one in agent.disk_tasks if isinstance(one, KeepTask) and one.path == str(other)]
+    for one in held:
+        agent.engine.handle(agent.do_disk_task(one))
+    assert held
+    agent.path("s").unlink()
+    other.unlink()
+    agent.look()
+    come_back(agent, line)
+    assert first + more in contents(receiver, "s")
+
+
+def test_a_second_file_is_compared_again_when_the_first_was_rewritten_before_it_was_sent(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line
+) -> None:
+    agent = make_agent(line.server)
+    older, newer = lines(2), lines(6)
+    agent.append("s", older)
+    other = agent.root / "q" / "s.jsonl"
+    other.parent.mkdir()
+    other.write_bytes(older)
+    rest(agent)
+    with agent.path("s").open("r+b") as file:
+        file.write(newer)
+    come_back(agent, line)
+    held = [content for one in streams_of(receiver, "s") for content in one]
+    assert newer in held
+    assert older in held

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from agent.core.identity import Cursor
 from agent.core.lifecycle import State
 from agent.core.objects import is_object
-from agent.core.session import StreamId
+from agent.core.session import StreamId, is_side_file
 from agent.core.sources import origin_of
 from agent.core.transcript import EMPTY_CHAIN, entry_uuid, tombstone_line
 from agent.core.wire import Request
 from agent.daemon.answers import DIVERGED
 from agent.daemon.permits import read_passage
-from agent.daemon.tasks import TrackKey
+from agent.daemon.tasks import LetGoTask, TrackKey
 from agent.daemon.tracks import Track
 from tests.simulation.process import DESTINATION
 from tests.simulation.server import Generation, parse_target
@@ -114,10 +114,46 @@ def check_cursor(story: "Story", key: TrackKey) -> None:
     assert cursor.sent_count <= len(there), f"{key.stream}: the cursor is ahead of the server"
 
 
+def check_release(story: "Story", task: LetGoTask) -> None:
+    """Before what is retained is let go: whole lines of it that are nowhere else are on the server."""
+    found = next((one for one in story.kept.list_kept() if one.name == task.name), None)
+    if found is None or found.links > 1 or not story.server.bulk or story.server.has_lost or story.has_lost_state:
+        return
+    stream = _origin(task.stream)
+    family = {key.stream: one for key, one in story.process.engine.tracks.items() if _origin(key.stream) == stream}
+    if _is_excused(story, stream, family):
+        return
+    seen_bytes = max((one.size for one in family.values()), default=0)  # a link may have more, which nobody saw
+    lines = story.disk.read(found.path)[:seen_bytes].split(b"\n")[:-1]
+    beginning = b"".join(line + b"\n" for line in lines)
+    here = any(version.content.startswith(beginning) for _, version in story.transcripts.files.values())
+    if here or is_side_file(stream.subpath):
+        return
+    there = [made.lines for one in family for made in story.server.generations_of(one)]
+    assert any(is_as_sent(held[: len(lines)], lines, story.wire.refused) for held in there), (
+        f"{stream}: {len(lines)} retained lines are let go, and no generation begins with them"
+    )
+
+
+def _is_excused(story: "Story", stream: StreamId, family: Mapping[StreamId, Track]) -> bool:
+    """Nobody wants it on the server, or nobody there; or what it held can't be told by what was sent."""
+    withheld = stream.session_id in story.ever_private | story.wire.ever_deleted  # what was decided then is done later
+    deleted = any(one.session_id == stream.session_id for one in story.wire.deleted)
+    states = {State.PRIVATE, State.DELETED_ON_SERVER}
+    elsewhere = any(one.state in states for one in family.values()) or _is_copy(story, stream)
+    return withheld or deleted or elsewhere or stream in story.transcripts.unseen | story.transcripts.torn
+
+
 def check_end(story: "Story") -> None:
     """When nothing stands in the way any more: each file is on the server, once and in order."""
     for stream in story.transcripts.versions:
         _check_stream(story, stream)
+    held = list(story.kept.list_kept())
+    keeper = story.process.engine.keeper
+    for one in held:
+        assert any(one.path == here.path for here in keeper.held.values()), f"{one.name} is held for nobody"
+    copied = sum(one.size for one in held if one.links == 1)
+    assert not story.has_mounts or copied == story.process.holding.copied_bytes <= story.kept_bytes
 
 
 def _check_stream(story: "Story", stream: StreamId) -> None:

@@ -4,6 +4,7 @@ Inode numbers come back as soon as a file is gone and closed, as ext4 does it; d
 was unlinked or replaced. `tests/contracts/test_disk.py` holds it beside a real folder.
 """
 
+import errno
 import heapq
 import os
 from collections.abc import Callable, Iterator
@@ -17,10 +18,11 @@ _BUFFER_BYTES = 1 << 20
 
 
 class Inode:
-    __slots__ = ("data", "links", "mtime_ns", "number", "opens")
+    __slots__ = ("data", "device", "links", "mtime_ns", "number", "opens")
 
-    def __init__(self, number: int, mtime_ns: int) -> None:
+    def __init__(self, number: int, mtime_ns: int, device: int = 1) -> None:
         self.number = number
+        self.device = device
         self.mtime_ns = mtime_ns
         self.data = bytearray()
         self.links = 1
@@ -36,16 +38,19 @@ class Folder:
 
 
 class FakeDisk:
-    """Paths are absolute, in the system's notation. `tick_ns`: how coarse the file times are."""
+    """Paths are absolute, in the system's notation. `tick_ns`: how coarse the file times are. `mounted`: a tree that is
+    another file system, with numbers of its own; no file has names on both."""
 
-    device = 1
-
-    def __init__(self, now_s: Callable[[], float]) -> None:
+    def __init__(self, now_s: Callable[[], float], mounted: str = "") -> None:
         self._now_s = now_s
         self.tick_ns = 1
-        self._free: list[int] = []
-        self._next_number = 2
+        self.mounted = mounted
+        self._free: dict[int, list[int]] = {1: [], 2: []}
+        self._next_numbers = {1: 2, 2: 2}
         self._root = Folder(1)
+
+    def device_of(self, path: str) -> int:
+        return 2 if self.mounted and (path + os.sep).startswith(self.mounted + os.sep) else 1
 
     # --- what the agent sees ----------------------------------------------------------------------------------
 
@@ -81,8 +86,8 @@ class FakeDisk:
 
     def _entry(self, name: str, path: str, found: Inode | Folder) -> Entry:
         if isinstance(found, Folder):
-            return Entry(name, path, True, 0, 0, self.device, found.number)
-        return Entry(name, path, False, len(found.data), found.mtime_ns, self.device, found.number)
+            return Entry(name, path, True, 0, 0, self.device_of(path), found.number)
+        return Entry(name, path, False, len(found.data), found.mtime_ns, self.device_of(path), found.number)
 
     # --- what programs do -------------------------------------------------------------------------------------
 
@@ -92,7 +97,7 @@ class FakeDisk:
         for name in _names(path):
             below = at.names.get(name)
             if below is None:
-                below = at.names[name] = Folder(self._take_number())
+                below = at.names[name] = Folder(self._take_number(path))
             if not isinstance(below, Folder):
                 raise FileExistsError(path)
             at = below
@@ -124,7 +129,7 @@ class FakeDisk:
         """A new file takes the name at once, as by rename."""
         folder, name = self._place(path)
         old = folder.names.get(name)
-        node = Inode(self._take_number(), self._now_ns())
+        node = Inode(self._take_number(path), self._now_ns(), self.device_of(path))
         node.data += data
         folder.names[name] = node
         if isinstance(old, Inode):
@@ -154,6 +159,8 @@ class FakeDisk:
     def link(self, old: str, new: str) -> None:
         """A second name for the same file."""
         node = self._file(old)
+        if self.device_of(old) != self.device_of(new):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         folder, name = self._place(new)
         if name in folder.names:
             raise FileExistsError(new)
@@ -171,6 +178,20 @@ class FakeDisk:
 
     def set_mtime_ns(self, path: str, mtime_ns: int) -> None:
         self._file(path).mtime_ns = mtime_ns
+
+    def is_empty(self, path: str) -> bool:
+        """Whether a folder is there, with nothing in it."""
+        found = self._find(path)
+        return isinstance(found, Folder) and not found.names
+
+    def remove_folder(self, path: str) -> None:
+        folder, name = self._place(path)
+        removed = folder.names.pop(name)
+        assert isinstance(removed, Folder)
+        heapq.heappush(self._free[self.device_of(path)], removed.number)
+
+    def find(self, path: str) -> "Inode | Folder | None":
+        return self._find(path)
 
     # --- inside -----------------------------------------------------------------------------------------------
 
@@ -199,14 +220,15 @@ class FakeDisk:
 
     def _create(self, path: str) -> Inode:
         folder, name = self._place(path)
-        node = folder.names[name] = Inode(self._take_number(), 0)
+        node = folder.names[name] = Inode(self._take_number(path), 0, self.device_of(path))
         return node
 
-    def _take_number(self) -> int:
-        if self._free:
-            return heapq.heappop(self._free)
-        self._next_number += 1
-        return self._next_number
+    def _take_number(self, path: str) -> int:
+        device = self.device_of(path)
+        if self._free[device]:
+            return heapq.heappop(self._free[device])
+        self._next_numbers[device] += 1
+        return self._next_numbers[device]
 
     def _let_go(self, node: Inode) -> None:
         node.links -= 1
@@ -214,7 +236,7 @@ class FakeDisk:
 
     def note_closed(self, node: Inode) -> None:
         if node.links == 0 and node.opens == 0:
-            heapq.heappush(self._free, node.number)
+            heapq.heappush(self._free[node.device], node.number)
 
     def _now_ns(self) -> int:
         return stamp_ns(self._now_s(), self.tick_ns)

@@ -440,7 +440,9 @@ class Table:
 
 
 def mark_private(story: "Story") -> None:
-    story.rules.sessions.add(story.rng.choice(PLACES).stream.session_id)
+    session_id = story.rng.choice(PLACES).stream.session_id
+    story.rules.sessions.add(session_id)
+    story.ever_private.add(session_id)
 
 
 def share_again(story: "Story") -> None:

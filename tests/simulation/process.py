@@ -15,6 +15,7 @@ from agent.core.status import OWED
 from agent.daemon.asking import Sender
 from agent.daemon.comparing import compare
 from agent.daemon.engine import Engine
+from agent.daemon.holding import Holding, Keeping
 from agent.daemon.inputs import Input, Observed, ScanEnded, Vanished
 from agent.daemon.permits import Guard, Rulebook
 from agent.daemon.private import RulesChanged
@@ -24,7 +25,9 @@ from agent.daemon.scanner import Root, Scanner
 from agent.daemon.tasks import (
     CompareTask,
     DeleteTask,
+    DiskOutcome,
     DiskTask,
+    LetGoTask,
     MetaTask,
     ProbeTask,
     RealignTask,
@@ -53,6 +56,10 @@ class Machine(NamedTuple):
     compress: bool
     rulebook: Rulebook
     checked: Callable[[TrackKey], None]
+    kept: Keeping
+    kept_bytes: int
+    released: Callable[[LetGoTask], None]
+    """Called before what is retained of a file is let go."""
 
 
 class Process:
@@ -69,7 +76,9 @@ class Process:
         self._checked = machine.checked
         world = World(clock.now_s, clock.monotonic_s, rng.random, self._new_uuid)
         self.destination = DestinationState(DESTINATION, "http://127.0.0.1", compress=machine.compress)
-        self.looks: deque[ReviewTask | CompareTask] = deque()
+        self.looks: deque[DiskTask] = deque()
+        self._released = machine.released
+        self.holding = Holding(machine.kept, machine.kept_bytes)
         self._files, self._guard = machine.files, Guard(machine.rulebook, machine.files)
         self.engine = Engine(
             [self.destination],
@@ -78,7 +87,8 @@ class Process:
             self._dispatch,
             machine.limits,
             guard=self._guard,
-            dispatch_disk=self._dispatch_disk,
+            dispatch_disk=self.looks.append,
+            found_held=self.holding.find(),
         )
         self._pusher = Pusher(
             {DESTINATION: machine.sender},
@@ -110,10 +120,6 @@ class Process:
         if not self.engine.private.knows(self._guard.rules()):
             self.inbox.append(RulesChanged())
 
-    def _dispatch_disk(self, task: DiskTask) -> None:
-        if isinstance(task, (ReviewTask, CompareTask)):
-            self.looks.append(task)
-
     def _new_uuid(self) -> str:
         return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
 
@@ -142,11 +148,7 @@ class Process:
     def run_task(self) -> bool:
         """One of the tasks that were handed out, from its beginning to its outcome."""
         if self.looks and (not self.tasks or self._rng.random() < 0.5):
-            look = self.looks.popleft()
-            if isinstance(look, ReviewTask):
-                self.inbox.append(review(self._guard, self._files, look))
-            else:
-                self.inbox.append(compare(self._files, look))
+            self.inbox.append(self._look(self.looks.popleft()))
             return True
         if not self.tasks:
             return False
@@ -160,6 +162,16 @@ class Process:
             if key is not None:
                 self._running.discard(key)
         return True
+
+    def _look(self, task: DiskTask) -> DiskOutcome:
+        match task:
+            case ReviewTask():
+                return review(self._guard, self._files, task)
+            case CompareTask():
+                return compare(self._files, task)
+            case LetGoTask():
+                self._released(task)
+        return self.holding.do(task)
 
     def pass_time(self, seconds: float) -> None:
         """The engine is called at each of its deadlines until then."""

@@ -4,21 +4,25 @@ The same seed gives the same story, step by step. Nothing here waits, and nothin
 """
 
 import hashlib
+import os
 import random
+from collections.abc import Callable
 from typing import Any
 
 from agent.core.session import StreamId
 from agent.core.wire import BulkOffer, Request
 from agent.daemon.engine import QUIET_S
+from agent.daemon.holding import Keeping
 from agent.daemon.inputs import Retry
 from agent.daemon.pausing import HeldOff, ResumeAsked
-from agent.daemon.tasks import TrackKey
+from agent.daemon.tasks import LetGoTask, TrackKey
 from agent.daemon.world import Limits
 from tests.fakes import FakeClock, FakeRules
 from tests.simulation import operations
 from tests.simulation.badfiles import BadFiles
-from tests.simulation.checks import check_cursor, check_end, check_generation, check_leave
+from tests.simulation.checks import check_cursor, check_end, check_generation, check_leave, check_release
 from tests.simulation.disk import FakeDisk
+from tests.simulation.kept import FakeKept
 from tests.simulation.process import Machine, Process
 from tests.simulation.server import Generation, ModelServer
 from tests.simulation.store import Medium
@@ -35,6 +39,12 @@ PRIVATE_SHARE = 0.3
 PRIVATE_STEPS = 0.06
 
 
+MOUNTED_SHARE = 0.4
+"""Of stories in which transcripts and state are on two file systems."""
+
+KEPT = os.sep + os.path.join("state", "kept")
+
+
 PAUSED_SHARE, PAUSED_STEPS = 0.2, 0.05
 """The same of stories in which somebody, or a network, wants the agent to rest."""
 
@@ -45,7 +55,14 @@ class Story:
     few things do."""
 
     def __init__(
-        self, seed: int, *, clock: FakeClock | None = None, disk: Any = None, root: str = ROOT, medium: Any = None
+        self,
+        seed: int,
+        *,
+        clock: FakeClock | None = None,
+        disk: Any = None,
+        root: str = ROOT,
+        medium: Any = None,
+        kept: Callable[[bool], Keeping] | None = None,
     ) -> None:
         self.seed = seed
         self.rng = rng = random.Random(seed)
@@ -71,6 +88,7 @@ class Story:
         self.has_pauses = self._rests.random() < PAUSED_SHARE
         """Whether somebody pauses the agent now and then in this story."""
         self.rules = FakeRules()
+        self.ever_private: set[str] = set()
         self.has_lost_state = False
         """Whether the state may say less than what was once written to it, and nobody can tell."""
         self.server = _make_server(self, is_base)
@@ -78,13 +96,20 @@ class Story:
         self.wire = Wire(self.server, rng, self.log, self.between, self._check_leave)
         self.wire.trouble = rng.choice((0.0, 0.0, 0.1, 0.3, 0.6))
         self.wire.harsh = rng.random() < 0.15
-        self.disk = disk or FakeDisk(self.clock.now_s)
+        # Apart from those too.
+        self._holds = random.Random(f"holds {seed}")
+        self.has_mounts = self._holds.random() < MOUNTED_SHARE
+        """Whether transcripts and state are on two file systems, so that what is retained is a copy."""
+        self.kept_bytes = self._holds.choice((1 << 30, 1 << 30, 3000, 500, 0)) if self.has_mounts else 1 << 30
+        self.disk = disk or FakeDisk(self.clock.now_s, mounted=KEPT if self.has_mounts else "")
         self.disk.tick_ns = rng.choice((1, 1, 4_000_000, 2_000_000_000))
         self.files = BadFiles(self.disk, rng, self.between)
         self.hints: list[str] = []
         self.transcripts = Transcripts(self.disk, rng, self.hints.append, root)
         self.writer = Writer(rng, unique=is_base, long=rng.random() < 0.3)
         self.medium = medium or Medium()
+        fake_kept = FakeKept(self.disk, KEPT, self.between, lambda: self.medium.is_full)
+        self.kept: Keeping = kept(self.has_mounts) if kept else fake_kept
         self._haste = rng.choice((0.0, 0.02, 0.1))
         self._depth = 0
         self._table = operations.draw_table(self)
@@ -92,7 +117,18 @@ class Story:
         """Whether everything is looked at slowly again and again."""
         limits = Limits(workers=rng.choice((1, 2, 8)), audit_interval_s=AUDIT_S if self.audits else 0.0)
         self._machine = Machine(
-            self.files, self.wire, root, self.clock, rng, limits, rng.random() < 0.1, self.rules, self._check_cursor
+            self.files,
+            self.wire,
+            root,
+            self.clock,
+            rng,
+            limits,
+            rng.random() < 0.1,
+            self.rules,
+            self._check_cursor,
+            self.kept,
+            self.kept_bytes,
+            self._check_release,
         )
         self._next_pass_s = self._next_scan_s = 0.0
         self.boot()
@@ -204,6 +240,9 @@ class Story:
 
     def _check_cursor(self, key: TrackKey) -> None:
         check_cursor(self, key)
+
+    def _check_release(self, task: LetGoTask) -> None:
+        check_release(self, task)
 
     def refuse(self, session_id: str, lines: list[bytes]) -> int | None:
         if session_id in self.session_statuses:

@@ -13,6 +13,7 @@ from agent.daemon.engine import Engine
 from agent.daemon.pusher import Pusher
 from agent.daemon.tasks import Outcome, Pushed, PushTask, Task
 from agent.receiver.bodies import Limits
+from agent.system.keeping import KeptFiles
 from agent.system.state_db import open_state
 from tests.fakes import FakeClock, receiver_without_network
 from tests.reliability import MakeTally
@@ -137,9 +138,10 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[frozenset[str]], None]
 @pytest.mark.skipif(os.name == "nt", reason="an open file can't be replaced there")
 @pytest.mark.parametrize("seed", range(25))
 def test_real_files_and_a_real_database_tell_the_same_story(
-    seed: int, tmp_path: Path, without: Callable[[frozenset[str]], None]
+    seed: int, tmp_path: Path, without: Callable[[frozenset[str]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(NOT_REAL)
+    monkeypatch.setattr("tests.simulation.story.MOUNTED_SHARE", 0.0)  # `tests/contracts/test_kept.py` has two disks
     in_memory = Story(seed)
     in_memory.run()
     clock = FakeClock()
@@ -149,6 +151,7 @@ def test_real_files_and_a_real_database_tell_the_same_story(
         disk=RealFolder(clock.now_s),
         root=str(tmp_path / "projects"),
         medium=RealMedium(tmp_path / "state" / "state.db"),
+        kept=lambda _: KeptFiles(tmp_path / "state" / "kept"),
     )
     real.run()
     assert real.trace == in_memory.trace

@@ -321,6 +321,31 @@ def test_a_copy_above_the_limit_is_not_made(tmp_path: Path, kept: KeptFiles, no_
     assert keep(kept, source, limit=1).size == 11, "what a copy takes already is no cost of making it longer"
 
 
+@pytest.mark.parametrize("begun", [0, 3], ids=["a new copy", "a longer copy"])
+def test_a_file_that_is_rewritten_while_it_is_copied_is_not_kept_in_two_versions(
+    kept: KeptFiles, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, begun: int
+) -> None:
+    source = Path(write(elsewhere / "s.jsonl", b"o" * begun * MIB))
+    if begun:
+        keep(kept, str(source))
+    with source.open("ab") as more:
+        more.write(b"n" * 3 * MIB)
+    before, real = names_below(elsewhere), os.utime
+
+    def rewrite_first(*args: Any, **named: Any) -> None:
+        """Behind what was read, when the copy is nearly done."""
+        with source.open("r+b") as file:
+            file.write(b"x" * source.stat().st_size)
+        real(*args, **named)
+
+    monkeypatch.setattr(os, "utime", rewrite_first)
+    with pytest.raises(DiskError, match="it was rewritten while it was copied"):
+        keep(kept, str(source))
+    assert names_below(elsewhere) == before
+    kept_sizes = [one.size for one in kept.list_kept()]
+    assert kept_sizes == ([begun * MIB] if begun else [])
+
+
 def test_what_others_still_use_is_not_written_to(
     tmp_path: Path, kept: KeptFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
