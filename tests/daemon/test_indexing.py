@@ -17,7 +17,10 @@ from agent.daemon.indexing import Indexer
 from agent.daemon.scanner import Root
 from agent.daemon.searching import ROLES, Target, search, text_of_event
 from agent.daemon.survey import find_files
+from agent.errors import DiskError
 from agent.providers import PROVIDERS
+from agent.system import files
+from agent.system.files import TranscriptFile
 from agent.system.index_db import IndexDb, open_index, open_index_readonly
 from agent.system.paths import Paths, paths_below
 from tests.conftest import CORPUS
@@ -289,9 +292,14 @@ def test_one_transcript_that_can_not_be_read_costs_only_itself(
 ) -> None:
     for name in ("good", "bad"):
         file_of(root, name).write_bytes(said(2))
-    bad = file_of(root, "bad")
-    bad.unlink()
-    bad.symlink_to("/proc/self/mem")  # it opens, and reading it fails
+    bad, opened = str(file_of(root, "bad")), files.open_file
+
+    def open_file(path: str) -> TranscriptFile:
+        if path == bad:
+            raise DiskError(f"{path} can't be read: input/output error")
+        return opened(path)
+
+    monkeypatch.setattr(files, "open_file", open_file)
     indexer = Indexer(db, [root])
     indexer.look_at_all()
     assert [(Path(one.path).name, "can't be read" in one.why) for one in indexer.failed] == [("bad.jsonl", True)]
