@@ -16,6 +16,7 @@ from tests.bench import (
     idle,
     intake,
     latency,
+    lossy,
     memory,
     reading,
     redaction,
@@ -31,6 +32,7 @@ from tests.bench.workshop import Workshop
 MEASUREMENTS: Mapping[str, Callable[[Workshop], list[Figure]]] = {
     "backlog": backlog.measure_bulk,
     "base": backlog.measure_base,
+    "lossy": lossy.measure,
     "latency": latency.measure,
     "tail": tail.measure,
     "fairness": fairness.measure,
