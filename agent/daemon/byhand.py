@@ -48,8 +48,9 @@ class ByHand:
         }
 
     def _waits(self, track: Track) -> bool:
-        is_waiting = track.state in (State.REFUSED, State.WAITING) or (track.state is State.DUE and track.attempts > 0)
-        return is_waiting and track.reason not in UNFIT
+        is_waiting = track.state in (State.REFUSED, State.WAITING)
+        is_again = track.state in UNSENT and track.attempts > 0  # as a new process finds what waited in the last one
+        return (is_waiting or is_again) and track.reason not in UNFIT
 
     def _can_send_rejected(self, key: TrackKey, track: Track) -> bool:
         """Only a new generation has a place for them; base servers know none."""
@@ -93,8 +94,7 @@ class ByHand:
                 continue
             if track.state is State.REFUSED:
                 self._journal.note_audit(key, AuditKind.REQUEUED, track.reason)
-            if track.state not in BUSY:
-                track.attempts = track.adoptions = 0
+            track.attempts = track.adoptions = 0
             rests = self._mover.end_rest(key) and track.state is State.SETTLING
             self._mover.apply(key, track, Event.RESTED if rests else Event.RETRY)
             if rejected and self._can_send_rejected(key, track):

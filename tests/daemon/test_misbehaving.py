@@ -70,7 +70,7 @@ def _same(answer: RawReply) -> Answer:
     return lambda: answer
 
 
-STATUSES = (200, 204, 301, 401, 404, 409, 410, 413, 429, 503)
+STATUSES = (200, 204, 301, 401, 404, 409, 410, 413, 429, 500, 503)
 """`tests/faults/test_statuses.py` has every one of them, in one session."""
 
 ANSWERS: Mapping[str, Answer] = {
