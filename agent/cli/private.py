@@ -175,7 +175,7 @@ def remove(as_json: bool, **named: Any) -> None:
     paths = default_paths(environment())
     settings = load_settings(paths)
     rules_list = PrivacyList(paths.private_list, settings.privacy)
-    from agent.daemon.rulebook import hold_lost
+    from agent.daemon.losses import hold_lost
 
     standing = rules_list.rules()
     known = _read_known(paths)
@@ -218,7 +218,7 @@ def list_(as_json: bool) -> None:
     rules_list = PrivacyList(paths.private_list, settings.privacy)
     rules = rules_list.rules()
     known = _read_known(paths)
-    from agent.daemon.rulebook import hold_lost
+    from agent.daemon.losses import hold_lost
 
     held = hold_lost(rules_list, paths)
     rules += [rule for rule in parse_lines("\n".join(held)) if rule is not None]
@@ -273,7 +273,7 @@ def list_(as_json: bool) -> None:
 
 def _in_force(paths: Paths, settings: "Settings") -> PrivateRules:
     """What an agent obeys: the list as it stands, and what is gone from it and holds on."""
-    from agent.daemon.rulebook import hold_lost
+    from agent.daemon.losses import hold_lost
 
     private_list = PrivacyList(paths.private_list, settings.privacy)
     hold_lost(private_list, paths)

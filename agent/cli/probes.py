@@ -87,7 +87,7 @@ def check_private_list(scene: Scene) -> list[Finding]:
     except AgentError as exc:
         words = f"{exc.message}: everything is private"
         return [Finding(Level.FAIL, "private list", words, exc.hint or "transcriptd private list")]
-    from agent.daemon.rulebook import find_lost
+    from agent.daemon.losses import find_lost
 
     if lost := find_lost(scene.paths, scene.settings_or_defaults().privacy):
         return [Finding(Level.WARN, "private list", *one) for one in lost]

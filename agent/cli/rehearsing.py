@@ -70,7 +70,8 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
 
 
 def read_rules(paths: Paths, settings: Settings, *, had_list: bool) -> "PrivateRules":
-    from agent.daemon.rulebook import close_missing, hold_lost
+    from agent.daemon.losses import hold_lost
+    from agent.daemon.rulebook import close_missing
     from agent.system.privacy_list import PrivacyList
 
     private_list = PrivacyList(paths.private_list, settings.privacy)

@@ -94,8 +94,8 @@ def _read_remembered(paths: Paths) -> Status:
     from agent.cli.config import load_settings, remembered
     from agent.core.lost_rules import describe_lost
     from agent.daemon.kept_sharing import ACCEPT, narrowed
+    from agent.daemon.losses import find_lost
     from agent.daemon.report import report_remembered
-    from agent.daemon.rulebook import find_lost
     from agent.system.lives import Lives
     from agent.system.tokens import token_in
 

@@ -320,10 +320,12 @@ class Private:
                 if group:
                     self._journal.note_audit(group[0][0], AuditKind.DELETED, "")
             case NeedsLogin():
-                one.deletions[done.session_id] = None
+                if done.session_id in self.why:
+                    one.deletions[done.session_id] = None
                 self._gates.lock_out(one.name, done.reply)
             case _:
-                self._not_deleted(group, done.reply)
+                if done.session_id in self.why:  # else it was shared again meanwhile
+                    self._not_deleted(group, done.reply)
                 if isinstance(done.reply, Unavailable) and done.reply.everybody:
                     self._gates.doubt(TrackKey(one.name, done.session_id, ""), done.reply)
 

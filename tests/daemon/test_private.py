@@ -10,14 +10,15 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.status import OWED, Status
 from agent.core.wire import RawReply, Request, delete_request, session_path, streams_request
-from agent.daemon.inputs import Restore
+from agent.daemon.inputs import Restore, Retry
+from agent.daemon.pausing import PauseAsked, ResumeAsked
 from agent.daemon.private import RulesChanged
 from agent.daemon.report import Surroundings, report
 from agent.daemon.reviewing import review
 from agent.daemon.tasks import KeptBack, ReviewTask
 from agent.daemon.world import Limits
 from agent.system import files as real_files
-from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer
+from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.reliability import MakeTally
 from tests.simulation.world import DESTINATION, SimulatedAgent
 
@@ -191,6 +192,31 @@ def test_what_is_shared_again_before_its_deletion_was_answered_is_there_again(
     rules.sessions.clear()
     told(agent)
     server.is_away = False
+    agent.settle()
+    assert agent.state("s") is State.SYNCED
+    assert stored(receiver, "s") == agent.path("s").read_bytes()
+
+
+@pytest.mark.parametrize("answer", [503, 401, 500, 405])
+def test_a_wish_to_delete_that_fails_when_it_is_shared_again_is_given_up(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, answer: int
+) -> None:
+    """Found by a story: its next try was set for a stream that was to be sent."""
+    rules = FakeRules()
+    server = ScriptedServer(receiver, lambda request: reply(answer) if request.method == "DELETE" else None)
+    agent = make_agent(server, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.settle()
+    agent.engine.handle(PauseAsked(None))  # so that it only waits to be sent again
+    rules.sessions.add("s")
+    told(agent)
+    failed = agent.run_a_task()
+    rules.sessions.clear()
+    told(agent)
+    agent.engine.handle(failed)
+    agent.live_for(600)
+    agent.engine.handle(ResumeAsked())
+    agent.engine.handle(Retry())
     agent.settle()
     assert agent.state("s") is State.SYNCED
     assert stored(receiver, "s") == agent.path("s").read_bytes()

@@ -25,6 +25,7 @@ RULEBOOK = "agent/daemon/rulebook.py"
 TEST_PRIVATE = "tests/daemon/test_private.py::test_"
 TEST_RULES_CHANGE = "tests/daemon/test_rules_change.py::test_nothing_leaves_behind_a_change_wherever_it_comes"
 TEST_GROUNDS = "tests/daemon/test_grounds.py::test_"
+TEST_LOST = "tests/daemon/test_lost_rules.py::test_"
 TEST_PRIVACY = "tests/core/test_privacy.py::test_"
 TEST_PRIVACY_LIST = "tests/system/test_privacy_list.py::test_"
 TEST_GIT = "tests/system/test_git.py::test_"
@@ -144,6 +145,34 @@ LIST = (
         "self._before.append((now_s, old.rules))",
         "pass",
         (f"{TEST_PRIVACY_LIST}a_list_that_is_cut_for_a_moment_still_counts",),
+    ),
+    Mutant(
+        "a rule that is gone from the list is dropped at once",
+        "agent/core/lost_rules.py",
+        "left_s = HOLD_S if is_new else known.lost[line] - passed_s",
+        "left_s = 0.0",
+        (f"{TEST_LOST}a_list_that_is_put_back_has_lost_nothing",),
+    ),
+    Mutant(
+        "a receipt counts again and again",
+        "agent/daemon/losses.py",
+        "after = msgspec.structs.replace(after, edit=edit)",
+        "after = msgspec.structs.replace(after, edit=0)",
+        (f"{TEST_LOST}a_receipt_counts_once",),
+    ),
+    Mutant(
+        "a list that is being written is believed",
+        "agent/daemon/losses.py",
+        "if before is None or not is_settled:",
+        "if before is None:",
+        (f"{TEST_LOST}a_list_that_is_cut_anywhere_holds_for_ten_minutes",),
+    ),
+    Mutant(
+        "settings that were cut share all",
+        "agent/core/lost_rules.py",
+        "share=old.share if was_listed else new.share,",
+        "share=new.share,",
+        (f"{TEST_LOST}settings_that_are_cut_anywhere_share_no_more_than_before",),
     ),
     Mutant(
         "a fresh list is known by its time",

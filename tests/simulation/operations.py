@@ -483,6 +483,14 @@ PRIVATE_TABLE = (
 """The same for stories of what is private."""
 
 
+RULES_CHANGE = PRIVATE_TABLE[:4]
+"""Those that others do, and that come in the middle of a look or a push."""
+
+
+def draw_rules_change(rng: random.Random) -> Operation:
+    return rng.choices(RULES_CHANGE, [one.weight for one in RULES_CHANGE])[0]
+
+
 def draw_private(rng: random.Random) -> Operation:
     return rng.choices(PRIVATE_TABLE, [one.weight for one in PRIVATE_TABLE])[0]
 

@@ -37,6 +37,8 @@ AUDIT_S = 1200.0
 PRIVATE_SHARE = 0.3
 """Of stories, those in which somebody has something to hide; and how often he changes his mind there."""
 PRIVATE_STEPS = 0.06
+SUDDEN_RULES = 0.02
+"""How often the rules of a private story change between two steps of a look or a push."""
 
 
 MOUNTED_SHARE = 0.4
@@ -219,7 +221,11 @@ class Story:
         return self._depth > 0
 
     def between(self) -> None:
-        """Somewhere in the middle of a look or a push: the world may go on, or end."""
+        """Somewhere in the middle of a look or a push: the rules may change, the world may go on, or end."""
+        if self.is_private and not self._depth and self._haste and self._fate.random() < SUDDEN_RULES:
+            operation = operations.draw_rules_change(self._fate)
+            self.log(f"meanwhile: {operation.name}")
+            operation.act(self)
         if self._depth or not self._haste or self.rng.random() >= self._haste:
             return
         self._depth += 1
