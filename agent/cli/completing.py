@@ -30,7 +30,7 @@ def complete_session(
             found = client.call("sessions.resolve", beginning=incomplete, limit=MOST)["sessions"]
     except AgentError:
         return []
-    return [CompletionItem(one["session_id"], help=_clean(one["project"])) for one in found]
+    return [CompletionItem(one["session_id"], help=_clean(one["project"])) for one in found if _fits(one["session_id"])]
 
 
 def complete_destination(
@@ -49,7 +49,16 @@ def complete_destination(
         settings = load_settings(default_paths(environment()))
     except AgentError:
         return []
-    return [CompletionItem(one.name, help=one.url) for one in settings.destinations if one.name.startswith(incomplete)]
+    return [
+        CompletionItem(one.name, help=_clean(one.url))
+        for one in settings.destinations
+        if one.name.startswith(incomplete) and _fits(one.name)
+    ]
+
+
+def _fits(text: str) -> bool:
+    """Whether it is something that people type: shells read lines, and know some signs by other names."""
+    return text.isprintable()
 
 
 def _clean(text: str) -> str:

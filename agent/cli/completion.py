@@ -27,7 +27,7 @@ def completion(shell: str | None) -> None:
 
     Without SHELL it is that of $SHELL; on Windows, where there is none, PowerShell.
     """
-    import agent.cli.powershell  # noqa: F401 - makes itself known to click
+    import agent.cli.shells  # noqa: F401 - makes itself known to click
     from agent.cli.group import cli
 
     shell = shell or os.path.basename(environment().get("SHELL", "powershell" if os.name == "nt" else ""))

@@ -113,8 +113,8 @@ def _run_command() -> None:
 
     from agent.cli.group import cli
 
-    if os.environ.get("_TRANSCRIPTD_COMPLETE", "").startswith("powershell"):
-        import agent.cli.powershell  # noqa: F401 - makes itself known to click
+    if os.environ.get("_TRANSCRIPTD_COMPLETE"):
+        import agent.cli.shells  # noqa: F401 - makes itself known to click
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the locale can't spell must not end a command

@@ -1,12 +1,15 @@
 """Completion in real shells: the script is sourced, Tab is pressed, and what is offered is looked at."""
 
+import json
 import os
 import re
+import select
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -17,6 +20,7 @@ from agent.system.control_socket.server import ControlServer
 from agent.system.paths import default_paths, make_private_folder
 from tests.cli.running import run, spawn
 from tests.conftest import REPOSITORY, require_tool
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -85,6 +89,82 @@ def test_bash_offers_nothing_where_nobody_runs(program: Path) -> None:
     assert not default_paths(os.environ).state.exists(), "a look makes nothing"
 
 
+HOSTILE = """ev; touch P1 $(touch P2) `touch P3` * ? ~ 'q' "d" \\ & | >P4 #, !! a:b ${HOME} {x,y}"""
+"""A name that settings may hold, and what a shell would make of it."""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals of POSIX")
+@pytest.mark.parametrize("typed", ["ev", "'ev", '"ev'])
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_what_is_completed_is_one_word_and_nothing_is_run(program: Path, tmp_path: Path, name: str, typed: str) -> None:
+    """On a terminal: the beginning of a hostile name, Tab, Enter."""
+    found = require_tool(name)
+    paths = default_paths(os.environ)
+    make_private_folder(paths.config.parent)
+    text = f'[[destination]]\nurl = "https://example.com"\nname = {json.dumps(HOSTILE)}\n'
+    paths.config.write_text(text, encoding="utf-8")
+    work, got = tmp_path / "work", tmp_path / "got"
+    work.mkdir()
+    real = program.read_text(encoding="utf-8").partition("\n")[2]
+    asked = (
+        f'if [ -z "$_TRANSCRIPTD_COMPLETE" ] && [ "$1" != completion ]; then printf "%s\\0" "$@" > "{got}"; exit; fi'
+    )
+    program.write_text(f"#!/bin/sh\n{asked}\n{real}", encoding="utf-8")
+    begin = {
+        "bash": ((found, "--norc", "--noprofile", "-i"), "source <(transcriptd completion bash)"),
+        "zsh": ((found, "-f", "-i"), 'autoload -Uz compinit; compinit -u -D; eval "$(transcriptd completion zsh)"'),
+        "fish": ((found, "--no-config", "-i"), "transcriptd completion fish | source"),
+    }
+    command, script = begin[name]
+    with Terminal(command, work, program) as terminal:
+        terminal.type(f"{script}; echo rea''dy\n", until=b"ready")
+        terminal.type(f"transcriptd logout {typed}\t", until=b"P3")
+        terminal.type("\n")
+        wait_for(lambda: got.exists() and got.read_bytes().endswith(b"\0"), "the command", 60)
+    assert got.read_bytes().decode().split("\0")[:-1] == ["logout", HOSTILE]
+    assert os.listdir(work) == []
+
+
+class Terminal:
+    """A shell on a terminal of its own."""
+
+    def __init__(self, command: tuple[str, ...], folder: Path, program: Path) -> None:
+        import pty
+
+        take = (
+            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        self._master, other = pty.openpty()
+        self._process = subprocess.Popen(
+            (sys.executable, "-c", take, *command),
+            cwd=folder,
+            env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "TERM": "dumb", "COLUMNS": "400"},
+            stdin=other,
+            stdout=other,
+            stderr=other,
+            start_new_session=True,
+        )
+        os.close(other)
+        self._seen = b""
+
+    def type(self, keys: str, *, until: bytes = b"") -> None:
+        self._seen = b""
+        os.write(self._master, keys.encode())
+        deadline = time.monotonic() + 60
+        while until not in self._seen:
+            ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"the shell says no {until!r}, but {self._seen[-2000:]!r}"
+            self._seen += os.read(self._master, 65536)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait(60)
+        os.close(self._master)
+
+
 FISH = 'transcriptd completion fish | source; complete --do-complete "transcriptd ev"'
 ZSH = """
 autoload -Uz compinit; compinit -u -d {dump}
@@ -136,7 +216,7 @@ def test_completing_a_command_imports_none() -> None:
     offered, _, modules = done.stdout.rstrip().rpartition("\n")
     assert offered.split() == [f"plain,{name}" for name in COMMANDS if name.startswith("s")]
     loaded = {one for one in modules.split() if one.startswith("agent.cli.")}
-    assert loaded == {"agent.cli.main", "agent.cli.group"}
+    assert loaded == {"agent.cli.main", "agent.cli.group", "agent.cli.shells"}
 
 
 def test_what_the_table_says_of_commands_is_what_they_are_called() -> None:
