@@ -43,8 +43,8 @@ def borrowed_rules() -> Iterator[Rule]:
             text = pattern.pattern.removesuffix(r"(?!\w)")
             if _NOT_RUN.search(text):
                 continue
-            text = r"\b" + _MANY.sub(",}", _GROUP.sub("(?:", text))
-            yield Rule(kind, f"(?i:{text})" if pattern.flags & re.IGNORECASE else text, check)
+            text = _MANY.sub(",}", _GROUP.sub("(?:", text))
+            yield Rule(kind, rf"\b({'(?i)' if pattern.flags & re.IGNORECASE else ''}{text})", check)
 
 
 def _denylists() -> Iterator[tuple[str, str, Any]]:

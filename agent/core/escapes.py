@@ -37,6 +37,8 @@ _OTHER = b"\x80"
 def _sign(code: int) -> bytes:
     if code == 0x5C:
         return _PAIR
+    if code == 0:  # which stands for the pair here
+        return b"\x7f"
     return bytes((code,)) if code < 0x80 else _OTHER
 
 

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from agent.core.marking import DENSE, Edit, Marker, Place, is_json_like, structu
 from agent.core.secret_rules import RULES
 from agent.core.secret_shapes import Rule
 from agent.core.settings import Privacy
+from agent.core.utf16 import Narrowed, utf16_of, widened
 from agent.errors import AgentError, RedactionTimeout, SettingsError
 
 WINDOW_BYTES = 1 << 20
@@ -31,6 +33,9 @@ _CONTEXT_BYTES = 1 << 10
 
 _BLOCK_BYTES = 64 << 10
 """How much is screened at once: after a hit, its lines are screened one by one."""
+
+_HEAD_BYTES = 4 << 10
+"""How much of a file says how it is encoded."""
 
 _MOST_PASSES = 4
 _TOO_LATE = "an entry can't be redacted in time"
@@ -67,7 +72,7 @@ class Rules:
     def searcher(self) -> Searcher:
         from agent.core.borrowed_rules import borrowed_rules  # 2 MB
 
-        return Searcher((*self._own, *RULES, *borrowed_rules(), *self._optional), self._allow)
+        return Searcher((*RULES, *borrowed_rules(), *self._optional), self._allow, self._own)
 
 
 def parse_rules(privacy: Privacy) -> Rules:
@@ -185,6 +190,21 @@ class Redactor:
                 yield self._line(bytes(held), counts)
         else:
             yield self._window(bytes(held), state, counts, last=True)[0]
+
+    def redact_file(self, pieces: Iterable[bytes], counts: Counter[str] | None = None) -> Iterator[bytes]:
+        """What `redact_pieces` gives, also of a file in UTF-16. Raises RedactionTimeout."""
+        source = iter(pieces)
+        head = b""
+        while len(head) < _HEAD_BYTES and (piece := next(source, None)) is not None:
+            head += piece
+        whole = chain((head,), source)
+        encoding = utf16_of(head)
+        if encoding is None:
+            yield from self.redact_pieces(whole, counts)
+            return
+        text = Narrowed(whole, encoding)
+        yield from widened(self.redact_pieces(text, counts), encoding)
+        yield text.odd
 
     def redact_stream(self, pieces: Iterable[bytes], counts: Counter[str] | None = None) -> Iterator[bytes]:
         """What `redact_lines` gives for all of `pieces`, in bounded memory. Raises RedactionTimeout."""

@@ -8,6 +8,7 @@ import re
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 
 _LOOKED_AT_BYTES = 4096
 """A value says what it is in its beginning; what a check costs does not grow with its length."""
@@ -80,11 +81,14 @@ def _example(value: bytes) -> bool:
 
 
 def _pem(value: bytes) -> bool:
-    """At least one line of key material, not dots or a name in angle brackets."""
-    return _KEY_MATERIAL.search(value[:_LOOKED_AT_BYTES]) is not None and not is_placeholder(value)
+    """At least one line of key material, not dots, a name in angle brackets, or words of a program."""
+    head = value[:_LOOKED_AT_BYTES]
+    return not is_placeholder(value) and any(
+        len(line) >= 40 or _count(line, _LETTERS) < len(line) for line in _KEY_MATERIAL.findall(head)
+    )
 
 
-_KEY_MATERIAL = re.compile(rb"[A-Za-z0-9+/=]{16}")
+_KEY_MATERIAL = re.compile(rb"[A-Za-z0-9+/=]{16,}")
 
 
 def _pem_in_base64(value: bytes) -> bool:
@@ -162,6 +166,9 @@ _CODE = re.compile(
 )
 
 
+_CALL = re.compile(rb"[a-z0-9_]{1,24}(?:\.[a-z0-9_]{1,24})+")
+
+
 def _cookie(value: bytes) -> bool:
     """A pair of name and value that looks drawn by chance."""
     return any(is_random(pair.partition(b"=")[2].strip()) for pair in value[:_LOOKED_AT_BYTES].split(b";"))
@@ -173,12 +180,34 @@ def _typed_password(value: bytes) -> bool:
     return _password(head) and _count(head, _LETTERS) > 2 and _count(head, _DIGITS) > 0 and b"://" not in head
 
 
+def _mixed(value: bytes) -> bool:
+    """By chance, with large letters and small ones: hashes have one sort."""
+    return is_random(value) and value.upper() != value != value.lower()
+
+
+_BASE58 = {sign: number for number, sign in enumerate(b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")}
+
+
+def _wallet(value: bytes) -> bool:
+    """Whether the checksum that such keys carry is right."""
+    number = 0
+    for sign in value:
+        number = number * 58 + _BASE58[sign]
+    try:
+        raw = number.to_bytes(38 if len(value) == 52 else 37, "big")
+    except OverflowError:
+        return False
+    return sha256(sha256(raw[:-4]).digest()).digest()[:4] == raw[-4:]
+
+
 _NOBODYS_FOLDERS = frozenset((b"shared", b"public", b"default", b"guest", b"all users", b"user", b"username", b"you"))
 _PSEUDONYM = re.compile(rb"user-[0-9a-f]{8}")
 
 CHECKS: Mapping[str, Callable[[bytes], bool]] = {
     "": _whatever,
     "random": is_random,
+    "mixed": _mixed,
+    "wallet": _wallet,
     "prefixed": _prefixed,
     "example": _example,
     "pem": _pem,
@@ -187,7 +216,9 @@ CHECKS: Mapping[str, Callable[[bytes], bool]] = {
     "basic": _basic,
     "cookie": _cookie,
     "typed-password": _typed_password,
-    "header": lambda value: not is_placeholder(value) and _count(value[:256], _DIGITS) > 0,
+    "header": lambda value: (
+        not is_placeholder(value) and _count(value[:256], _DIGITS) > 0 and not _CALL.fullmatch(value[:64])
+    ),
     "password": _password,
     "assigned": _assigned,
     "assigned-password": _assigned_password,

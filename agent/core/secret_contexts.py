@@ -1,29 +1,51 @@
 """The shapes of private keys, and of secrets that only what stands around them gives away."""
 
-from agent.core.secret_shapes import IS, UUID, Rule, in_context
+from agent.core.notations import NAMED
+from agent.core.secret_shapes import BLANK, IS, NAME_OF_ONE, UUID, Rule, in_context, token
 
 _PEM_HEAD = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _PEM_TAIL = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-_KEY_LINE_LEAD = r"""(?:[\s>|*#+,"'\\0-9\x80-\xff-]|\\[nrt])"""
+_PEM = r"PRIVATE KEY(?: BLOCK)?-----"
+_PEM_WITH_END = r"-----END [A-Z0-9 ]*PRIVATE KEY"
+_KEY_LINE = r"[A-Za-z0-9+/]{16}[A-Za-z0-9+/]*={0,2}"
+# What tools put before each line of a file: numbers, quotes, signs of a diff, the file's name; and a key's own header.
+_KEY_LINE_LEAD = (
+    r"""(?:(?:\n|\\n)[^\s:"'\\]{1,200}[:-][0-9]{1,6}[:-]|[\s>|*#+,:"'\\0-9\x80-\xff-]|\\[nrt]"""
+    r"""|(?:Proc-Type|DEK-Info|Version|Comment|Hash):[^\n\\"]{0,100})"""
+)
+
+_BEFORE_A_WALLET = r"(?:\A|[^A-Za-z0-9+/_-]|\[[0-9;]*[mK]|3D)"
 
 KEYS = (
-    # Everything up to the end, whatever stands before the lines: numbers, quotes, signs of a diff.
+    # Everything up to the end, whatever stands before the lines, or in place of some of them.
     Rule(
         "private-key",
-        rf"""{_PEM_HEAD}((?:-{{0,4}}[A-Za-z0-9+/=_:;,.()@<>|*#"'\s\\\x80-\xff])*){_PEM_TAIL}""",
+        rf"""{_PEM_HEAD}((?:-{{0,4}}[A-Za-z0-9+/=_:;,.()@<>|*#"'\[\]&%~?!\s\\\x80-\xff])*){_PEM_TAIL}""",
         "pem",
-        r"PRIVATE KEY(?: BLOCK)?-----",
+        _PEM_WITH_END,
     ),
     # No end: only what looks like key material behind the header.
+    Rule("private-key", rf"""{_PEM_HEAD}((?:{_KEY_LINE_LEAD}*{_KEY_LINE})+)""", "pem", _PEM),
+    # No beginning.
     Rule(
         "private-key",
-        rf"""{_PEM_HEAD}((?:{_KEY_LINE_LEAD}*[A-Za-z0-9+/]{{16}}[A-Za-z0-9+/]*={{0,2}})+)""",
+        rf"((?:{_KEY_LINE}{_KEY_LINE_LEAD}+)+(?:[A-Za-z0-9+/]{{1,76}}={{0,2}}{_KEY_LINE_LEAD}*)?){_PEM_TAIL}",
         "pem",
-        r"PRIVATE KEY(?: BLOCK)?-----",
+        _PEM_WITH_END,
+    ),
+    # Neither: by how the numbers in it begin (RSA, PKCS #8, elliptic curves, OpenSSH).
+    token(
+        "private-key",
+        r"(?:MII[A-Za-z0-9+/]{3}IBA(?:AK[BC]|DANBgkqhkiG9w0BAQEFAASC)|MIG[A-Za-z0-9+/]AgE(?:AMB[A-Z]GByqGSM49AgEG|BBDD?)"
+        r"|MHcCAQEEI|MC4CAQAwBQYDK2VwBCIEI|b3BlbnNzaC1rZXktdjEA)[A-Za-z0-9+/]{20}[A-Za-z0-9+/]*={0,2}"
+        rf"(?:{_KEY_LINE_LEAD}+{_KEY_LINE})*",
+        "",
+        r"(?:MII[A-Za-z0-9+/]{3}IBA(?:AK[BC]|DANBgkqhkiG9w0BAQEFAASC)|MIG[A-Za-z0-9+/]AgE(?:AMB[A-Z]GByqGSM49AgEG|BBDD?)"
+        r"|MHcCAQEEI|MC4CAQAwBQYDK2VwBCIEI|b3BlbnNzaC1rZXktdjEA)[A-Za-z0-9+/]{10}",
     ),
     Rule(
         "private-key",
-        r"\b((?:LS0tLS1CRUdJTi|S0tLS1CRUdJTi|0tLS0tQkVHSU4g|tLS0tLUJFR0lOI)[A-Za-z0-9+/]{20}[A-Za-z0-9+/]*"
+        r"((?:LS0tLS1CRUdJTi|S0tLS1CRUdJTi|0tLS0tQkVHSU4g|tLS0tLUJFR0lOI)[A-Za-z0-9+/]{20}[A-Za-z0-9+/]*"
         r"(?:(?:\r?\n|\\+[nr])[ \t]*[A-Za-z0-9+/]{16}[A-Za-z0-9+/]*)*={0,2})",
         "pem64",
         r"(?:0tLS1CRUdJTi|tLS0tQkVHSU4g|LS0tLUJFR0lOI)",
@@ -42,9 +64,28 @@ KEYS = (
         "",
         r"Private-Lines:",
     ),
-    Rule("age-key", r"\b(AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{58,})"),
+    token("age-key", r"AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{58,}"),
     in_context("wireguard-key", r"privatekey|presharedkey", r"[A-Za-z0-9+/]{43}="),
-    Rule("wallet-key", r"\b([xyz]prv[A-Za-z0-9]{100,})"),
+    token("wallet-key", r"[xyz]prv[A-Za-z0-9]{100,}"),
+    # Its one letter is everywhere in a picture: what stands before it counts for the screen, too.
+    Rule(
+        "wallet-key",
+        rf"{_BEFORE_A_WALLET}(5[1-9A-HJ-NP-Za-km-z]{{50}}|[KLc9][1-9A-HJ-NP-Za-km-z]{{50,51}})\b",
+        "wallet",
+        rf"(?:{_BEFORE_A_WALLET}|\\(?:[nrtbf]|u[0-9A-Fa-f]{{4}}))[59KLc][1-9A-HJ-NP-Za-km-z]{{20}}",
+    ),
+    token("nostr-key", r"nsec1[02-9ac-hj-np-z]{58}"),
+    # As /etc/shadow keeps them: guesses can be tried on them.
+    token(
+        "password-hash", r"\$(?:1|5|6|7|y|gy)\$[./A-Za-z0-9=,$]{24,}", "", r"\$(?:1|5|6|7|y|gy)\$[./A-Za-z0-9=,$]{10}"
+    ),
+    token("password-hash", r"\$2[abxy]?\$[0-9]{2}\$[./A-Za-z0-9]{53}"),
+    token(
+        "password-hash",
+        r"\$argon2(?:id|i|d)\$v=[0-9]+\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z0-9+/]{8,}\$[A-Za-z0-9+/]{16,}",
+        "",
+        r"\$argon2(?:id|i|d)\$v=",
+    ),
     Rule(
         "wallet-phrase",
         rf"(?i:mnemonic|(?:seed|recovery)[_ -]?phrase){IS}((?:[a-z]{{3,8}}\s+){{11,23}}[a-z]{{3,8}})",
@@ -58,10 +99,10 @@ KEYS = (
         "random",
         r"""["'](?:d|p|q|dp|dq|qi)[\\]*["']\s*:\s*[\\]*["'][A-Za-z0-9_-]{10}""",
     ),
-    Rule("jwt", r"\b(eyJ[A-Za-z0-9_-]{14,}\.[A-Za-z0-9_-]{14,}\.[A-Za-z0-9_-]*)", "jwt"),
-    Rule(
+    token("jwt", r"eyJ[A-Za-z0-9_-]{14,}\.[A-Za-z0-9_-]{14,}\.[A-Za-z0-9_-]*", "jwt"),
+    token(
         "jwt",
-        r"\b(eyJ[A-Za-z0-9_-]{14,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})",
+        r"eyJ[A-Za-z0-9_-]{14,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
         "jwt",
     ),
 )
@@ -72,11 +113,6 @@ _MIXED = r"(?:[A-Za-z_.+/~!%^*=-]{6}[A-Za-z_.+/~!%^*=-]*[0-9]|[A-Za-z_.+/~!%^*=-
 _HEADER = r"(?i:authorization|x-api-key|x-auth-token|api-key|private-token|x-vault-token)"
 _SCHEME = r"(?:(?i:bearer|basic|token|digest|apikey)(?:\s|\\[nrt])+)"
 
-# What a name has to hold so that a random value beside it is taken for a secret.
-_NAME_OF_ONE = (
-    r"(?i:api_?-?key|apikey|access_?-?key|secret|token|passw(?:or)?d|passwd|passphrase|pwd|credential|auth_?-?key"
-    r"|private_?-?key|encryption_?-?key|signing_?-?key|master_?-?key|account_?-?key|client_?-?key|_key|bearer)"
-)
 _NAME_OF_A_WORD = r"(?i:passw(?:or)?d|passwd|passphrase|_pwd|pgpassword|secret)"
 _ASSIGN = r"""(?:[ \t"'`\\]|\\t)*(?:=>|:=|=|:)(?:[ \t"'`\\]|\\t)*"""
 
@@ -93,21 +129,21 @@ CONTEXTS = (
     Rule("auth-header", r"\b[Bb]earer\s+([A-Za-z0-9._~+/-]{20,}=*)", "random", r"[Bb]earer(?:\s|\\[nrt])+" + _MIXED),
     Rule(
         "url-password",
-        r"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s:/?#@\"'\\<>\[\]()]*:([^\s/?#\"'\\<>]{3,})@[A-Za-z0-9.\[-]",
+        r"\b[A-Za-z0-9][A-Za-z0-9+.-]{1,20}://[^\s:/?#@\"'\\<>\[\]()]*:([^\s/?#\"'\\<>]{3,})@[A-Za-z0-9.\[-]",
         "password",
         r"://[^\s:/?#@\"'\\<>\[\]()]*:[^\s/?#@\"'\\<>]+@",
     ),
     Rule(
         "secret",
-        rf"""{_NAME_OF_ONE}[A-Za-z0-9_-]{{0,24}}{_ASSIGN}([A-Za-z0-9_+/~!%^*=-]{{16,}})""",
+        rf"""{NAME_OF_ONE}[A-Za-z0-9_-]{{0,24}}{_ASSIGN}([A-Za-z0-9_+/~!%^*=-]{{16,}})""",
         "assigned",
-        rf"""{_NAME_OF_ONE}[A-Za-z0-9_-]*{_ASSIGN}{_MIXED}""",
+        NAMED,
     ),
     Rule(
         "password",
         rf"""{_NAME_OF_A_WORD}[A-Za-z0-9_-]{{0,24}}{_ASSIGN}([^\s"'\\`,;<>(){{}}\[\]]{{8,}})""",
         "assigned-password",
-        rf"""{_NAME_OF_A_WORD}[A-Za-z0-9_-]*{_ASSIGN}[A-Za-z_.:/|-]*[0-9!@#$%^&*~?+=]""",
+        NAMED,
     ),
     # A token alone before the host.
     Rule("url-password", r"://([A-Za-z0-9_-]{20,})@[A-Za-z0-9\[]", "random", r"://[A-Za-z0-9_-]+@"),
@@ -128,7 +164,7 @@ CONTEXTS = (
     Rule("auth-header", r"""["']auth["']\s*:\s*["']([A-Za-z0-9+/=]{12,})""", "basic", r"""["']auth\\*["']\s*:"""),
     Rule(
         "cookie",
-        r"""(?i:cookie)["'\\]*\s*:[\s"'\\]*([A-Za-z0-9_.-]{1,64}=[^\s;"'\\]*(?:;\s[^\s"'\\]+)*)""",
+        r"""(?i:cookie)["'\\]*\s*:[\s"'\\]*([A-Za-z0-9_.-]{1,64}=[^\s;"'\\<]*(?:;\s[^\s"'\\<]+)*)""",
         "cookie",
         r"""(?i:cookie)["'\\]*\s*:[\s"'\\]*[A-Za-z0-9_.-]+=""",
     ),
@@ -141,10 +177,11 @@ CONTEXTS = (
     ),
     Rule(
         "password",
-        rf"(?:--[a-z-]{{0,24}}(?:password|passwd|pass|passphrase)|\bsshpass{_BLANKS}-p|\s-u(?:{_BLANKS})?\S{{1,64}}\s+-p)"
-        rf"(?:{_BLANKS})?([^\s\"'\\`,;<>(){{}}\[\]]{{8,}})",
+        rf"(?:--[a-z-]{{0,24}}(?:password|passwd|pass|passphrase){_BLANKS}"
+        rf"|(?:\bsshpass{_BLANKS}-p|\s-u(?:{_BLANKS})?\S{{1,64}}\s+-p)(?:{_BLANKS})?)"
+        r"([^\s\"'\\`,;<>(){}\[\]]{8,})",
         "typed-password",
-        rf"(?:--[a-z-]*pass(?:word|wd|phrase)?{_BLANKS}|\bsshpass{_BLANKS}-p|\s-u(?:{_BLANKS})?[^\s\\]+\s+-p)",
+        rf"(?:--[a-z-]*pass(?:word|wd|phrase)?{_BLANKS}|\bsshpass{_BLANKS}-p|\s-u(?:{_BLANKS})?\S+\s+-p)",
     ),
     Rule(
         "password",
@@ -152,10 +189,25 @@ CONTEXTS = (
         "typed-password",
         rf"""(?:\s-u|\\[nt]-u|--(?:proxy-)?user)(?:=|{_BLANKS})[\\"']*[A-Za-z0-9._@+-]+:[^\s"'\\]""",
     ),
+    # A .netrc, whose words stand on a line or each on its own.
     Rule(
         "password",
-        r"\blogin\s+[^\s\"'\\]{1,64}\s+password\s+([^\s\"'\\]{6,})",
+        rf"\b(?:machine|login|account){BLANK}+[A-Za-z0-9_.@+-]{{1,64}}{BLANK}+password{BLANK}+([^\s\"'\\<]{{6,}})",
+        "assigned-password",
+        r"(?:machine|login|account)(?:[^a-zA-Z\"']|\\[nrt]|\\u[0-9a-f]{4})+[A-Za-z0-9_.@+-]+(?:[^a-zA-Z\"']|\\[nrt]|\\u[0-9a-f]{4})+password",
+    ),
+    # A .pgpass: host, port, database, user, password.
+    Rule(
         "password",
-        r"\blogin(?:\s|\\[nrt])+[^\s\"'\\]+(?:\s|\\[nrt])+password",
+        r"\b[A-Za-z0-9_.*-]{1,64}:(?:[0-9]{4,5}|\*):[A-Za-z0-9_*-]{1,64}:[A-Za-z0-9_.*-]{1,64}:([^\s:\"'\\<]{6,})",
+        "assigned-password",
+        r":(?:[0-9]{4,5}|\*):[A-Za-z0-9_*-]+:[A-Za-z0-9_.*-]+:[^\s:\"'\\]{6}",
+    ),
+    Rule(
+        "password",
+        rf"\b(?:docker|podman|oras|registry)\s+login\b[^\n\"'|;&]{{0,120}}?\s-p\s*([^\s\"'\\`,;<>(){{}}\[\]]{{8,}})"
+        rf"|\b(?:redis-cli|ldap[a-z]{{3,8}}|sqlcmd|mongo[a-z]{{0,8}})\b[^\n\"'|;&]{{0,120}}?\s-[awPp]{_BLANKS}([^\s\"'\\`,;<>(){{}}\[\]]{{8,}})",
+        "typed-password",
+        r"(?:(?:docker|podman|oras|registry)\s+login|redis-cli|ldap[a-z]{3}|sqlcmd|mongo)[^\n\\\"'|;&]*\s-[awPp]",
     ),
 )

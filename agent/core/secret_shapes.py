@@ -4,27 +4,48 @@ A rule's regular expression is in RE2's syntax over bytes. The first group that 
 all of the match is. `check` names a further look at what matched, in `agent/core/secret_checks.py`.
 """
 
+import re
 from typing import NamedTuple
 
 
 class Rule(NamedTuple):
     """`screen` is a cheaper expression that matches wherever `pattern` does, and that does not mind how the text around
-    is escaped; empty: derived from `pattern`."""
+    is escaped; empty: derived from `pattern`. `anywhere`: the secret's first letters say what it is, whatever stands
+    before them."""
 
     kind: str
     pattern: str
     check: str = ""
     screen: str = ""
+    anywhere: bool = False
 
 
-BEGIN = r"(?:\b|\\[nrtbf]|\\u[0-9A-Fa-f]{4})"
-"""The beginning of a word, also where an escape stands before it."""
+TERMINAL_CODE = r"(?:\x1b|\\(?:x1[bB]|033|e|u001[bB]))\[[0-9;:?]*[A-Za-z]"
+"""A colour, or what else begins with `ESC [`; as it is, and as programs write it out."""
+
+_WORD = rf"(?:\b|_|[%=][0-9A-Fa-f]{{2}}|{TERMINAL_CODE})"
+"""The beginning of a word, as people see it: a colour code ends in a letter, what is written as `%3D` or `=3D` in a
+digit or a letter, and names are joined by underscores."""
+
+BLANK = r"(?:\n\s*[0-9]{1,7}[\x80-\xff:|\t-]{1,3}|\n[+-]|\s)"
+"""A blank, or a line's end with what tools put before the next line: its number, or the sign of a diff."""
 
 # Between a name and its value: blanks, quotes, and what JSON makes of them, once or several times.
 GAP = r"""(?:[\s"'`\\]|\\[nrt])*"""
 IS = GAP + r"(?:=>|:=|=|:|,)" + GAP
 END = r"(?:[^A-Za-z0-9+/_-]|$)"
 UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+
+NAME_OF_ONE = (
+    r"(?i:api_?-?key|apikey|access_?-?key|secret|token|passw(?:or)?d|passwd|passphrase|pwd|credential|auth_?-?key"
+    r"|private_?-?key|encryption_?-?key|signing_?-?key|master_?-?key|account_?-?key|client_?-?key|_key|bearer)"
+)
+"""What a name has to hold so that a random value beside it is taken for a secret."""
+
+
+def token(kind: str, shape: str, check: str = "", screen: str = "") -> Rule:
+    """A secret that its first letters give away, wherever they stand."""
+    return Rule(kind, f"(?:{shape})", check, screen, anywhere=True)
 
 
 def _named(words: str, value: str) -> str:
@@ -40,19 +61,45 @@ def in_context(kind: str, words: str, value: str, check: str = "") -> Rule:
     return Rule(kind, _named(words, value), check, _named_screen(words, value))
 
 
+def pattern_of(rule: Rule) -> str:
+    r"""What is compiled: `\b` at a pattern's beginning is a border as people see it."""
+    return _WORD + rule.pattern.removeprefix(r"\b") if rule.pattern.startswith(r"\b") else rule.pattern
+
+
 _SCREEN_MOST = 10
 """How many characters of a class a screen counts. Each counted one is a state of the automaton, in memory."""
 
 
 def screen_of(rule: Rule) -> str:
     """An expression that matches wherever the rule's does in escaped text, too, and that keeps the automaton of all of
-    them small: the pattern up to its first long repetition."""
-    if rule.screen:
+    them small: the pattern up to its first long repetition, without borders of words. Which letter an escape ends with
+    would matter to them, and an automaton with borders has twice the states."""
+    if rule.screen == rule.pattern:  # a user's
         return rule.screen
-    text = rule.pattern
-    begin = BEGIN if text.startswith(r"\b") else ""
-    text = text.removeprefix(r"\b")
-    kept, depth, in_class, at = [begin], 0, False, 0
+    return _as_written((rule.screen or _beginning(rule.pattern)).replace(r"\b", ""))
+
+
+_BLANKS_AND_QUOTES = re.compile(r"\\\\|\\s|\\?\"|\[(\^?)((?:\\.|[^\]\\])*)\]|\\.")
+
+
+def _as_written(text: str) -> str:
+    """The expression, which also matches blanks and quotes as they stand in a string of JSON, or in one within it."""
+
+    def one(match: re.Match[str]) -> str:
+        sign, negated, members = match[0], match[1], match[2]
+        if sign == r"\s" or (members and not negated and r"\s" in members):
+            return rf"(?:{sign}|\\+[nrt])"
+        if sign in ('"', r"\"") or (members and not negated and '"' in members and r"\\" not in members):
+            return rf"\\*{sign}"
+        return sign
+
+    return _BLANKS_AND_QUOTES.sub(one, text)
+
+
+def _beginning(text: str) -> str:
+    """The pattern up to its first long repetition."""
+    text = text.replace(r"\b", "")
+    kept, depth, in_class, at = [""], 0, False, 0
     while at < len(text):
         sign = text[at]
         if sign == "\\":

@@ -51,12 +51,12 @@ class CleanFile(NamedTuple):
 def measure_file(read: Callable[[], Iterator[bytes]], redactor: Redactor) -> CleanFile:
     """`read` gives the file's pieces from its beginning. Raises DiskError, RedactionTimeout."""
     size, digest, counts = 0, hashlib.sha256(), Counter[str]()
-    for piece in redactor.redact_pieces(read(), counts):
+    for piece in redactor.redact_file(read(), counts):
         size += len(piece)
         digest.update(piece)
 
     def pieces(offset: int) -> Iterator[bytes]:
-        for piece in redactor.redact_pieces(read()):
+        for piece in redactor.redact_file(read()):
             if offset < len(piece):
                 yield piece[offset:]
             offset = max(0, offset - len(piece))

@@ -3,6 +3,7 @@
 hold nothing secret. Written from the formats, not from our rules."""
 
 import base64
+import hashlib
 import json
 import random
 import string
@@ -14,6 +15,7 @@ LOWER = string.ascii_lowercase + string.digits
 UPPER = string.ascii_uppercase + string.digits
 HEX = "0123456789abcdef"
 URL64 = ALNUM + "-_"
+_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 BASE32 = string.ascii_uppercase + "234567"
 
 
@@ -40,7 +42,7 @@ class Sample(NamedTuple):
     secret: str
 
 
-def _pem(chance: Chance, label: str) -> tuple[str, str]:
+def make_pem(chance: Chance, label: str) -> tuple[str, str]:
     body = chance.base64(600)
     lines = "\n".join(body[at : at + 64] for at in range(0, len(body), 64))
     return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n", body[64:128]
@@ -50,6 +52,17 @@ def _jwt(chance: Chance) -> str:
     parts = [json.dumps({"alg": "HS256", "typ": "JWT"}), json.dumps({"sub": chance.of(string.digits, 10), "iat": 1})]
     head = ".".join(base64.urlsafe_b64encode(one.encode()).decode().rstrip("=") for one in parts)
     return f"{head}.{chance.of(URL64, 43)}"
+
+
+def _wallet_key(chance: Chance) -> str:
+    """A private key as a wallet imports it: with a checksum, in base 58."""
+    raw = b"\x80" + chance.randbytes(32) + b"\x01"
+    number = int.from_bytes(raw + hashlib.sha256(hashlib.sha256(raw).digest()).digest()[:4], "big")
+    signs = ""
+    while number:
+        number, rest = divmod(number, 58)
+        signs = _BASE58[rest] + signs
+    return signs
 
 
 Bare = Callable[[Chance], str]
@@ -139,6 +152,46 @@ BARE: Mapping[str, Bare] = {
     "axiom-token": lambda c: "xaat-" + c.uuid(),
     "post-quantum-age-key": lambda c: "AGE-SECRET-KEY-PQ-1" + c.of("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L", 58),
     "wallet-key": lambda c: "xprv9s21ZrQH143K" + c.of(ALNUM, 95),
+    "aws-session-token": lambda c: "IQoJb3JpZ2luX2VjE" + c.of(ALNUM + "+/", 300),
+    "harness-token": lambda c: f"pat.{c.of(URL64, 22)}.{c.of(HEX, 24)}.{c.of(ALNUM, 20)}",
+    "yandex-token": lambda c: f"t1.{c.of(URL64, 60)}.{c.of(URL64, 86)}",
+    "yandex-key": lambda c: "AQVN" + c.of(ALNUM + "_", 36),
+    "laravel-token": lambda c: f"{c.randrange(1, 90)}|{c.of(ALNUM, 40)}{c.of(HEX, 8)}",
+    "jetbrains-token": lambda c: f"perm-{c.base64(6)}.{c.base64(4)}.{c.of(ALNUM, 30)}",
+    "bitcoin-key": _wallet_key,
+    "nostr-key": lambda c: "nsec1" + c.of("qpzry9x8gf2tvdw0s3jn54khce6mua7l", 58),
+    "readme-key": lambda c: "rdme_xn8s9h" + c.of(LOWER, 64),
+    "django-key": lambda c: "django-insecure-" + c.of(string.ascii_lowercase + string.digits + "!@#$%^*(-_=+)", 50),
+    "runpod-suffixed-key": lambda c: "rpa_" + c.of(UPPER, 40) + c.of(string.ascii_lowercase, 6),
+    "mongodb-key": lambda c: "mdb_sa_sk_" + c.of(ALNUM, 40),
+    "launchdarkly-api-key": lambda c: "api-" + c.uuid(),
+    "launchdarkly-sdk-key": lambda c: "sdk-" + c.uuid(),
+    "daytona-key": lambda c: "dtn_" + c.of(HEX, 64),
+    "duffel-token": lambda c: c.choice(["duffel_test_", "duffel_live_"]) + c.of(URL64, 43),
+    "flutterwave-key": lambda c: c.choice(["FLWSECK_TEST-", "FLWSECK-"]) + c.of(HEX, 32) + "-X",
+    "adafruit-key": lambda c: "aio_" + c.of(string.ascii_letters, 4) + c.of(string.digits, 2) + c.of(ALNUM, 22),
+    "prefect-key": lambda c: c.choice(["pnu_", "pnb_"]) + c.of(ALNUM, 36),
+    "octopus-key": lambda c: "API-" + c.of(UPPER, 30),
+    "openshift-token": lambda c: "sha256~" + c.of(URL64, 43),
+    "frameio-token": lambda c: "fio-u-" + c.of(URL64, 64),
+    "scalingo-token": lambda c: "tk-us-" + c.of(URL64, 48),
+    "sumup-key": lambda c: "sup_sk_" + c.of(ALNUM, 32),
+    "linkedin-token": lambda c: "AQV" + c.of(URL64, 347),
+    "rapidapi-key": lambda c: f"{c.of(LOWER, 10)}msh{c.of(LOWER, 15)}p1{c.of(LOWER, 6)}jsn{c.of(LOWER, 12)}",
+    "unkey-key": lambda c: "unkey_" + c.of(ALNUM, 22),
+    "depot-token": lambda c: "depot_org_" + c.of(HEX, 64),
+    "chromatic-token": lambda c: "chpt_" + c.of(HEX, 14) + "7",
+    "codex-refresh-token": lambda c: f"rt_{c.of(URL64, 43)}.{c.of(URL64, 43)}",
+    "ory-token": lambda c: c.choice(["ory_pat_", "ory_st_", "ory_apikey_"]) + c.of(ALNUM, 32),
+    "ory-access-token": lambda c: f"ory_at_{c.of(URL64, 43)}.{c.of(URL64, 43)}",
+    "zuplo-key": lambda c: f"zpka_{c.of(LOWER, 32)}_{c.of(HEX, 8)}",
+    "moonshot-key": lambda c: "sk-" + c.of(ALNUM, 48),
+    "kimi-key": lambda c: "sk-kimi-" + c.of(ALNUM, 64),
+    "fireworks-short-key": lambda c: "fw_3Z" + c.of(ALNUM, 20) + "47",
+    "shadow-hash": lambda c: f"$6${c.of(ALNUM + './', 16)}${c.of(ALNUM + './', 86)}",
+    "yescrypt-hash": lambda c: f"$y$j9T${c.of(ALNUM + './', 22)}${c.of(ALNUM + './', 43)}",
+    "bcrypt-hash": lambda c: "$2b$12$" + c.of(ALNUM + "./", 53),
+    "key-in-der": lambda c: "MIIEvgIBADANBgkqhkiG9w0BAQEFAASC" + c.base64(600),
 }
 """Those that are known by themselves."""
 
@@ -152,18 +205,18 @@ def _around(before: str, value: Bare, after: str = "") -> Callable[[Chance], tup
 
 
 def _service_account(chance: Chance) -> tuple[str, str]:
-    pem, secret = _pem(chance, "PRIVATE KEY")
+    pem, secret = make_pem(chance, "PRIVATE KEY")
     account = {"type": "service_account", "private_key_id": chance.of(HEX, 40), "private_key": pem}
     return json.dumps(account, indent=2), secret
 
 
 def _pem64(chance: Chance) -> tuple[str, str]:
-    text = base64.b64encode(_pem(chance, "RSA PRIVATE KEY")[0].encode()).decode()
+    text = base64.b64encode(make_pem(chance, "RSA PRIVATE KEY")[0].encode()).decode()
     return f"  tls.key: {text}\n", text[200:260]
 
 
 def _headless(chance: Chance) -> tuple[str, str]:
-    pem, secret = _pem(chance, "RSA PRIVATE KEY")
+    pem, secret = make_pem(chance, "RSA PRIVATE KEY")
     return pem.partition("-----END")[0], secret
 
 
@@ -184,8 +237,13 @@ def _web_key(chance: Chance) -> tuple[str, str]:
 
 def _behind_certificate(chance: Chance) -> tuple[str, str]:
     certificate = f"-----BEGIN CERTIFICATE-----\n{chance.base64(60)}\n-----END CERTIFICATE-----\n"
-    text = base64.b64encode((certificate + _pem(chance, "PRIVATE KEY")[0]).encode()).decode()
+    text = base64.b64encode((certificate + make_pem(chance, "PRIVATE KEY")[0]).encode()).decode()
     return f"  bundle.pem: {text}\n", text[-200:-140]
+
+
+def _key_file(chance: Chance) -> tuple[str, str]:
+    secret = chance.of(ALNUM + "+/", 39) + "7"
+    return f"Access key ID,Secret access key\nAKIA{chance.of(BASE32, 16)},{secret}\n", secret
 
 
 AROUND: Mapping[str, Callable[[Chance], tuple[str, str]]] = {
@@ -215,11 +273,11 @@ AROUND: Mapping[str, Callable[[Chance], tuple[str, str]]] = {
     "json-token": _around('{"refresh_token": "', lambda c: c.of(URL64, 48), '"}'),
     "yaml-secret": _around("  clientSecret: ", lambda c: c.of(ALNUM + "~_", 36)),
     "wireguard-key": _around("[Interface]\nPrivateKey = ", lambda c: c.base64(32)),
-    "rsa-key": lambda c: _pem(c, "RSA PRIVATE KEY"),
-    "openssh-key": lambda c: _pem(c, "OPENSSH PRIVATE KEY"),
-    "ec-key": lambda c: _pem(c, "EC PRIVATE KEY"),
-    "encrypted-key": lambda c: _pem(c, "ENCRYPTED PRIVATE KEY"),
-    "pgp-key": lambda c: _pem(c, "PGP PRIVATE KEY BLOCK"),
+    "rsa-key": lambda c: make_pem(c, "RSA PRIVATE KEY"),
+    "openssh-key": lambda c: make_pem(c, "OPENSSH PRIVATE KEY"),
+    "ec-key": lambda c: make_pem(c, "EC PRIVATE KEY"),
+    "encrypted-key": lambda c: make_pem(c, "ENCRYPTED PRIVATE KEY"),
+    "pgp-key": lambda c: make_pem(c, "PGP PRIVATE KEY BLOCK"),
     "key-without-end": _headless,
     "key-in-base64": _pem64,
     "gcp-service-account": _service_account,
@@ -238,6 +296,13 @@ AROUND: Mapping[str, Callable[[Chance], tuple[str, str]]] = {
     "user-on-command-line": _around("curl -u deploy:", lambda c: c.of(ALNUM, 15) + "7", " https://example.org/"),
     "mysql-password": _around("mysql -uroot -p", lambda c: c.of(ALNUM, 15) + "7", " shop"),
     "netrc": _around("machine example.org login deploy password ", lambda c: c.password()),
+    "netrc-over-lines": _around("machine example.org\n  login deploy\n  password ", lambda c: c.password(), "\n"),
+    "pgpass": _around("db.internal:5432:shop:deploy:", lambda c: c.of(ALNUM, 14) + "7x"),
+    "ngrok-token": _around(
+        "ngrok config add-authtoken ", lambda c: "2" + c.of(ALNUM, 26) + "_" + c.of(ALNUM, 20) + "7"
+    ),
+    "docker-password": _around("docker login -u deploy -p ", lambda c: c.of(ALNUM, 15) + "7x", " registry.example.org"),
+    "aws-key-file": _key_file,
     "wallet-phrase": _around('MNEMONIC="', lambda c: " ".join(c.of(string.ascii_lowercase, 6) for _ in range(12)), '"'),
 }
 """Those that what stands around them gives away."""
@@ -252,54 +317,38 @@ def make_samples(each: int, seed: int = 1) -> list[Sample]:
             samples.append(Sample(kind, text, text))
     for kind, around in AROUND.items():
         samples += [Sample(kind, *around(chance)) for _ in range(each)]
-    return samples
+    return [one for one in samples if not _is_unlucky(one)]
+
+
+def _is_unlucky(one: Sample) -> bool:
+    """Whether chance drew what only looks like a placeholder."""
+    return any(word in one.secret.lower() for word in ("xxxx", "your", "dummy", "fake"))
 
 
 # --- entries that hold them -----------------------------------------------------------------------------------------
 
 
-def _entry(chance: Chance, content: object, **more: object) -> bytes:
+def make_entry(chance: Chance, content: object, **more: object) -> bytes:
     entry = {"parentUuid": chance.uuid(), "sessionId": chance.uuid(), "type": "user", "cwd": "/srv/work/shop", **more}
     entry |= {"message": {"role": "user", "content": content}, "uuid": chance.uuid()}
     return json.dumps(entry, separators=(",", ":"), ensure_ascii=chance.random() < 0.5).encode()
 
 
-def _result(chance: Chance, text: str) -> list[object]:
+def make_result(chance: Chance, text: str) -> list[object]:
     return [{"type": "tool_result", "tool_use_id": "toolu_01" + chance.of(ALNUM, 22), "content": text}]
 
 
-def _numbered(text: str) -> str:
+def numbered(text: str) -> str:
     return "\n".join(f"{number:6d}\u2192{line}" for number, line in enumerate(text.split("\n"), 1))
 
 
-def _ascii_hidden(chance: Chance, one: Sample) -> bytes:
-    """The first letter as an escape that nobody needs."""
-    line = _entry(chance, one.text).decode()
-    at = line.find(json.dumps(one.secret)[1:9])
-    return line.encode() if at < 0 else f"{line[:at]}\\u{ord(line[at]):04x}{line[at + 1 :]}".encode()
-
-
-EMBEDDINGS: Mapping[str, Callable[[Chance, Sample], bytes]] = {
-    "plain": lambda c, one: _entry(c, f"please use {one.text} for it"),
-    "tool result": lambda c, one: _entry(c, _result(c, f"$ env\nLANG=C\n{one.text}\nPATH=/usr/bin\n")),
-    "file with numbers": lambda c, one: _entry(c, _result(c, _numbered(f"# settings\n{one.text}\nend\n"))),
-    "diff": lambda c, one: _entry(
-        c, _result(c, "@@ -1,2 +1,3 @@\n" + "".join(f"+{x}\n" for x in one.text.split("\n")))
-    ),
-    "nested JSON": lambda c, one: _entry(c, _result(c, json.dumps({"stdout": f"ok\n{one.text}\n", "code": 0}))),
-    "nested twice": lambda c, one: _entry(c, _result(c, json.dumps({"a": json.dumps({"b": [f"\n{one.text}"]})}))),
-    "tool input": lambda c, one: _entry(c, [{"type": "tool_use", "name": "Bash", "input": {"command": one.text}}]),
-    "quoted": lambda c, one: _entry(c, f'x = "{one.text}"; y = `{one.text}`'),
-    "escaped sign": _ascii_hidden,
-    "slashes": lambda c, one: _entry(c, one.text).replace(b"/", b"\\/"),
-}
 BLOCKS = "split over blocks"
 
 
 def split_over_blocks(chance: Chance, one: Sample) -> bytes:
     at = one.text.index(one.secret) + len(one.secret) // 2
     parts = ({"type": "text", "text": part} for part in (one.text[:at], one.text[at:]))
-    return _entry(chance, list(parts))
+    return make_entry(chance, list(parts))
 
 
 # --- entries that hold none -----------------------------------------------------------------------------------------
@@ -382,5 +431,5 @@ def innocent_lines(count: int, seed: int = 2) -> Iterator[bytes]:
     ]  # fmt: skip
     for number in range(count):
         made = makers[number % len(makers)]()
-        content = made if isinstance(made, str) or chance.random() < 0.5 else _result(chance, json.dumps(made))
-        yield _entry(chance, content, requestId="req_011" + chance.of(ALNUM, 21), version="2.1.197")
+        content = made if isinstance(made, str) or chance.random() < 0.5 else make_result(chance, json.dumps(made))
+        yield make_entry(chance, content, requestId="req_011" + chance.of(ALNUM, 21), version="2.1.197")
