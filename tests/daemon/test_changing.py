@@ -236,7 +236,7 @@ def test_a_crash_leaves_the_old_one_or_the_new_one(
     class Died(BaseException):
         pass
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise Died
 
     target = {"link": (os, "link"), "fsync": (os, "fsync"), "replace": (os, "replace")}.get(at)
@@ -264,8 +264,8 @@ def test_a_line_that_comes_meanwhile_is_not_lost(
         with path.open("ab") as file:
             file.write(b'{"late":1}\n')
 
-    def late_link(*arguments: Any) -> None:
-        link(*arguments)
+    def late_link(*arguments: Any, **named: Any) -> None:
+        link(*arguments, **named)
         write()
 
     def late_write(*arguments: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent.core.events import SCHEMA, EventKind, Happening, to_json
-from agent.daemon.control import _event_methods
+from agent.daemon.control import _event_methods, checked
 from agent.daemon.events import RING, Ring, open_ring
 from agent.errors import NotRunning, UsageError
 from agent.system.clock import Clock, SystemClock
@@ -121,7 +121,7 @@ def test_numbers_grow_over_restarts(tmp_path: Path) -> None:
 def serving(
     ring: Ring, address: Path, *, tcp: bool = False, caps: Caps = CAPS, clock: Clock | None = None
 ) -> Iterator[ControlServer]:
-    methods = {**_event_methods(ring), "echo": dict}
+    methods = {**{name: checked(name, one) for name, one in _event_methods(ring).items()}, "echo": dict}
     monotonic_s = (clock or SystemClock()).monotonic_s
     server = ControlServer(address, methods, tcp=tcp, caps=caps, monotonic_s=monotonic_s)
     try:
