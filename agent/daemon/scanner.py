@@ -145,6 +145,9 @@ class Scanner:
             real = self._files.resolve(path)
             if real == path:
                 return
+            if self._root_of(real) is None:
+                self._note_aside(root, self._first_link(root, path), _LEADS_OUT)
+                return
             entry = Entry(os.path.basename(path), path, False, -1, 0, 0, 0, link=real)  # a folder above is the link
         links: list[tuple[Root, Entry]] = []
         self._report(self._walk(root, [entry], set(), links), live=live)
@@ -351,6 +354,12 @@ class Scanner:
             self._note_unreadable(entry.path, f"{entry.path} can't be looked at")
         else:
             self._note_aside(root, entry.path, f"it belongs to another user ({entry.owner})")
+
+    def _first_link(self, root: Root, path: str) -> str:
+        """What of a path that is reached by a link is the link."""
+        while (above := os.path.dirname(path)) != root.path and self._files.resolve(above) != above:
+            path = above
+        return path
 
     def _root_of(self, path: str) -> Root | None:
         return next((one for one in self._roots if one.holds(path)), None)

@@ -29,12 +29,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_running_agent_follows_a_hook_where_no_change_notice_comes(tmp_path: Path) -> None:
-    """Notices end at links to folders, and the next full look is an hour away."""
+def test_a_running_agent_follows_a_hook_by_any_name_and_never_out(tmp_path: Path) -> None:
+    """The next full look is an hour away, and a link gives no notice of what is behind it."""
     home, projects, settings = tmp_path / "home", tmp_path / "projects", tmp_path / "settings.json"
-    projects.mkdir()
+    (projects / "real").mkdir(parents=True)
+    (projects / "p").symlink_to("real")
     (tmp_path / "far").mkdir()
-    (projects / "p").symlink_to(tmp_path / "far")
+    (tmp_path / "far" / "u.jsonl").write_bytes(b'{"uuid":"CANARY"}\n')
     transcript, spool = projects / "p" / "s.jsonl", home / "state" / "spool"
     assert command(home, "hook", "install", "--settings", str(settings)).returncode == 0
     with receiver(tmp_path / "data") as server:
@@ -47,6 +48,14 @@ def test_a_running_agent_follows_a_hook_where_no_change_notice_comes(tmp_path: P
             wait_for(lambda: not spool.exists())
             wait_for(lambda: last_json(command(home, "status", "--json"))["counts"]["entries"] == 1)
             assert server.entries("s") == transcript.read_bytes()
+            (projects / "out").symlink_to(tmp_path / "far")
+            run_hooks(settings, "u", projects / "out" / "u.jsonl")
+            wait_for(lambda: not spool.exists())
+            wait_for(lambda: last_json(command(home, "status", "--json"))["problems"] != [])
+            ((what, _),) = last_json(command(home, "status", "--json"))["problems"]
+            assert what == f"{projects}/out is not followed: it leads out of the watched folders"
+            (projects / "out").unlink()
+            command(home, "push")
             elsewhere = tmp_path / "elsewhere" / "p" / "t.jsonl"
             elsewhere.parent.mkdir(parents=True)
             elsewhere.touch()

@@ -93,6 +93,7 @@ def test_what_leads_out_is_named_and_not_touched(
     assert not [path for path in touched if not _is_within(path, root) and path != str(root.parent)]
     where = told.scanner.unfollowed if link.is_open else told.scanner.aside
     assert where[str(place)] == OUT
+    assert not [path for path in {**told.scanner.unfollowed, **told.scanner.aside} if path.startswith(f"{place}/")]
     assert told.scanner.unreadable == {}
     place.unlink()
     told.scan()
