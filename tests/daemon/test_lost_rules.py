@@ -122,6 +122,22 @@ def test_a_list_that_is_put_back_has_lost_nothing(paths: Paths, settled: Callabl
     assert owner.agent.problems() == []
 
 
+def test_nothing_is_learned_from_a_list_that_is_being_written(paths: Paths, settled: Callable[[bool], None]) -> None:
+    """Half a rule is another rule; it was never meant, and is not missed."""
+    owner = Owner(paths, FakeClock())
+    whole = paths.private_list.read_text(encoding="utf-8")
+    settled(False)
+    owner.write(f"{RULES[0]}\nproject /w/secr")
+    owner.live(5)
+    assert owner.private() == RULES
+    assert owner.agent.problems() == []
+    owner.write(whole)
+    settled(True)
+    owner.live(5)
+    assert owner.private() == RULES
+    assert owner.agent.problems() == []
+
+
 def test_what_changes_meanwhile_begins_its_time_anew(paths: Paths, settled: Callable[[bool], None]) -> None:
     owner = Owner(paths, FakeClock())
     owner.write("")

@@ -165,7 +165,7 @@ LIST = (
         "agent/daemon/losses.py",
         "if before is None or not is_settled:",
         "if before is None:",
-        (f"{TEST_LOST}a_list_that_is_cut_anywhere_holds_for_ten_minutes",),
+        (f"{TEST_LOST}nothing_is_learned_from_a_list_that_is_being_written",),
     ),
     Mutant(
         "settings that were cut share all",
