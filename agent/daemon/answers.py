@@ -209,7 +209,9 @@ class Answers:
             self.refuse(key, track, NO_HEAD if stuck else DIVERGED, 409)
             return
         track.cursor, track.check, track.unheard = done.cursor, False, False
-        track.generations += done.how is How.NEW_GENERATION
+        if done.how is How.NEW_GENERATION:
+            track.generations += 1
+            self._sightings.reopen(key.stream)
         self.take_stones_back(key, track)
         self._journal.note_change(key)
         self._journal.note_audit(key, _AUDITS[done.how], f"offset {before.offset} to {done.cursor.offset}")

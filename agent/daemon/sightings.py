@@ -178,11 +178,16 @@ class Sightings:
 
     def doubt(self, stream: StreamId) -> None:
         """Its file is not what it was: the others are compared anew, before that one takes anybody's place."""
+        if any(one.covered == stream for one in self.others.get(_origin(stream), {}).values()):
+            self._doubted.add(stream)
+        self.reopen(stream)
+
+    def reopen(self, stream: StreamId) -> None:
+        """What was in its file may not be in it any more."""
         origin = _origin(stream)
         for other in self.others.get(origin, {}).values():
             if other.covered == stream:
                 other.covered, other.is_proven = None, False
-                self._doubted.add(stream)
         self._compare_next(origin)
 
     def _forward(self, seen: Observation, live: bool) -> None:

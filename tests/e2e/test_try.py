@@ -226,3 +226,26 @@ def test_copies_that_other_programs_lay_beside_a_transcript_are_sessions_of_thei
     answer = command(tmp_path / "home", "try", "--once", "--json", "--dir", str(projects))
     found = last_json(answer)
     assert (answer.returncode, found["sessions"], found["entries"], found["problems"]) == (0, 6, 12, [])
+
+
+def test_a_session_that_went_on_in_a_worktrees_folder_is_sent_to_its_end(tmp_path: Path) -> None:
+    status, found = try_case("same-session-in-two-folders", tmp_path)
+    assert (status, found["synced"], found["streams"], found["entries"], found["problems"]) == (0, True, 1, 4, [])
+
+
+def test_a_session_that_gemini_copied_to_another_folder_is_sent_to_its_end(tmp_path: Path) -> None:
+    status, found = try_case("gemini-same-id-twice", tmp_path)
+    assert (status, found["synced"], found["streams"], found["entries"], found["problems"]) == (0, True, 1, 9, [])
+
+
+def test_files_of_one_session_that_went_different_ways_are_both_verified(tmp_path: Path) -> None:
+    session = "11111111-1111-4111-8111-111111111111"
+    projects = tmp_path / "projects"
+    for name in ("a", "b"):
+        (projects / name).mkdir(parents=True)
+        lines = b'{"uuid":"u1"}\n' + b'{"uuid":"%s"}\n' % name.encode()
+        (projects / name / f"{session}.jsonl").write_bytes(lines)
+    answer = command(tmp_path / "home", "try", "--once", "--json", "--dir", str(projects))
+    found = last_json(answer)
+    assert (answer.returncode, found["synced"], found["problems"]) == (0, True, [])
+    assert (found["sessions"], found["streams"], found["verified"], found["entries"]) == (1, 2, 2, 4)

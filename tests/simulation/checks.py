@@ -167,8 +167,10 @@ def _check_stream(story: "Story", stream: StreamId) -> None:
     if not paths or stream in story.wire.deleted:
         return
     if not story.server.bulk and stream.subpath:
-        assert track is not None
-        assert track.state in (State.REFUSED, State.SYNCED), f"{stream} is {track.state} on a base server"
+        follows = [one for key, one in story.process.engine.tracks.items() if _origin(key.stream) == stream]
+        states = {one.state for one in follows} - {State.GONE}
+        assert states <= {State.REFUSED, State.SYNCED}, f"{stream} is {states} on a base server"
+        assert states, f"{stream} is followed by nobody on a base server"
         return
     if _may_be_refused(story, stream) and track is not None and track.state is State.REFUSED:
         assert track.reason == DIVERGED, f"{stream} was refused: {track.reason}"
@@ -193,7 +195,7 @@ def _origin(stream: StreamId) -> StreamId:
 
 def _check_covered(story: "Story", path: str, family: Mapping[StreamId, Track]) -> None:
     """A second file of a transcript, which nobody follows: all that it holds is on the server."""
-    local = _whole_lines(story, path)
+    local = story.transcripts.files[path][1].lines()  # what follows the last newline may go on in the other file
     there = [one.lines for stream in family for one in story.server.generations_of(stream)]
     if not local or not story.server.bulk:
         return

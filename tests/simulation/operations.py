@@ -532,6 +532,56 @@ def draw_pause(rng: random.Random) -> Operation:
     return rng.choices(PAUSE_TABLE, [one.weight for one in PAUSE_TABLE])[0]
 
 
+# --- several files of one session ------------------------------------------------------------------------------------
+
+
+def _second_file(story: "Story") -> tuple[str, Place] | None:
+    """A file of a session that has two."""
+    files = story.transcripts.files
+    paths = [path for path in files if other_place(path) in files]
+    return (path, files[path][0]) if (path := story.copies.choice(paths) if paths else "") else None
+
+
+def append_to_one(story: "Story") -> None:
+    if found := _second_file(story):
+        story.transcripts.append(*found, _lines(story, *found))
+
+
+def append_alike(story: "Story") -> None:
+    """Both grow by the same, as where a program keeps them equal."""
+    if found := _second_file(story):
+        data = _lines(story, *found)
+        story.transcripts.append(*found, data)
+        other = other_place(found[0])
+        if story.transcripts.files[other][1] is not story.transcripts.files[found[0]][1]:
+            story.transcripts.append(other, found[1], data)
+
+
+def link(story: "Story") -> None:
+    found = _any_file(story)
+    if found and other_place(found[0]) not in story.transcripts.files and not story.rewrites:
+        story.transcripts.link(found[0], other_place(found[0]))
+
+
+def delete_one(story: "Story") -> None:
+    if found := _second_file(story):
+        story.transcripts.delete(found[0])
+
+
+COPIES_TABLE = (
+    Operation("copy", 3, copy),
+    Operation("append to one", 8, append_to_one),
+    Operation("append alike", 2, append_alike),
+    Operation("link", 1, link),
+    Operation("delete one", 1, delete_one),
+)
+"""The same for stories in which sessions have several files."""
+
+
+def draw_copy(rng: random.Random) -> Operation:
+    return rng.choices(COPIES_TABLE, [one.weight for one in COPIES_TABLE])[0]
+
+
 def draw_table(story: "Story") -> Table:
     """Which operations happen in this story, and how often."""
     chosen: list[Operation] = []

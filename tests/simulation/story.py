@@ -46,6 +46,8 @@ MOUNTED_SHARE = 0.4
 
 KEPT = os.sep + os.path.join("state", "kept")
 
+COPIES_SHARE, COPIES_STEPS = 0.25, 0.15
+"""The same of stories in which sessions have several files."""
 
 PAUSED_SHARE, PAUSED_STEPS = 0.2, 0.05
 """The same of stories in which somebody, or a network, wants the agent to rest."""
@@ -89,6 +91,9 @@ class Story:
         self._rests = random.Random(f"rests {seed}")
         self.has_pauses = self._rests.random() < PAUSED_SHARE
         """Whether somebody pauses the agent now and then in this story."""
+        self.copies = random.Random(f"copies {seed}")
+        self.has_copies = self.copies.random() < COPIES_SHARE
+        """Whether sessions have several files in this story, more often than by chance."""
         self.rules = FakeRules()
         self.ever_private: set[str] = set()
         self.has_lost_state = False
@@ -154,6 +159,8 @@ class Story:
         operation = self._table.draw(self.rng)
         if self.is_private and self._fate.random() < PRIVATE_STEPS:
             operation = operations.draw_private(self._fate)
+        if self.has_copies and self.copies.random() < COPIES_STEPS:
+            operation = operations.draw_copy(self.copies)
         if self.has_pauses and self._rests.random() < PAUSED_STEPS:
             operation = operations.draw_pause(self._rests)
         try:

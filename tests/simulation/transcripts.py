@@ -40,6 +40,7 @@ class Disk(Protocol):
     def replace(self, path: str, data: bytes) -> None: ...
     def unlink(self, path: str) -> None: ...
     def rename(self, old: str, new: str) -> None: ...
+    def link(self, old: str, new: str) -> None: ...
     def mtime_ns(self, path: str) -> int: ...
     def set_mtime_ns(self, path: str, mtime_ns: int) -> None: ...
 
@@ -133,8 +134,12 @@ class Transcripts:
     # --- what is not append-only ------------------------------------------------------------------------------
 
     def replace(self, path: str, data: bytes) -> None:
-        """A new file takes the name."""
+        """A new file takes the name; what the old one is called elsewhere keeps that."""
         self._disk.replace(path, data)
+        place, old = self.files[path]
+        if any(one is old for other, (_, one) in self.files.items() if other != path):
+            self.files[path] = (place, Version(bytes(old.content)))
+            self.versions[place.stream].append(self.files[path][1])
         self._rewrite(path, data)
 
     def note_torn(self, path: str) -> None:
@@ -198,6 +203,12 @@ class Transcripts:
         self.versions[place.stream].append(copied)
         self.rewritten.add(place.stream)
         self.files[new] = (place, copied)
+        self._hint(new)
+
+    def link(self, path: str, new: str) -> None:
+        """A second name for the file: what is added by one is there by both."""
+        self._disk.link(path, new)
+        self.files[new] = self.files[path]
         self._hint(new)
 
     def write_beside(self, path: str, data: bytes) -> None:
