@@ -116,12 +116,20 @@ class Sightings:
         held = self._keeper.held.get(seen.stream)
         if held is not None and followed == held.path and held.inode == seen.inode != 0:
             self._follow(seen.stream, seen.path)  # it had only moved
+            self._compare_new(seen)
         elif followed == seen.path:
             self._look_at_followed(seen)
         elif self._is_other(seen, followed):
             self._see_other(seen, live)
             return
         self._forward(seen, live)
+
+    def _compare_new(self, seen: Observation) -> None:
+        """What was held stands under a name of its own again: what has its former name need not wait for it."""
+        origin = _origin(seen.stream)
+        for other in self.others.get(origin, {}).values():
+            other.is_new = other.is_new and other.seen.path == seen.path
+        self._compare_next(origin)
 
     def _is_other(self, seen: Observation, followed: str | None) -> bool:
         """Whether it has to be compared before it stands for its stream."""
