@@ -81,6 +81,8 @@ MODELS = (
     Rule("codex-token", r"\b(rt_[A-Za-z0-9_-]{40,}(?:\.[A-Za-z0-9_-]{20,})*)", "prefixed", r"rt_[A-Za-z0-9_-]{20}"),
     token("openai-key", r"sk-(?:proj|svcacct|service-account|admin|None)-[A-Za-z0-9_-]{20,}"),
     Rule("openai-key", r"\b(sk-[A-Za-z0-9]{32,64})\b", "random", r"sk-[A-Za-z0-9]{20}"),
+    # Of just this length no word is, even where chance drew few digits.
+    Rule("openai-key", r"\b(sk-[A-Za-z0-9]{48})\b", "prefixed", r"sk-[A-Za-z0-9]{20}"),
     Rule("openai-key", r"\b(sess-[A-Za-z0-9]{40})\b", "random", r"sess-[A-Za-z0-9]{20}"),
     Rule("litellm-key", r"\b(sk-[A-Za-z0-9_-]{22})\b", "random", r"sk-[A-Za-z0-9_-]{22}"),
     token("huggingface-token", r"hf_[A-Za-z0-9]{34,}"),
