@@ -307,6 +307,26 @@ def poison(story: "Story") -> None:
             story.poison[story.rng.choice(lines)] = story.rng.choice((400, 413, 422))
 
 
+NEVER_S = 30.0
+MOST_REQUESTS = 150
+"""Of all streams together, to a server that never agrees, within that time: it was 686 for one of them once."""
+
+
+def never_agree(story: "Story") -> None:
+    """For a while the server answers each append with 409, whatever it was told. Nobody asks it without a pause."""
+    story.server.contradicts = True
+    until, before = story.clock.mono_s + NEVER_S, story.wire.sent
+    while story.clock.mono_s < until:
+        if not (story.process.take_event() or story.process.run_task() or story.process.wait()):
+            break
+        asked = story.wire.sent - before
+        assert asked <= MOST_REQUESTS, f"{asked} requests in {NEVER_S:.0f} s to a server that never agrees"
+
+
+def agree(story: "Story") -> None:
+    story.server.contradicts = False
+
+
 def back_up(story: "Story") -> None:
     story.backups.append(story.server.copy())
 
@@ -409,6 +429,8 @@ TABLE = (
     Operation("accept sessions", 1, accept_sessions),
     Operation("delete on server", 0.1, delete_on_server),
     Operation("poison", 0.3, poison),
+    Operation("server never agrees", 0.2, never_agree),
+    Operation("server agrees", 1, agree),
     Operation("back up", 0.8, back_up),
     Operation("set server back", 0.2, set_back),
     Operation("other writer", 0.2, write_as_another, rewrites=True),

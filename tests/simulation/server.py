@@ -130,6 +130,8 @@ class ModelServer:
         self.changed = changed
         self.has_lost = False
         """Whether it was ever set back."""
+        self.contradicts = False
+        """Whether it answers each append with 409, wherever it goes on."""
         self.tells_head = True
         self.tells_heads_within = True
         """Whether it tells what a head was behind fewer entries."""
@@ -173,7 +175,7 @@ class ModelServer:
             return _problem(410)
         stream_id = StreamId(target.session, "")
         head = self.head(stream_id)
-        if head.last_uuid != request.headers.get("Last-Uuid") or head.last_uuid == found:
+        if self.contradicts or head.last_uuid != request.headers.get("Last-Uuid") or head.last_uuid == found:
             return _problem(409, {"x-last-uuid": head.last_uuid} if head.last_uuid and self.tells_head else {})
         stream = self._stream(stream_id)
         current = stream.current or stream.begin(Generation(self.new_uuid()))
@@ -199,6 +201,8 @@ class ModelServer:
             return _problem(status)
         if target.session in self.deleted:
             return _problem(410)
+        if self.contradicts:
+            return _json(409, self.head(target.stream))
         name, batch = request.headers["Generation"], request.headers["Batch-Id"]
         guard = (request.headers.get("Last-Uuid"), int(request.headers["Entry-Count"]))
         stream = self._find(target.stream)

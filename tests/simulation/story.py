@@ -180,6 +180,7 @@ class Story:
         self.files.out_of_descriptors = False
         self.medium.is_full = False
         self.rules.blind = ""
+        self.server.contradicts = False
         if self.has_pauses:
             self.process.inbox.extend((HeldOff(""), ResumeAsked()))
         self.wire.deliver_all_late()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -75,12 +76,23 @@ def test_a_seed_that_bit_bites_no_more(seed: int) -> None:
     assert try_seed(seed) == ""
 
 
-def test_the_same_seed_tells_the_same_story() -> None:
+def test_the_same_seed_tells_the_same_story_and_all_that_can_happen_does() -> None:
+    drawn, kinds = Counter[str](), Counter[str]()
     for seed in range(100):
         stories = [Story(seed), Story(seed)]
         for story in stories:
             story.run()
         assert stories[0].trace == stories[1].trace, f"seed {seed}"
+        drawn.update(one.removeprefix("meanwhile: ") for one in stories[0].trace)
+        kinds.update([f"mounted: {stories[0].has_mounts}", f"copies: {stories[0].kept_bytes}"])
+        kinds.update(
+            f"meanwhile: {one.name}" for one in operations.RULES_CHANGE if f"meanwhile: {one.name}" in story.trace
+        )
+    every = (*operations.TABLE, *operations.PRIVATE_TABLE, *operations.PAUSE_TABLE)
+    assert not [one.name for one in every if not drawn[one.name]], "no story drew these"
+    assert kinds["mounted: True"] > 20
+    assert len([one for one in kinds if one.startswith("copies: ")]) == 4
+    assert [one for one in kinds if one.startswith("meanwhile: ")], "rules change in the middle of a look or a push"
 
 
 def test_no_process_tells_it_otherwise() -> None:
@@ -121,7 +133,15 @@ NOT_REAL = frozenset({"disk full", "lying drive", "damage state", "roll state ba
 """What only a store in memory can be asked to suffer."""
 
 NOT_TWIN = frozenset(
-    {"set server back", "other writer", "other is faster", "refuse session", "delete on server", "poison"}
+    {
+        "server never agrees",
+        "set server back",
+        "other writer",
+        "other is faster",
+        "refuse session",
+        "delete on server",
+        "poison",
+    }
 )
 """What only a model can be asked to do."""
 

@@ -53,6 +53,8 @@ class Wire:
         self._leaves = leaves
         self._late: list[Request] = []
         self._on_way: set[StreamId] = set()
+        self.sent = 0
+        """How many requests were sent."""
         self.trouble = 0.0
         self.harsh = False
         self.is_cut = False
@@ -75,6 +77,7 @@ class Wire:
         self.told_deleted = {one for one in self.told_deleted if one.session_id != session_id}
 
     def send(self, request: Request) -> RawReply:
+        self.sent += 1
         self._leaves(request)
         if request.method == "DELETE" and (target := parse_target(request.path)):
             self.ever_deleted.add(target.session)
