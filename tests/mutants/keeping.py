@@ -2,6 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
+ANSWERS = "agent/daemon/answers.py"
 ENGINE = "agent/daemon/engine.py"
 ERRANDS = "agent/daemon/errands.py"
 FILESENDER = "agent/daemon/filesender.py"
@@ -42,8 +43,8 @@ FILES = (
     Mutant(
         "let go of a held file before it is sent",
         KEEPER,
-        "for stream in [one for one in self.held if one not in wanted]:",
-        "for stream in list(self.held):",
+        "for stream, held in [one for one in self.held.items() if one[0] not in wanted]:",
+        "for stream, held in list(self.held.items()):",
         (f"{TEST_HELD}it_is_held_for_as_long_as_it_is_not_sent",),
     ),
     Mutant(
@@ -62,9 +63,9 @@ FILES = (
     ),
     Mutant(
         "a file that takes another's place hides what was unsent",
-        SIGHTINGS,
-        "elif followed == seen.path and self._replaces_unsent(seen):",
-        "elif False:",
+        ANSWERS,
+        "case Rewritten() if outcome.older and self._sightings.find_older(outcome.key.stream):",
+        "case Rewritten() if False:",
         (f"{TEST_HELD}a_file_that_takes_the_place_of_an_unsent_one_waits_until_that_is_sent",),
     ),
     Mutant(

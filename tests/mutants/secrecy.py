@@ -73,7 +73,7 @@ PRIVACY = (
     Mutant(
         "history sent although it is to stay",
         SIGHTINGS,
-        "        if is_old:\n            return\n",
+        "        if is_old:\n            self._told(seen)\n            return\n",
         "",
         (f"{TEST_DELIVERY}history_stays_here_when_the_settings_say_so_until_it_grows",),
     ),

@@ -215,6 +215,8 @@ def _whole_lines(story: "Story", path: str) -> list[bytes]:
 def _check_file(story: "Story", stream: StreamId, track: Track) -> None:
     if stream != _origin(stream) and not story.server.bulk and track.state is State.REFUSED:
         return  # no base server has a place for it
+    if stream in story.wire.deleted:
+        return
     assert track.state is State.SYNCED, f"{stream} is {track.state}: {track.reason}"
     version = story.transcripts.files[track.path][1]
     local, every = _whole_lines(story, track.path), version.lines(tail=True)
