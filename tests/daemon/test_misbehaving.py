@@ -57,7 +57,12 @@ KINDS = {
     "upload": ("probe", "upload"),
 }
 
-FOREIGN = {"last_uuid": "x", "entry_count": 1, "generation": "another", "chain_hash": "00" * 32}
+FOREIGN = {
+    "last_uuid": "x",
+    "entry_count": 1,
+    "generation": "0b7f7d5e-8f2c-4f6e-9a43-1d2f3c4b5a69",
+    "chain_hash": "00" * 32,
+}
 NOTHING = {"last_uuid": None, "entry_count": 0, "generation": None, "chain_hash": "00" * 32}
 HTML = RawReply(200, {"content-type": "text/html; charset=utf-8"}, b"<html>log in</html>")
 

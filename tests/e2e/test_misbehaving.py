@@ -17,7 +17,9 @@ LIMIT = 1 << 20
 """nginx takes no larger body unless told otherwise."""
 
 PAGE = ((("content-type", "text/html"),), b"<html><h1>413 Request Entity Too Large</h1><hr>nginx</html>")
-FOREIGN = json.dumps({"last_uuid": "x", "entry_count": 1, "generation": "another", "chain_hash": "00" * 32}).encode()
+FOREIGN = json.dumps(
+    {"last_uuid": "x", "entry_count": 1, "generation": "0b7f7d5e-8f2c-4f6e-9a43-1d2f3c4b5a69", "chain_hash": "00" * 32}
+).encode()
 
 Scripted = tuple[int, Headers, bytes] | None
 

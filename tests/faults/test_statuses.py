@@ -32,7 +32,12 @@ without a pause."""
 
 QUARTER_S = 880.0
 
-WRONG_HEAD = {"last_uuid": "x", "entry_count": 1, "generation": "another", "chain_hash": "00" * 32}
+WRONG_HEAD = {
+    "last_uuid": "x",
+    "entry_count": 1,
+    "generation": "0b7f7d5e-8f2c-4f6e-9a43-1d2f3c4b5a69",
+    "chain_hash": "00" * 32,
+}
 
 
 def is_append(request: Request) -> bool:
