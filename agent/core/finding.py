@@ -26,7 +26,10 @@ _MOST_FOUND = 500
 _ESCAPED = r"\\u00[2-7][0-9A-Fa-f]"
 _SLASH = r"\\/"
 _BLOCKS = r"\}\s*,\s*\{[^{}\n]*\"text\""
-SIGNALS = (_ESCAPED, _SLASH, _BLOCKS, CODED, NAMED)
+_NAMED = screen_of(Rule("", "", screen=NAMED))
+"""The screen of the rules for values with a name."""
+
+SIGNALS = (_ESCAPED, _SLASH, _BLOCKS, CODED, _NAMED)
 """No secrets, but places where one may hide from a look at the raw text: escapes where none are needed, several
 blocks of text side by side, notations other than JSON's, and names apart from their values."""
 
@@ -84,7 +87,7 @@ class Searcher:
             raise SettingsError(_TOO_MANY)
         self._allow = [self.compile(f"(?:{one})") for one in allow]
         self._compiled: dict[int, Matcher] = {}
-        self.blocks_signal, self._coded, self._named = map(screens.index, (_BLOCKS, CODED, NAMED))
+        self.blocks_signal, self._coded, self._named = map(screens.index, (_BLOCKS, CODED, _NAMED))
         self._escaped = screens.index(_ESCAPED)
         behind = [screen_of(rule) for rule in own if not _PLAIN.fullmatch(rule.pattern)]
         self._match_behind: Screen | None = self._compile_set(behind).Match if behind else None

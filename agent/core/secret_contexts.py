@@ -72,7 +72,7 @@ KEYS = (
         "wallet-key",
         rf"{_BEFORE_A_WALLET}(5[1-9A-HJ-NP-Za-km-z]{{50}}|[KLc9][1-9A-HJ-NP-Za-km-z]{{50,51}})\b",
         "wallet",
-        rf"(?:{_BEFORE_A_WALLET}|\\(?:[nrtbf]|u[0-9A-Fa-f]{{4}}))[59KLc][1-9A-HJ-NP-Za-km-z]{{20}}",
+        rf"(?:{_BEFORE_A_WALLET}|\\(?:[nrtbf]|u[0-9A-Fa-f]{{4}}))[59KLc][1-9A-HJ-NP-Za-km-z]{{48}}",
     ),
     token("nostr-key", r"nsec1[02-9ac-hj-np-z]{58}"),
     # As /etc/shadow keeps them: guesses can be tried on them.

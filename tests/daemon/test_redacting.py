@@ -261,3 +261,19 @@ def test_a_budget_is_of_each_task() -> None:
     assert budget.is_used_up()
     budget.start()
     assert not budget.is_used_up()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_side_file_in_utf_16_keeps_its_secrets_here(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, tmp_path: Path, encoding: str
+) -> None:
+    """As PowerShell writes what is redirected to a file."""
+    agent = make_agent(receiver)
+    agent.append("s", lines(2))
+    text = "".join(f"Name{number} = {one.text}\r\n" for number, one in enumerate(SAMPLES[:20]))
+    write(agent, "s", "tool-results/toolu_1.txt", text.encode(encoding))
+    agent.settle()
+    stored = below(tmp_path)
+    assert "Name19 = ".encode("utf-16-be" if encoding == "utf-16-be" else "utf-16-le") in stored
+    for one in SAMPLES[:20]:
+        assert not any(one.secret[-16:].encode(order) in stored for order in ("utf-16-le", "utf-16-be"))

@@ -416,6 +416,20 @@ REDACTION = (
         (f"{TEST_REDACTING}a_head_that_the_server_tells_is_found_by_what_was_sent",),
     ),
     Mutant(
+        "a side file in UTF-16 leaves as it is",
+        "agent/core/redaction.py",
+        "        if encoding is None:\n",
+        "        if encoding or True:\n",
+        (f"{TEST_REDACTING}a_side_file_in_utf_16_keeps_its_secrets_here",),
+    ),
+    Mutant(
+        "a colour hides what stands behind it",
+        "agent/core/finding.py",
+        "        if self._coded in hits and",
+        "        if not hits and",
+        ("tests/core/test_redaction.py::test_no_sort_of_secrets_is_found_less",),
+    ),
+    Mutant(
         "what goes wrong in a redactor lets the text through",
         "agent/core/redaction.py",
         'raise RedactionTimeout("an entry can\'t be redacted") from exc',
