@@ -104,7 +104,7 @@ class Keeper:
         for stream, file in wanted.items():
             if stream not in self._asked and not is_packed(file.path) and not self._is_current(stream, file):
                 self._hold(stream, file)
-        bare = {file.path for stream, file in wanted.items() if stream not in self.held}
+        bare = {file.path for stream, file in wanted.items() if not self._is_current(stream, file)}
         for stream, held in [one for one in self.held.items() if one[0] not in wanted]:
             if not bare & {held.source, held.path}:  # else another stream has just been found to be of that file
                 self.let_go(stream)

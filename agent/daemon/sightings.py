@@ -449,9 +449,11 @@ class Sightings:
         """Goes on with the file of ours that holds what is still to be sent; False without one."""
         if not self._is_unsent(stream):
             return False
-        held = self._keeper.held.get(stream) or self._keeper.find_made_of(self._followed_path(stream) or "")
-        if held is None:
+        of_file = self._keeper.find_made_of(self._followed_path(stream) or "")
+        found = [one for one in (self._keeper.held.get(stream), of_file) if one is not None]
+        if not found:
             return False
+        held = max(found, key=lambda one: one.size)
         for _, track in self._of(stream):
             if track.size < held.size and not held.holds(track.inode, track.size, track.mtime_ns):
                 track.size += held.size  # another file went away, and what was seen of it will be missing at the end
