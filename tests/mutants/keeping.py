@@ -2,7 +2,6 @@
 
 from tests.mutants.mutant import Mutant
 
-ANSWERS = "agent/daemon/answers.py"
 ENGINE = "agent/daemon/engine.py"
 ERRANDS = "agent/daemon/errands.py"
 FILESENDER = "agent/daemon/filesender.py"
@@ -60,13 +59,6 @@ FILES = (
         "            self.sightings.find_orphan(orphan)",
         "            pass",
         (f"{TEST_HELD}without_any_state_what_is_held_is_still_delivered",),
-    ),
-    Mutant(
-        "a file that takes another's place hides what was unsent",
-        ANSWERS,
-        "case Rewritten() if outcome.older and self._sightings.find_older(outcome.key.stream):",
-        "case Rewritten() if False:",
-        (f"{TEST_HELD}a_file_that_takes_the_place_of_an_unsent_one_waits_until_that_is_sent",),
     ),
     Mutant(
         "mix two files with one id",
