@@ -117,8 +117,10 @@ def check_cursor(story: "Story", key: TrackKey) -> None:
 def check_release(story: "Story", task: LetGoTask) -> None:
     """Before what is retained is let go: whole lines of it that are nowhere else are on the server."""
     found = next((one for one in story.kept.list_kept() if one.name == task.name), None)
-    if found is None or found.links > 1 or not story.server.bulk or story.server.has_lost or story.has_lost_state:
+    if found is None or found.links > 1 or story.server.has_lost or story.has_lost_state:
         return
+    if not story.server.bulk or (story.wire.fell_back and task.stream.subpath):
+        return  # it has no place for subagents, or seemed to have none
     stream = _origin(task.stream)
     family = {key.stream: one for key, one in story.process.engine.tracks.items() if _origin(key.stream) == stream}
     if _is_excused(story, stream, family):
