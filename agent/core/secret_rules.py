@@ -57,12 +57,14 @@ CLOUD = (
     token("vercel-token", r"vercel_blob_rw_[A-Za-z0-9]{16}_[A-Za-z0-9]{30}"),
     token("neon-key", r"napi_[a-z0-9]{60,}"),
     token("neon-password", r"npg_[A-Za-z0-9]{12,}\b", "random"),
-    token("yandex-token", r"t1\.[A-Za-z0-9_-]{8,}={0,2}\.[A-Za-z0-9_-]{86}={0,2}", "", r"t1\.[A-Za-z0-9_-]{8}"),
+    token("yandex-token", r"t1\.[A-Za-z0-9_-]{20,}={0,2}\.[A-Za-z0-9_-]{86}={0,2}", "", r"t1\.[A-Za-z0-9_-]{20}"),
     token("yandex-key", r"AQVN[A-Za-z0-9_-]{35,38}\b", "random"),
     token("scalingo-token", r"tk-[a-z]{2}-[A-Za-z0-9_-]{48}"),
     token("openshift-token", r"sha256~[A-Za-z0-9_-]{43}"),
     token("mongodb-key", r"mdb_sa_sk_[A-Za-z0-9_-]{40,}"),
-    token("harness-token", r"[ps]at\.[A-Za-z0-9_-]{22}\.[a-f0-9]{24}\.[A-Za-z0-9]{20}"),
+    token(
+        "harness-token", r"[ps]at\.[A-Za-z0-9_-]{22}\.[a-f0-9]{24}\.[A-Za-z0-9]{20}", "", r"[ps]at\.[A-Za-z0-9_-]{22}\."
+    ),
     token("daytona-key", r"dtn_[a-f0-9]{64}"),
     token("depot-token", r"depot_[a-z]{2,12}_[A-Za-z0-9]{40,}"),
     token("convex-key", r"(?:prod|dev|preview):[a-z0-9-]{3,64}\|[A-Za-z0-9+/=_-]{40,}"),
@@ -78,7 +80,7 @@ MODELS = (
     token("anthropic-key", r"sk-ant-[a-z0-9]{3,12}-[A-Za-z0-9_-]{20,}"),
     token("openrouter-key", r"sk-or-v1-[a-f0-9]{64}"),
     token("moonshot-key", r"sk-kimi-[A-Za-z0-9]{40,}"),
-    Rule("codex-token", r"\b(rt_[A-Za-z0-9_-]{40,}(?:\.[A-Za-z0-9_-]{20,})*)", "prefixed", r"rt_[A-Za-z0-9_-]{20}"),
+    Rule("codex-token", r"\b(rt_[A-Za-z0-9_-]{40,}(?:\.[A-Za-z0-9_-]{20,})*)", "prefixed", r"rt_[A-Za-z0-9_-]{36}"),
     token("openai-key", r"sk-(?:proj|svcacct|service-account|admin|None)-[A-Za-z0-9_-]{20,}"),
     Rule("openai-key", r"\b(sk-[A-Za-z0-9]{32,64})\b", "random", r"sk-[A-Za-z0-9]{20}"),
     # Of just this length no word is, even where chance drew few digits.
