@@ -16,7 +16,7 @@ back into the engine as an event.
 | cli       | commands, and how we speak                                                           |
 
 Promises: nothing is lost; nothing is sent twice or out of order; private means private; secrets stay home; tokens
-live in the keyring; it is quiet; it tells the truth.
+live in the keyring; it is quiet; it tells the truth; nothing is outside the proof; nothing outside the fence is read.
 """
 
 __version__ = "0.1.0"
