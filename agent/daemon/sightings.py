@@ -348,6 +348,8 @@ class Sightings:
     def _take_place(self, stream: StreamId, seen: Observation) -> None:
         if stream != seen.stream:
             self._apart[seen.path] = stream
+        if (held_path := self._held_path(stream)) is not None:
+            self._drop(_origin(stream), held_path)  # what is held of a stream's file before this one goes first
         self._doubted.discard(stream)
         if _origin(stream) in self.others:
             self._identities[stream] = (seen.device, seen.inode)

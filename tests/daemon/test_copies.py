@@ -273,3 +273,26 @@ def test_a_second_file_is_compared_again_when_the_first_was_rewritten_before_it_
     held = [content for one in streams_of(receiver, "s") for content in one]
     assert newer in held
     assert older in held
+
+
+def test_what_was_held_of_a_second_file_and_the_one_in_its_place_are_both_sent_after_a_damaged_state(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line
+) -> None:
+    """Both would be the same stream; the one that came second took the place of the first."""
+    agent = make_agent(line.server)
+    second, in_its_place = lines(3), lines(6)
+    agent.append("s", lines(9))
+    agent.look()
+    other = agent.root / "a" / "s.jsonl"  # found before the first one after a start
+    other.parent.mkdir()
+    other.write_bytes(second)
+    rest(agent)
+    other.unlink()
+    agent.store.close()
+    (agent.root.parent / "state" / "state.db").write_bytes(b"no database" * 1000)
+    other.write_bytes(in_its_place)
+    agent.boot()
+    come_back(agent, line)
+    held = [content for one in streams_of(receiver, "s") for content in one]
+    assert second in held
+    assert in_its_place in held
