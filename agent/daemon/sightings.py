@@ -30,10 +30,10 @@ class Teller(Protocol):
 @dataclass(slots=True)
 class Other:
     """A file that claims to be a transcript which another one is followed for. `covered`: the stream that holds all of
-    it, None while it was not compared; `is_same`: its file itself, under another name. `is_new`: it has the followed
-    one's name now, and waits until that is sent. `is_proven`: compared since all of the followed one was sent. `copy`:
-    the stream that it becomes if it went another way. `asked`: a worker compares it, `against` these; `again`: it has
-    changed since. `trouble`: why it could not be compared."""
+    it, None while it was not compared; `is_same`: its file itself, under another name. `copy`: the stream that
+    it becomes if it went another way. `is_new`: it stands where the file of `copy` did, and waits until what is held of
+    that is sent. `is_proven`: compared since all of the followed one was sent. `asked`: a worker compares it, `against`
+    these; `again`: it has changed since. `trouble`: why it could not be compared."""
 
     seen: Observation
     copy: StreamId
@@ -127,9 +127,18 @@ class Sightings:
     def _compare_new(self, seen: Observation) -> None:
         """What was held stands under a name of its own again: what has its former name need not wait for it."""
         origin = _origin(seen.stream)
-        for other in self.others.get(origin, {}).values():
-            other.is_new = other.is_new and other.seen.path == seen.path
+        self._drop(origin, seen.path)
+        for newer in self._newer(seen.stream):
+            self._compare_as_any(newer)
         self._compare_next(origin)
+
+    def _newer(self, stream: StreamId) -> list[Other]:
+        """What waits until the file of ours is sent that stands for the stream."""
+        found = self.others.get(_origin(stream), {}).values()
+        return [one for one in found if one.is_new and one.copy == stream]
+
+    def _compare_as_any(self, newer: Other) -> None:
+        newer.is_new, newer.copy = False, self._copy_for(newer.seen)
 
     def _is_other(self, seen: Observation, followed: str | None) -> bool:
         """Whether it has to be compared before it stands for its stream."""
@@ -442,7 +451,7 @@ class Sightings:
 
     def _lose_other(self, origin: StreamId, path: str) -> None:
         other = self._drop(origin, path)
-        held = self._keeper.held.get(other.copy) if other is not None and other.is_open else None
+        held = self._keeper.held.get(other.copy) if other is not None and other.is_open and not other.is_new else None
         if other is not None and held is not None:
             self._note(other.seen._replace(path=held.path), copy=other.copy)
             self._compare_next(origin)
@@ -470,7 +479,7 @@ class Sightings:
         for _, track in self._of(stream):
             track.size = held.size
         self._follow(stream, held.path)
-        self._note(newer, is_new=True)
+        self._note(newer._replace(stream=_origin(stream)), is_new=True, copy=stream)
         return True
 
     def take_over(self, held: Held) -> None:
@@ -534,12 +543,14 @@ class Sightings:
         self._apart.pop(path or "", None)
         self._ended(Gone(stream, path or ""))
         sent = min((track.cursor.offset for _, track in self._of(stream)), default=0)
-        newer = next((one.seen for one in self.others.get(stream, {}).values() if one.is_new), None)
-        if newer is not None:
-            self._drop(stream, newer.path)
-            self._forward(newer, live=False)
+        waiting = self._newer(stream)
+        for newer in waiting[:1]:
+            self._drop(origin, newer.seen.path)
+            self._forward(newer.seen._replace(stream=stream), live=False)
+        for newer in waiting[1:]:
+            self._compare_as_any(newer)
         for other in self.others.get(origin, {}).values():
-            if other.covered == stream and (newer is not None or other.seen.size >= sent):
+            if other.covered == stream and (waiting or other.seen.size >= sent):
                 other.covered, other.is_same = None, False
         self.compare_again(origin)
 

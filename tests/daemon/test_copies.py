@@ -296,3 +296,45 @@ def test_what_was_held_of_a_second_file_and_the_one_in_its_place_are_both_sent_a
     held = [content for one in streams_of(receiver, "s") for content in one]
     assert second in held
     assert in_its_place in held
+
+
+def write(agent: SimulatedAgent, folder: str, content: bytes) -> None:
+    """A new file of the session, whatever stood there."""
+    path = agent.root / folder / "s.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    rest(agent)
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["it stays", "it goes away"])
+def test_what_came_after_the_file_that_is_held_of_a_second_one_is_sent_if_it_is_still_there(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line, is_there: bool
+) -> None:
+    agent = make_agent(line.server)
+    held, newer = lines(3), lines(4)
+    agent.append("s", lines(9))
+    rest(agent)
+    write(agent, "q", held)
+    write(agent, "q", newer)
+    if not is_there:
+        (agent.root / "q" / "s.jsonl").unlink()
+        agent.look()
+    come_back(agent, line)
+    found = [content for one in streams_of(receiver, "s") for content in one]
+    assert held in found
+    assert (newer in found) == is_there
+
+
+def test_each_of_several_files_that_came_after_the_one_that_is_held_is_sent(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line
+) -> None:
+    agent = make_agent(line.server)
+    held, more, *newer = lines(3), lines(1), lines(4), lines(5)
+    write(agent, "p", held)
+    write(agent, "p", newer[0])
+    write(agent, "q", held + more)
+    write(agent, "q", newer[1])
+    come_back(agent, line)
+    found = [content for one in streams_of(receiver, "s") for content in one]
+    assert [one in found for one in (held + more, *newer)] == [True] * 3
