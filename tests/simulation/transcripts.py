@@ -140,6 +140,7 @@ class Transcripts:
         if any(one is old for other, (_, one) in self.files.items() if other != path):
             self.files[path] = (place, Version(bytes(old.content)))
             self.versions[place.stream].append(self.files[path][1])
+            self.rewritten.add(place.stream)  # from here on they may go different ways, as where one was copied
         self._rewrite(path, data)
 
     def note_torn(self, path: str) -> None:
