@@ -29,6 +29,9 @@ EXPECT_SLOW_AUDIT = True
 """Whether a change that shows neither in size and time nor just before the cursor is found by and by."""
 
 
+_STAYS = {State.REFUSED, State.PRIVATE, State.DELETED_ON_SERVER}
+"""Not sent as long as nobody wants it, and before nothing that came later."""
+
 _TOMBSTONE = b'{"type":"transcriptd-tombstone"'
 
 
@@ -129,7 +132,7 @@ def check_release(story: "Story", task: LetGoTask) -> None:
     lines = story.disk.read(found.path)[:seen_bytes].split(b"\n")[:-1]
     beginning = b"".join(line + b"\n" for line in lines)
     here = any(version.content.startswith(beginning) for _, version in story.transcripts.files.values())
-    if here or is_side_file(stream.subpath):
+    if not lines or here or is_side_file(stream.subpath):
         return
     there = [made.lines for one in family for made in story.server.generations_of(one)]
     assert any(is_as_sent(held[: len(lines)], lines, story.wire.refused) for held in there), (
@@ -148,6 +151,8 @@ def _is_excused(story: "Story", stream: StreamId, family: Mapping[StreamId, Trac
 
 def check_end(story: "Story") -> None:
     """When nothing stands in the way any more: each file is on the server, once and in order."""
+    for path in story.transcripts.files:
+        _check_known(story, path)
     for stream in story.transcripts.versions:
         _check_stream(story, stream)
     held = list(story.kept.list_kept())
@@ -156,6 +161,20 @@ def check_end(story: "Story") -> None:
         assert any(one.path == here.path for here in keeper.held.values()), f"{one.name} is held for nobody"
     copied = sum(one.size for one in held if one.links == 1)
     assert not story.has_mounts or copied == story.process.holding.copied_bytes <= story.kept_bytes
+
+
+def _check_known(story: "Story", path: str) -> None:
+    """Each file on disk stands for a stream, or was compared with those that do and waits for nothing, or is named."""
+    engine = story.process.engine
+    if path in engine.followed() or path in engine.sightings.held_back:
+        return
+    found = engine.sightings.others.get(story.transcripts.files[path][0].stream, {}).get(path)
+    assert found is not None, f"{path} is known to nobody"
+    if found.is_new:
+        track = engine.tracks[TrackKey(DESTINATION, *found.copy)]
+        assert track.state in _STAYS, f"{path} waits for what is {track.state}"
+    else:
+        assert not found.is_open or found.trouble, f"{path} was compared with nothing"
 
 
 def _check_stream(story: "Story", stream: StreamId) -> None:

@@ -87,7 +87,7 @@ class Process:
             self._dispatch,
             machine.limits,
             guard=self._guard,
-            dispatch_disk=self.looks.append,
+            dispatch_disk=self._dispatch_disk,
             found_held=self.holding.find(),
         )
         self._pusher = Pusher(
@@ -145,6 +145,11 @@ class Process:
             self._checked(key)
         return True
 
+    def _dispatch_disk(self, task: DiskTask) -> None:
+        if isinstance(task, LetGoTask):
+            self._released(task)  # as the world is when that is decided
+        self.looks.append(task)
+
     def run_task(self) -> bool:
         """One of the tasks that were handed out, from its beginning to its outcome."""
         if self.looks and (not self.tasks or self._rng.random() < 0.5):
@@ -169,9 +174,8 @@ class Process:
                 return review(self._guard, self._files, task)
             case CompareTask():
                 return compare(self._files, task)
-            case LetGoTask():
-                self._released(task)
-        return self.holding.do(task)
+            case _:
+                return self.holding.do(task)
 
     def pass_time(self, seconds: float) -> None:
         """The engine is called at each of its deadlines until then."""
