@@ -86,6 +86,9 @@ _REVIEW = "\0review"
 _RUNNING = "running"
 """Settled in the store while answers are awaited: who finds it does not know all that was sent."""
 
+_FORGETFUL = "forgetful"
+"""What stands there in a life after a damaged state: who finds it knows as little."""
+
 QUIET_S = 300.0
 """A last line without a newline is taken as whole when nobody has added to it for so long."""
 
@@ -134,7 +137,7 @@ class Engine:
         self._awaits_scan = False
         self._has_forgotten = self._is_unsure = False
         """A server may have anything of what is found and not remembered: until the first scan has ended after a crash,
-        and as long as it lives after a damaged state."""
+        and until a life ends as it should after a damaged state."""
         self._timers: Timers[TrackKey | str] = Timers()
         monotonic_s = world.monotonic_s
         self.gates = Gates(destinations, world, self._probe, self._set_timer)
@@ -221,11 +224,12 @@ class Engine:
         except DiskError as exc:
             self.journal.note_trouble(exc)  # what was not read is asked of the servers
         self._beginning.find(track.mtime_ns for track in self.tracks.values())
-        self._has_forgotten = bool(self._store.note)
-        self._is_unsure = self._has_forgotten or bool(self._store.settled(_RUNNING))
+        running = self._store.settled(_RUNNING)
+        self._has_forgotten = bool(self._store.note) or running == _FORGETFUL
+        self._is_unsure = self._has_forgotten or bool(running)
         for orphan in self.keeper.load(self._found_held):
             self.sightings.find_orphan(orphan)
-        self.journal.note_settled(_RUNNING, "yes")
+        self.journal.note_settled(_RUNNING, _FORGETFUL if self._has_forgotten else "yes")
         self._awaits_scan = self.private.look_at_rules().asks_content
         self.pausing.take_up(self._store.settled(PAUSED))
         self.gates.open()

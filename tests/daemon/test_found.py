@@ -10,7 +10,7 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.wire import RawReply, Request
 from agent.daemon.inputs import Retry
-from tests.fakes import AsgiServer, ScriptedServer, body_bytes, no_answer, reply
+from tests.fakes import AsgiServer, FakeRules, ScriptedServer, body_bytes, no_answer, reply
 from tests.simulation.world import SimulatedAgent
 
 Make = Callable[..., SimulatedAgent]
@@ -193,3 +193,23 @@ def test_a_file_that_is_cut_to_what_is_known_to_be_sent_is_compared_with_what_ma
     assert stored(receiver, "s") == first
     heads = len([row for row in agent.store.audit() if row.kind in ("new_generation", "realigned")])
     assert heads == 1
+
+
+def test_a_private_session_that_shows_up_late_after_a_damaged_state_and_a_crash_goes_from_the_server(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    rules = FakeRules()
+    agent = make_agent(receiver, rulebook=rules)
+    agent.append("s", lines(3))
+    agent.settle()
+    agent.store.close()
+    rules.sessions.add("s")
+    (agent.root.parent / "state" / "state.db").write_bytes(b"no database" * 1000)
+    hidden = agent.path("s").rename(agent.root.parent / "s.jsonl")
+    agent.boot()
+    agent.crash()
+    agent.settle()
+    hidden.rename(agent.path("s"))
+    agent.settle()
+    assert agent.state("s") is State.PRIVATE
+    assert receiver.send(Request("GET", "/v1/session_ingress/session/s/entries")).status in (404, 410)
