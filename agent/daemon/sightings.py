@@ -12,6 +12,7 @@ from agent.core.packed import is_packed
 from agent.core.session import Gone, Observation, StreamId, is_side_file
 from agent.core.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, origin_of, rank
 from agent.core.status import LOST, MAYBE_THERE, unsent_bytes
+from agent.daemon.followed import Followed, origin_stream
 from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal
 from agent.daemon.keeper import Keeper, is_kept_path, is_wanted
@@ -73,6 +74,7 @@ class Sightings:
     ) -> None:
         self._tracks = tracks
         self._subpaths = subpaths
+        self._followed = Followed(tracks, gates, journal, subpaths)
         self._gates = gates
         self._keeper = keeper
         self._journal = journal
@@ -106,7 +108,7 @@ class Sightings:
         apart = self._apart.get(seen.path)
         if apart is not None:
             seen = seen._replace(stream=apart)
-        followed = self._followed_path(seen.stream)
+        followed = self._followed.path(seen.stream)
         is_old = followed is None and self._is_history(seen)
         (self.held_back.add if is_old else self.held_back.discard)(seen.path)
         if is_old:
@@ -115,7 +117,7 @@ class Sightings:
         self._keeper.note_size(seen)
         held = self._keeper.held.get(seen.stream)
         if held is not None and followed == held.path and held.inode == seen.inode != 0:
-            self._follow(seen.stream, seen.path)  # it had only moved
+            self._followed.move(seen.stream, seen.path)  # it had only moved
             self._compare_new(seen)
         elif followed == seen.path:
             self._look_at_followed(seen)
@@ -126,7 +128,7 @@ class Sightings:
 
     def _compare_new(self, seen: Observation) -> None:
         """What was held stands under a name of its own again: what has its former name need not wait for it."""
-        origin = _origin(seen.stream)
+        origin = origin_stream(seen.stream)
         self._drop(origin, seen.path)
         for newer in self._newer(seen.stream):
             self._compare_as_any(newer)
@@ -134,7 +136,7 @@ class Sightings:
 
     def _newer(self, stream: StreamId) -> list[Other]:
         """What waits until the file of ours is sent that stands for the stream."""
-        found = self.others.get(_origin(stream), {}).values()
+        found = self.others.get(origin_stream(stream), {}).values()
         return [one for one in found if one.is_new and one.copy == stream]
 
     def _compare_as_any(self, newer: Other) -> None:
@@ -144,7 +146,7 @@ class Sightings:
         """Whether it has to be compared before it stands for its stream."""
         if followed is not None:
             return True
-        tracks = [track for _, track in self._of(seen.stream)]
+        tracks = [track for _, track in self._followed.of(seen.stream)]
         if seen.stream not in self.others and not any(track.cursor.offset for track in tracks):
             return False
         # The one that was followed is gone. What came back to its place, or is that file itself, goes on.
@@ -155,7 +157,7 @@ class Sightings:
         )
 
     def _see_other(self, seen: Observation, live: bool) -> None:
-        origin = _origin(seen.stream)
+        origin = origin_stream(seen.stream)
         seen = seen._replace(stream=origin)
         other = self.others.get(origin, {}).get(seen.path)
         if other is None:
@@ -178,16 +180,16 @@ class Sightings:
         stream = other.covered
         if stream is None or not other.is_same or self._identities.get(stream) != (seen.device, seen.inode):
             return None
-        path = self._followed_path(stream)
+        path = self._followed.path(stream)
         return None if path is None else seen._replace(stream=stream, path=path)
 
     def _look_at_followed(self, seen: Observation) -> None:
         """What others were compared with is another file now, or lacks some of it."""
-        track = next(track for _, track in self._of(seen.stream))
+        track = next(track for _, track in self._followed.of(seen.stream))
         is_another = track.inode not in {0, seen.inode} or seen.size < track.size
         if is_another and track.cursor.offset:
             self._doubted.add(seen.stream)
-        if _origin(seen.stream) not in self.others:
+        if origin_stream(seen.stream) not in self.others:
             return
         if is_another:
             self.doubt(seen.stream)
@@ -195,13 +197,13 @@ class Sightings:
 
     def doubt(self, stream: StreamId) -> None:
         """Its file is not what it was: the others are compared anew, before that one takes anybody's place."""
-        if any(one.covered == stream for one in self.others.get(_origin(stream), {}).values()):
+        if any(one.covered == stream for one in self.others.get(origin_stream(stream), {}).values()):
             self._doubted.add(stream)
         self.reopen(stream)
 
     def reopen(self, stream: StreamId) -> None:
         """What was in its file may not be in it any more."""
-        origin = _origin(stream)
+        origin = origin_stream(stream)
         for other in self.others.get(origin, {}).values():
             if other.covered == stream:
                 other.covered, other.is_proven = None, False
@@ -215,8 +217,8 @@ class Sightings:
 
     def find_orphan(self, held: Observation) -> None:
         """A file of ours that an earlier life held: where nothing is known of its stream, it stands for it."""
-        origin = _origin(held.stream)
-        if origin != held.stream and not any(True for _ in self._of(held.stream)):
+        origin = origin_stream(held.stream)
+        if origin != held.stream and not any(True for _ in self._followed.of(held.stream)):
             self._note(held._replace(stream=origin), copy=held.stream)  # it was to be compared
             return
         for one in self._gates:
@@ -248,8 +250,8 @@ class Sightings:
         session, subpath = seen.stream
         taken = [
             stream.subpath
-            for stream in self._family(seen.stream)
-            if self._followed_path(stream) not in {None, seen.path, self._held_path(stream)}
+            for stream in self._followed.family(seen.stream)
+            if self._followed.path(stream) not in {None, seen.path, self._held_path(stream)}
         ]
         return StreamId(session, copy_subpath(subpath, seen.path, taken))
 
@@ -273,22 +275,15 @@ class Sightings:
     def _against(self, origin: StreamId) -> tuple[Against, ...]:
         """All that a file of a transcript may be: what was sent goes before the file that may lack it."""
         found = list[Against]()
-        for stream in self._family(origin):
-            path = self._followed_path(stream)
+        for stream in self._followed.family(origin):
+            path = self._followed.path(stream)
             if path is None or stream in self._doubted:
-                cursor = max((track.cursor for _, track in self._of(stream)), key=lambda one: one.entry_count)
+                cursor = max((track.cursor for _, track in self._followed.of(stream)), key=lambda one: one.entry_count)
                 if cursor.offset:
                     found.append(Against(stream, "", cursor.entry_count, cursor.file_chain))
             if path is not None:
                 found.append(Against(stream, path))
         return tuple(found)
-
-    def _family(self, origin: StreamId) -> list[StreamId]:
-        """The stream, and those of files that went another way; of each something is known."""
-        beside = self._subpaths.get(origin.session_id, ())
-        copies = [one for one in beside if one != origin.subpath and origin_of(one) == origin.subpath]
-        streams = [StreamId(origin.session_id, subpath) for subpath in (origin.subpath, *copies)]
-        return [one for one in streams if any(True for _ in self._of(one))]
 
     def compared(self, done: Compared) -> None:
         other = self.others.get(done.stream, {}).get(done.path)
@@ -312,7 +307,9 @@ class Sightings:
         self._place(other, done.of, decision, done.of_look)
 
     def _standing(self, done: Compared, other: Other) -> Standing:
-        has_left = any(track.touched or track.cursor.offset or track.state in BUSY for _, track in self._of(done.of))
+        has_left = any(
+            track.touched or track.cursor.offset or track.state in BUSY for _, track in self._followed.of(done.of)
+        )
         if done.of != done.stream or has_left:
             return Standing.FOLLOWED
         followed = self._seen_of(done.of)
@@ -346,7 +343,7 @@ class Sightings:
         """Another file has taken the place of the one that stood for it. `look`: as that was when it was found to be
         how the other begins; None where it still has to be compared, as what it held has to be."""
         self._apart.pop(before.path, None)
-        origin = _origin(stream)
+        origin = origin_stream(stream)
         if look is None:
             for one in self.others.get(origin, {}).values():
                 one.covered = None if one.covered == stream else one.covered
@@ -358,9 +355,9 @@ class Sightings:
         if stream != seen.stream:
             self._apart[seen.path] = stream
         if (held_path := self._held_path(stream)) is not None:
-            self._drop(_origin(stream), held_path)  # what is held of a stream's file before this one goes first
+            self._drop(origin_stream(stream), held_path)  # what is held of a stream's file before this one goes first
         self._doubted.discard(stream)
-        if _origin(stream) in self.others:
+        if origin_stream(stream) in self.others:
             self._identities[stream] = (seen.device, seen.inode)
         self._forward(seen._replace(stream=stream), live=False)
 
@@ -369,16 +366,16 @@ class Sightings:
         other = waiting.pop(path, None)
         if not waiting:
             self.others.pop(origin, None)
-            for stream in self._family(origin):
+            for stream in self._followed.family(origin):
                 self._identities.pop(stream, None)
                 self._doubted.discard(stream)
         return other
 
     def _release(self, origin: StreamId) -> None:
         """Nothing of it is compared: what had to wait for that is sent."""
-        for stream in self._family(origin):
+        for stream in self._followed.family(origin):
             self._doubted.discard(stream)
-            for key, track in self._of(stream):
+            for key, track in self._followed.of(stream):
                 if track.state is State.DUE:
                     self._teller.requeue(key, track)
 
@@ -390,7 +387,7 @@ class Sightings:
         is_new = origin_of(key.subpath) == key.subpath and not track.cursor.offset
         if not is_new and stream not in self._doubted:
             return False
-        return any(one.asked for one in self.others.get(_origin(stream), {}).values())
+        return any(one.asked for one in self.others.get(origin_stream(stream), {}).values())
 
     @property
     def is_busy(self) -> bool:
@@ -423,17 +420,17 @@ class Sightings:
         """A file is no longer there."""
         stream, path = self._apart.get(gone.path, gone.stream), gone.path
         self.held_back.discard(path)
-        if (stream, path) not in self._vanishing and self._followed_path(stream) != path:
-            self._lose_other(_origin(stream), path)
+        if (stream, path) not in self._vanishing and self._followed.path(stream) != path:
+            self._lose_other(origin_stream(stream), path)
             return
         same = self._another_name(stream, path)
         if same is not None:
             self._vanishing.pop((stream, path), None)
             self._apart.pop(path, None)
-            self._drop(_origin(stream), same.path)
+            self._drop(origin_stream(stream), same.path)
             self._take_place(stream, same)
             return
-        if any(track.state in BUSY for _, track in self._of(stream)):
+        if any(track.state in BUSY for _, track in self._followed.of(stream)):
             self._vanishing[stream, path] = gone
             return
         self._vanishing.pop((stream, path), None)
@@ -444,7 +441,7 @@ class Sightings:
 
     def _another_name(self, stream: StreamId, path: str) -> Observation | None:
         """The same file, which has lost one of its names only."""
-        found = self.others.get(_origin(stream), {}).values()
+        found = self.others.get(origin_stream(stream), {}).values()
         return next(
             (one.seen for one in found if one.covered == stream and one.is_same and one.seen.path != path), None
         )
@@ -458,17 +455,17 @@ class Sightings:
 
     def fall_back(self, stream: StreamId) -> bool:
         """Goes on with the file of ours that holds what is still to be sent; False without one."""
-        if not self._is_unsent(stream):
+        if not self._followed.is_unsent(stream):
             return False
-        of_file = self._keeper.find_made_of(self._followed_path(stream) or "")
+        of_file = self._keeper.find_made_of(self._followed.path(stream) or "")
         found = [one for one in (self._keeper.held.get(stream), of_file) if one is not None]
         if not found:
             return False
         held = max(found, key=lambda one: one.size)
-        for _, track in self._of(stream):
+        for _, track in self._followed.of(stream):
             if track.size < held.size and not held.holds(track.inode, track.size, track.mtime_ns):
                 track.size += held.size  # another file went away, and what was seen of it will be missing at the end
-        self._follow(stream, held.path)
+        self._followed.move(stream, held.path)
         return True
 
     def find_older(self, stream: StreamId) -> bool:
@@ -476,20 +473,20 @@ class Sightings:
         held, newer = self._keeper.held.get(stream), self._seen_of(stream)
         if held is None or newer is None or newer.path == held.path:
             return False
-        for _, track in self._of(stream):
+        for _, track in self._followed.of(stream):
             track.size = held.size
-        self._follow(stream, held.path)
-        self._note(newer._replace(stream=_origin(stream)), is_new=True, copy=stream)
+        self._followed.move(stream, held.path)
+        self._note(newer._replace(stream=origin_stream(stream)), is_new=True, copy=stream)
         return True
 
     def take_over(self, held: Held) -> None:
         """What was held for another stream has a name as this one's, too."""
-        if self._followed_path(held.stream) == held.source != held.path and self._keeper.holds_path(held.source):
-            self._follow(held.stream, held.path)
+        if self._followed.path(held.stream) == held.source != held.path and self._keeper.holds_path(held.source):
+            self._followed.move(held.stream, held.path)
 
     def find_replaced(self, found: NotHeld) -> None:
         """The file at `found.other` does not begin as what is held."""
-        if self._followed_path(found.stream) == found.other:
+        if self._followed.path(found.stream) == found.other:
             self.find_older(found.stream)
 
     def lose_held(self, stream: StreamId, path: str) -> bool:
@@ -510,7 +507,7 @@ class Sightings:
             return
         if not self._tracks[key].check:
             self._doubted.discard(stream)
-        if self._is_unsent(stream):
+        if self._followed.is_unsent(stream):
             return
         self._prove(stream)
         if path == self._held_path(stream) or is_kept_path(path, self._tracks[key].provider, stream):
@@ -522,7 +519,7 @@ class Sightings:
         """What was compared with its file before that was sent, is once more: it may have been rewritten before."""
         if not self.others:
             return
-        origin = _origin(stream)
+        origin = origin_stream(stream)
         for other in self.others.get(origin, {}).values():
             if other.covered == stream and not other.is_same and not other.is_proven:
                 other.covered, other.is_proven = None, True
@@ -530,9 +527,9 @@ class Sightings:
 
     def _end(self, stream: StreamId) -> None:
         """Nothing stands for the stream any more; another file may take its place, if it holds what was sent."""
-        origin, path = _origin(stream), self._followed_path(stream)
+        origin, path = origin_stream(stream), self._followed.path(stream)
         held = self._keeper.held.get(stream)
-        for key, track in self._of(stream):
+        for key, track in self._followed.of(stream):
             if lost_bytes := _count_lost(track, held):
                 self._journal.note_audit(key, AuditKind.LOST, f"{lost_bytes} bytes")
             track.reason = LOST if lost_bytes else "" if track.reason == LOST else track.reason
@@ -542,7 +539,7 @@ class Sightings:
         self._keeper.let_go(stream)
         self._apart.pop(path or "", None)
         self._ended(Gone(stream, path or ""))
-        sent = min((track.cursor.offset for _, track in self._of(stream)), default=0)
+        sent = min((track.cursor.offset for _, track in self._followed.of(stream)), default=0)
         waiting = self._newer(stream)
         for newer in waiting[:1]:
             self._drop(origin, newer.seen.path)
@@ -556,38 +553,17 @@ class Sightings:
 
     # --- what stands for it -----------------------------------------------------------------------------------
 
-    def _follow(self, stream: StreamId, path: str) -> None:
-        for key, track in self._of(stream):
-            track.path = path
-            self._journal.note_change(key)
-
-    def _followed_path(self, stream: StreamId) -> str | None:
-        return next((track.path for _, track in self._of(stream) if track.state is not State.GONE), None)
-
     def _held_path(self, stream: StreamId) -> str | None:
         held = self._keeper.held.get(stream)
         return None if held is None else held.path
 
     def _seen_of(self, stream: StreamId) -> Observation | None:
         """The file that stands for a stream, as it was seen last; None where none does."""
-        track = next((track for _, track in self._of(stream) if track.state is not State.GONE), None)
+        track = self._followed.track(stream)
         if track is None:
             return None
         device, _ = self._identities.get(stream, (0, 0))
         return Observation(stream, track.provider, track.path, track.size, track.mtime_ns, device, track.inode)
-
-    def _is_unsent(self, stream: StreamId) -> bool:
-        return any(is_wanted(track) for _, track in self._of(stream))
-
-    def _of(self, stream: StreamId) -> list[tuple[TrackKey, Track]]:
-        keys = (TrackKey(one.name, *stream) for one in self._gates)
-        return [(key, track) for key in keys if (track := self._tracks.get(key)) is not None]
-
-
-def _origin(stream: StreamId) -> StreamId:
-    """The stream that a file of this one claims to be."""
-    subpath = origin_of(stream.subpath)
-    return stream if subpath == stream.subpath else StreamId(stream.session_id, subpath)
 
 
 def _places(against: Sequence[Against]) -> tuple[tuple[StreamId, str], ...]:
