@@ -12,7 +12,12 @@ _NEAR_BYTES = 128
 _TOKEN = re.compile(rb'\\(?:u[0-9a-fA-F]{4}|[\\"/bfnrt])')
 _SINGLE = re.compile(rb'\\(?:u[0-9a-fA-F]{4}|["/bfnrt])')
 _RUN = re.compile(rb'(?:\\[\\"/bfnrt])+|(?:\\u[0-9a-fA-F]{4})+')
-_UNICODE = re.compile(rb"((?:\\u[0-9a-fA-F]{4})+)")
+_UNICODE = re.compile(rb"(\\u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*)")
+"""Letters come first, so that `re` looks for them alone."""
+
+_COLOUR = b"\\u001b"
+"""By far the most common one where there are very many."""
+
 _SHORT = (
     (b"\\n", b"\n"),
     (b'\\"', b'"'),
@@ -63,6 +68,7 @@ def _unescape(block: bytes) -> bytes:
     # From the left, pairs first: a run of backslashes always begins at the border of an escape.
     text = undo_pairs(block)
     if b"\\u" in text:
+        text = text.replace(_COLOUR, b"\x1b")
         parts = _UNICODE.split(text)  # in C: there may be a million
         parts[1::2] = [_SIGNS.get(one) or _signs(one) for one in parts[1::2]]
         text = b"".join(parts)

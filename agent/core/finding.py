@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from agent.core.escapes import View
-from agent.core.notations import CODED, NAMED, Pairs, Reading, decoded
+from agent.core.notations import CODED, LONG_BYTES, NAMED, Pairs, Reading, abridged, decoded
 from agent.core.secret_checks import is_secret
 from agent.core.secret_shapes import Rule, pattern_of, screen_of
 from agent.errors import SettingsError
@@ -42,6 +42,11 @@ _IN_A_RUN = re.compile(rb"[A-Za-z0-9+/_-]{%d}" % _RUN_BYTES)
 _ENDS_A_WORD = re.compile(rb"[A-Za-z0-9_]")
 """Letters that begin a secret come by chance in a picture or a signature, which are long; what somebody wrote before
 a secret without a blank is short."""
+
+_NEAR_BYTES = 256
+"""How much before a signal and behind it is looked at closely."""
+
+_VALUE_ENDS = re.compile(rb"[\s\"']")
 
 _CANARY = b"ghp_0a1B2c3D4e5F6g7H8i9J0kLmNoPqRsTuVwXy"
 
@@ -89,9 +94,19 @@ class Searcher:
         self._compiled: dict[int, Matcher] = {}
         self.blocks_signal, self._coded, self._named = map(screens.index, (_BLOCKS, CODED, _NAMED))
         self._escaped = screens.index(_ESCAPED)
+        self._nearby = frozenset((self._coded, self._named, screens.index(_SLASH)))
+        """The signals that speak for a secret near to them alone."""
         behind = [screen_of(rule) for rule in own if not _PLAIN.fullmatch(rule.pattern)]
         self._match_behind: Screen | None = self._compile_set(behind).Match if behind else None
-        self.screen: Screen = self._screen_both if behind else self._match
+        self._is_abridged = not own and not allow
+        """A user's rules are looked for in all of a text."""
+        self.screen: Screen = (
+            self._screen_abridged if self._is_abridged else self._screen_both if behind else self._match
+        )
+
+    @cached_property
+    def _signals(self) -> Matcher:
+        return self.compile("|".join((_NAMED, CODED, _SLASH)))
 
     @cached_property
     def _pairs(self) -> Pairs:
@@ -100,6 +115,10 @@ class Searcher:
     def numbers_of(self, hit: int) -> Sequence[int]:
         """The rules that a hit of the screen speaks for."""
         return self._numbers[hit]
+
+    def _screen_abridged(self, text: bytes | memoryview) -> list[int] | None:
+        short = abridged(bytes(text)) if len(text) >= LONG_BYTES else None
+        return self._match(short.data if short else text)
 
     def _screen_both(self, text: bytes | memoryview) -> list[int] | None:
         """Also of what is behind escapes: a user's expression has no cheaper one."""
@@ -137,12 +156,44 @@ class Searcher:
     def find(self, raw: bytes, hits: Sequence[int], *, escaped: bool) -> tuple[list[Found], bool]:
         """In order, and whether there are too many to tell apart: then none is given. `hits`: what `screen` said
         of `raw`. `escaped`: a backslash always begins an escape, so none is cut in two."""
+        if len(raw) > 4 * _NEAR_BYTES and self._nearby.issuperset(hits) and (parts := self._around(raw)) is not None:
+            found: list[Found] = []
+            for start, end in parts:
+                some, is_dense = self._find(raw[start:end], hits, escaped=escaped)
+                if is_dense or len(found) > _MOST_FOUND:
+                    return [], True
+                found += [one._replace(start=one.start + start, end=one.end + start) for one in some]
+            return found, False
+        return self._find(raw, hits, escaped=escaped)
+
+    def _around(self, raw: bytes) -> list[tuple[int, int]] | None:
+        """The parts in which signals stand, where no more is to be looked at; None when that is most of the text."""
+        parts: list[tuple[int, int]] = []
+        size = done = 0
+        for count, match in enumerate(self._signals.finditer(raw)):
+            if 4 * count * _NEAR_BYTES > len(raw):
+                return None
+            if match.end() + _NEAR_BYTES <= done:
+                continue
+            border = _VALUE_ENDS.search(raw, match.end() + _NEAR_BYTES)
+            start, end = max(0, match.start() - _NEAR_BYTES), border.start() if border else len(raw)
+            size += end - max(start, done)
+            if size > len(raw) // 2:
+                return None
+            parts.append((parts.pop()[0] if start < done else start, end))
+            done = end
+        return parts
+
+    def _find(self, raw: bytes, hits: Sequence[int], *, escaped: bool) -> tuple[list[Found], bool]:
         found: list[tuple[int, int, int, Found]] = []
-        views: list[View] = []
+        views: list[View | Reading] = []
         text = raw
         before: list[tuple[int, bytes]] = []
         judged: dict[tuple[str, bytes, bytes], bool] = {}
         for level in range(_LEVELS + 1):
+            if self._is_abridged and (short := abridged(text)):
+                views.append(short)
+                text = short.data
             if level or not escaped or b"\\" not in raw:
                 tally = _Tally()
                 for read, its_hits, readings in self._readings(text, hits, tally):
@@ -154,25 +205,39 @@ class Searcher:
                         if values == before:  # the same ones in the same order: a deeper look found nothing new
                             matches = []
                         before = values or before
-                    origins = _origins({(start, end) for _, start, end in matches}, (*views, *readings))
-                    for number, start, end in matches:
-                        at, to = origins[start, end]
-                        # Of those that begin together the widest, then the rule that is first, then the deepest look.
-                        one = Found(at, to, self._rules[number].kind, read[start:end])
-                        found.append((at, -to, number * (_LEVELS + 1) - level, one))
+                    found += self._placed(raw, read, matches, level, (views, readings))
                 if tally.is_full():
                     return [], True
             if b"\\" not in text or level == _LEVELS:
                 break
-            views.append(View(text))
-            if views[-1].data == text and not (escaped and not level):
+            view = View(text)
+            if view.data == text and not (escaped and not level):
                 break
-            text = views[-1].data
+            views.append(view)
+            text = view.data
             hits = self.screen(text) or ()
             if not hits:  # what is escaped still deeper would show
                 break
         found.sort()
         return [one for _, _, _, one in found], False
+
+    def _placed(
+        self,
+        raw: bytes,
+        read: bytes,
+        matches: Sequence[tuple[int, int, int]],
+        level: int,
+        ways: tuple[Sequence[View | Reading], Sequence[Reading]],
+    ) -> Iterator[tuple[int, int, int, Found]]:
+        """What was found in `read`, as it stands in the raw text, and how to sort it. `ways`: views and readings."""
+        origins = _origins({(start, end) for _, start, end in matches}, (*ways[0], *ways[1]))
+        for number, start, end in matches:
+            at, to = origins[start, end]
+            # Equal secrets get equal marks, also where the middle was left out.
+            is_whole = to - at == end - start or ways[1] or b"\\" in raw[at:to]
+            whole = read[start:end] if is_whole else raw[at:to]
+            # Of those that begin together the widest, then the rule that is first, then the deepest look.
+            yield at, -to, number * (_LEVELS + 1) - level, Found(at, to, self._rules[number].kind, whole)
 
     def _readings(
         self, text: bytes, hits: Sequence[int], tally: "_Tally"
@@ -180,7 +245,7 @@ class Searcher:
         """The text, and what else it may read as; what the screen says of each, and how it came about."""
         yield text, hits, ()
         readings: tuple[Reading, ...] = ()
-        if self._coded in hits and (reading := decoded(text)).data != text:
+        if self._coded in hits and (reading := decoded(text)):
             readings, text = (reading,), reading.data
             hits = self.screen(text) or ()
             yield text, hits, readings

@@ -5,10 +5,10 @@ percent, quoted-printable, entities of XML; and what has a name and a value apar
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from agent.core.secret_shapes import BLANK, NAME_OF_ONE, TERMINAL_CODE
+from agent.core.secret_shapes import BLANK, NAME_OF_ONE
 
 # --- one sign written as several ------------------------------------------------------------------------------------
 
@@ -33,11 +33,10 @@ for _code in (*range(0x20, 0x7F), 9, 10, 13):
         for text in (f"%{_code:02X}", f"%{_code:02x}", f"&#{_code};", f"&#x{_code:x};", f"&#x{_code:X};")
     }
 
-_ONE = (
-    TERMINAL_CODE.encode("latin-1")
-    + rb"|[\x00\x7f]|%(?:0[9AaDd]|[2-7][0-9A-Fa-f])|&(?:quot|apos|amp|lt|gt|nbsp|#[0-9]{1,3}|#x[0-9A-Fa-f]{1,2});"
-)
-_LEFT_OUT = re.compile(TERMINAL_CODE.encode("latin-1") + rb"|[\x00\x7f]")
+# Each alternative begins with a letter, so that `re` looks for these alone.
+_NO_SIGN = rb"\x1b\[[0-9;:?]*[A-Za-z]|\\(?:x1[bB]|033|e|u001[bB])\[[0-9;:?]*[A-Za-z]|\x00|\x7f"
+_ONE = _NO_SIGN + rb"|%(?:0[9AaDd]|[2-7][0-9A-Fa-f])|&(?:quot|apos|amp|lt|gt|nbsp|#[0-9]{1,3}|#x[0-9A-Fa-f]{1,2});"
+_LEFT_OUT = re.compile(_NO_SIGN)
 _CODES = re.compile(_ONE)
 _CODES_OF_MAIL = re.compile(_ONE + rb"|=(?:0[9AD]|[2-7][0-9A-F])|=\r?\n")
 
@@ -56,22 +55,27 @@ class Reading:
     def __init__(self, data: bytes, tokens: Callable[[], Iterable[Token]]) -> None:
         self.data = data
         self._tokens = tokens
-        self._is_read = False
+        self._left: Iterator[Token] | None = None
         self._starts, self._ends, self._places = array("q"), array("q"), array("q")
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Where the bytes from `start` to `end` of `data` came from. What reads as nothing before or behind them is
         left out."""
-        if not self._is_read:
-            self._is_read, place, at = True, 0, 0
-            for token in self._tokens():
-                place += token.start - at + token.size
-                at = token.end
-                self._starts.append(token.start)
-                self._ends.append(token.end)
-                self._places.append(place)
+        self._read_to(end)
         at, to = self._origin(start)[0], self._origin(end - 1)[1]
         return at, max(at, to)
+
+    def _read_to(self, offset: int) -> None:
+        """No further than it is asked for."""
+        if self._left is None:
+            self._left = iter(self._tokens())
+        place, at = (self._places[-1], self._ends[-1]) if self._places else (0, 0)
+        while place <= offset and (token := next(self._left, None)) is not None:
+            place += token.start - at + token.size
+            at = token.end
+            self._starts.append(token.start)
+            self._ends.append(token.end)
+            self._places.append(place)
 
     def _origin(self, offset: int) -> tuple[int, int]:
         number = bisect_right(self._places, offset)
@@ -82,18 +86,77 @@ class Reading:
         return at, at + 1
 
 
-def decoded(text: bytes) -> Reading:
-    """Without colours, and with each sign as itself."""
-    codes = _CODES_OF_MAIL if b"=3D" in text else _CODES
-    get = _SIGNS.get
-    if codes is _CODES and b"%" not in text and b"&" not in text:  # all at once, in C: there may be a million
-        return Reading(
-            _LEFT_OUT.sub(b"", text), lambda: (Token(*match.span(), 0) for match in _LEFT_OUT.finditer(text))
-        )
+_NOTHING = b"\x81"
+_STAND_INS = {text: bytes((sign[0] | 0x80,)) for text, sign in _SIGNS.items()}
+"""Signs for the time until all are read, so that no two of them are taken for a third. What stands for nothing has one,
+too."""
+
+_FREE = bytes(min(code, 0x80) for code in range(256))
+"""What is beyond ASCII is all one, as behind the escapes of JSON."""
+
+_READ = bytes(code & 0x7F if code > 0x80 else code for code in range(256))
+_MOST_SORTS = 24
+
+
+def decoded(text: bytes) -> Reading | None:
+    """Without colours, and with each sign as itself. None when there is nothing of the kind."""
+    codes = _CODES_OF_MAIL if b"=3D" in text else _CODES if b"%" in text or b"&" in text else _LEFT_OUT
+    match = codes.search(text)
+    if match is None:
+        return None
+    read, sorts = text.translate(_FREE), 0
+    while match is not None:  # all of a sort at once, in C: there may be a million
+        sorts += 1
+        if sorts > _MOST_SORTS:
+            read = codes.sub(lambda one: _STAND_INS.get(one[0], _NOTHING), read)
+            break
+        read = read.replace(match[0], _STAND_INS.get(match[0], _NOTHING))
+        match = codes.search(read, match.start())
     return Reading(
-        codes.sub(lambda match: get(match[0], b""), text),
-        lambda: (Token(*match.span(), len(get(match[0], b""))) for match in codes.finditer(text)),
+        read.translate(_READ, _NOTHING),
+        lambda: (Token(*one.span(), one[0] in _SIGNS) for one in codes.finditer(text)),
     )
+
+
+# --- the middle of what is long -------------------------------------------------------------------------------------
+
+LONG_BYTES = 512
+_KEPT_BYTES = 128
+"""Of each end: more than any rule counts."""
+
+_RUN_SIGNS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-"
+_LONG_RUN = re.compile(rb"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{%d,}" % LONG_BYTES)
+_STRIDE_BYTES = 17
+_IS_OF_A_RUN = bytes(code in _RUN_SIGNS for code in range(256))
+_LONG_SAMPLE = b"\x01" * (LONG_BYTES // _STRIDE_BYTES)
+_LONG_SAMPLES = re.compile(rb"\x01{%d,}" % len(_LONG_SAMPLE))
+_KEY_IN_A_RUN = (b"UFJJVkFURSBLRV", b"BSSVZBVEUgS0VZ", b"QUklWQVRFIEtFW")
+"""PRIVATE KEY, in base64: it may stand behind a certificate."""
+
+
+def abridged(text: bytes) -> Reading | None:
+    """Without the middle of each long run of letters and digits, as pictures, signatures and encrypted reasoning are:
+    what looks like a secret there is chance. What is encoded in fours still can be decoded. None when there is none."""
+    # Every run holds so many of these: to look at so few signs of a text is cheap.
+    sample = text[::_STRIDE_BYTES].translate(_IS_OF_A_RUN)
+    if _LONG_SAMPLE not in sample:
+        return None
+    tokens: list[Token] = []
+    parts: list[bytes] = []
+    done = 0
+    for near in _LONG_SAMPLES.finditer(sample):
+        since = max(done, (near.start() - 1) * _STRIDE_BYTES + 1)
+        for run in _LONG_RUN.finditer(text, since, near.end() * _STRIDE_BYTES):
+            if any(text.find(one, *run.span()) >= 0 for one in _KEY_IN_A_RUN):
+                continue
+            start, end = run.start() + _KEPT_BYTES, run.end() - _KEPT_BYTES
+            end -= (end - start) % 4
+            parts.append(text[done:start])
+            tokens.append(Token(start, end, 0))
+            done = end
+    if not tokens:
+        return None
+    return Reading(b"".join((*parts, text[done:])), lambda: tokens)
 
 
 # --- names and values apart -----------------------------------------------------------------------------------------
@@ -107,7 +170,7 @@ _VALUE = rf"(?:[^0-9{_NO_VALUE}]*[A-Za-z][^0-9{_NO_VALUE}]*(?:[{_ODD}]|\\+u[0-9a
 NAMED = (
     NAME_OF_ONE
     + r"[A-Za-z0-9_.-]*"
-    + r"""(?:[\s"'`\\;:=>|!)\](\[</\x80-\xff]|\\[nrt]|\\+u2[15]|["'],[ ]"""
+    + r"""(?:[\s"'`\\;:=>|!\[</\x80-\xff]|\\[nrt]|\\+u2[15]|["'],[ ]\\*["']|[)\]][ ]?[:=,]"""
     + r"""|,(?:[\s"'`\\]|\\[nrt])*[A-Za-z]*(?i:value|type)|[|>][+-]"""
     + r"""|(?:\n|\\n)[ ]*[0-9+-]+|[A-Za-z:]+=\\*["'][A-Za-z.:]*\\*["']"""
     + r"|(?i:string|data|value|key|name|type|plain|text|secure))+"

@@ -31,7 +31,7 @@ _OVERLAP_BYTES = 64 << 10
 _CONTEXT_BYTES = 1 << 10
 """How much before the next window is shown to it again, for names before values."""
 
-_BLOCK_BYTES = 64 << 10
+_BLOCK_BYTES = 8 << 10
 """How much is screened at once: after a hit, its lines are screened one by one."""
 
 _HEAD_BYTES = 4 << 10
@@ -151,15 +151,18 @@ class Redactor:
         done: list[bytes | memoryview] = []
         view, copied, at = memoryview(data), 0, 0
         while at < len(data):
-            end = data.find(b"\n", min(len(data), at + _BLOCK_BYTES)) + 1 or len(data)
+            newline = data.find(b"\n", min(len(data), at + _BLOCK_BYTES))
+            end = newline if newline >= 0 else len(data)
+            block, hits = data[at:end], None
             # A long line is cut into windows, and what a border of them does to it must not depend on how it came.
-            if end - at > WINDOW_BYTES or self._screen(view[at:end]) is not None:
-                block = data[at:end]
-                clean = b"\n".join([self._line(line, counts) for line in block.split(b"\n")])
+            if len(block) > WINDOW_BYTES or (hits := self._screen(block)) is not None:
+                lines = block.split(b"\n")
+                known = hits if len(lines) == 1 else None
+                clean = b"\n".join([self._line(line, counts, known) for line in lines])
                 if clean != block:
                     done += (view[copied:at], clean)
                     copied = end
-            at = end
+            at = end + 1
         if not done:
             return Redacted(data, _NOTHING)
         return Redacted(b"".join((*done, view[copied:])), dict(counts))
@@ -219,16 +222,18 @@ class Redactor:
                 yield from self.redact_pieces(source.long_line(), counts)
                 yield source.line_end
 
-    def _line(self, text: bytes, counts: Counter[str]) -> bytes:
-        """Text that is looked at as a whole."""
+    def _line(self, text: bytes, counts: Counter[str], hits: Sequence[int] | None = None) -> bytes:
+        """Text that is looked at as a whole. `hits`: what the screen said of it, if it was asked."""
         if len(text) > WINDOW_BYTES:
             return b"".join(self.redact_pieces([text], counts))
         for _ in range(_MOST_PASSES):  # what one mark leaves beside it may be a secret for the next pass
-            hits = self._screen(text)
-            edits = self._edits(text, hits, Place(is_json_like(text))) if hits else []
+            hits = hits or self._screen(text)
+            if not hits:
+                break
+            edits = self._edits(text, hits, Place(is_json_like(text)))
             if not edits:
                 break
-            text = _spliced(text, 0, len(text), edits)
+            text, hits = _spliced(text, 0, len(text), edits), None
             counts.update(edit.kind for edit in edits)
             if edits[0].kind == DENSE:
                 break

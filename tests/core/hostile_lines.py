@@ -29,6 +29,10 @@ def _blocks(size: int) -> bytes:
     return b'{"content":[' + unit * (size // len(unit)) + b'{"type":"text","text":"x"}]}'
 
 
+def _signature(size: int) -> bytes:
+    return b'{"d":"' + base64.urlsafe_b64encode(random.Random(1).randbytes(size * 3 // 4)) + b'"}'
+
+
 def _picture(size: int) -> bytes:
     return b'{"d":"' + base64.b64encode(random.Random(1).randbytes(size * 3 // 4)) + b'"}'
 
@@ -61,6 +65,7 @@ HOSTILE: Mapping[str, Callable[[int], bytes]] = {
     "keys in base64": _of(b"LS0tLS1CRUdJTi"),
     "marks": _of(b"[redacted:secret:12345678]token="),
     "a picture": _picture,
+    "base64 for addresses": _signature,
     "colours": _beside_a_token(b"\\u001b[32ma"),
     "percent": _of(b"a%3D%22"),
     "entities": _beside_a_token(b"a&#10;"),

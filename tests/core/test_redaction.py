@@ -1,5 +1,6 @@
 """The redactor keeps what is not secret byte for byte, whatever is thrown at it."""
 
+import base64
 import json
 import os
 import time
@@ -369,3 +370,26 @@ def test_structure_of_long_lines_stays_too(seed: int) -> None:
     assert json.loads(again) == done
     found = [one["k"] for one in done["b"] if "k" in one]
     assert all("[redacted:" in one for one in found)
+
+
+@pytest.mark.parametrize("lead", ["", "x ", '\\"', "\n"])
+@pytest.mark.parametrize("size", [300, 511, 512, 600, 3_000])
+def test_of_a_long_run_only_the_ends_are_looked_at_and_what_begins_there_goes_whole(lead: str, size: int) -> None:
+    chance = Chance(size)
+    run = "".join(
+        chance.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") for _ in range(size)
+    )
+    other = run[:130] + run[130:-130].swapcase() + run[-130:]
+    for put in ("token={}", "{}", "Cookie: sid={}; a=b"):
+        entry = line({"a": lead + put.format(run), "b": f"see {TOKEN} here"})
+        done = redact(entry)
+        assert TOKEN.encode() not in done
+        assert (run.encode() in done) == (put == "{}")
+        assert json.loads(done)["a"].startswith(lead)
+        if put == "{}" or size > redaction.WINDOW_BYTES:
+            continue
+        same, another = (redact(line({"a": lead + put.format(one)})) for one in (run, other))
+        assert json.loads(same)["a"] == json.loads(done)["a"]
+        assert (lead in ('\\"', "\n")) or same != another
+    key = b"-----BEGIN CERTIFICATE-----\n" + bytes(900) + b"\n-----BEGIN RSA PRIVATE KEY-----\n" + run.encode()
+    assert b"[redacted:private-key:" in redact(line({"a": base64.b64encode(key).decode()}))

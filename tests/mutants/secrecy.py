@@ -430,6 +430,15 @@ REDACTION = (
         ("tests/core/test_redaction.py::test_no_sort_of_secrets_is_found_less",),
     ),
     Mutant(
+        "the middle of a long run is left out, also where a private key stands in it",
+        "agent/core/notations.py",
+        "if any(text.find(one, *run.span()) >= 0 for one in _KEY_IN_A_RUN):",
+        "if False:",
+        (
+            "tests/core/test_redaction.py::test_of_a_long_run_only_the_ends_are_looked_at_and_what_begins_there_goes_whole",
+        ),
+    ),
+    Mutant(
         "what goes wrong in a redactor lets the text through",
         "agent/core/redaction.py",
         'raise RedactionTimeout("an entry can\'t be redacted") from exc',
