@@ -9,16 +9,16 @@ from typing import TypeVar
 import msgspec
 
 from agent.errors import DiskError
+from agent.system.own_files import read_own
 
 _T = TypeVar("_T")
 _MOST_BYTES = 8 << 20
 
 
 def read_known(path: Path, kind: type[_T]) -> _T | None:
-    """None where there is none, or none that can be read: then what is there now is what is known."""
+    """None where there is none, or none that can be read: then what is there now is what is known. Raises NotOurs."""
     try:
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            return msgspec.json.decode(file.read(_MOST_BYTES), type=kind)
+        return msgspec.json.decode(read_own(path, _MOST_BYTES), type=kind)
     except (OSError, msgspec.MsgspecError, RecursionError):
         return None
 

@@ -115,6 +115,8 @@ class Paths:
             self.lock,
             self.lives,
             self.runs,
+            self.known_rules,
+            self.known_sharing,
             self.spool,
             self.spool.with_name(f"{self.spool.name}.lock"),
             self.private_list.with_name(f"{self.private_list.name}.lock"),

@@ -108,6 +108,7 @@ class Rewound:
     def __init__(self, make_agent: Make, name: str, rules: ChangingRules, sent: int) -> None:
         make_server, protocol = SERVERS[name]
         self.behind = make_server()
+        self.lives_s = 60.0 if protocol == "upload" else 5.0  # whole files rest for half a minute
         self.server = Watched(self.behind, rules)
         self.agent = make_agent(self.server, rulebook=rules, protocol=protocol)
         self.rules = rules
@@ -137,7 +138,7 @@ class Rewound:
         self.agent.run_a_task = work  # type: ignore[method-assign]
         points = self.rules.points = Points(number, act)
         self.agent.look()
-        self.agent.live_for(5)
+        self.agent.live_for(self.lives_s)
         if points.has_come:
             self.agent.engine.handle(RulesChanged())
             self.agent.settle()

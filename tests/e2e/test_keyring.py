@@ -16,6 +16,7 @@ from agent.core.settings import Destination, Settings, Watch
 from agent.core.wire import RawReply, Request
 from agent.daemon import supervisor
 from agent.daemon.supervisor import Daemon
+from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient
 from agent.system.network import WayOut
 from agent.system.paths import paths_below
@@ -94,7 +95,15 @@ class Machine:
                 text=True,
                 stdin=subprocess.DEVNULL,
             )
-        wait_for((self.home / "state" / "control.sock").exists, "the agent", READY_S)
+        wait_for(self.answers, "the agent", READY_S)
+
+    def answers(self) -> bool:
+        """A socket is there a moment before anybody listens at it."""
+        try:
+            self.status()
+        except NotRunning:
+            return False
+        return True
 
     def stop(self) -> None:
         if self.agent is not None:

@@ -416,13 +416,6 @@ REDACTION = (
         (f"{TEST_REDACTING}a_head_that_the_server_tells_is_found_by_what_was_sent",),
     ),
     Mutant(
-        "a side file in UTF-16 leaves as it is",
-        "agent/core/redaction.py",
-        "        if encoding is None:\n",
-        "        if encoding or True:\n",
-        (f"{TEST_REDACTING}a_side_file_in_utf_16_keeps_its_secrets_here",),
-    ),
-    Mutant(
         "a colour hides what stands behind it",
         "agent/core/finding.py",
         "        if self._coded in hits and",
