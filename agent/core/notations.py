@@ -145,11 +145,10 @@ def abridged(text: bytes) -> Reading | None:
     parts: list[bytes] = []
     done = 0
     for near in _LONG_SAMPLES.finditer(sample):
-        since = max(done, (near.start() - 1) * _STRIDE_BYTES + 1)
-        for run in _LONG_RUN.finditer(text, since, near.end() * _STRIDE_BYTES):
-            if any(text.find(one, *run.span()) >= 0 for one in _KEY_IN_A_RUN):
+        for since, until in _runs(text, near.start() * _STRIDE_BYTES, (near.end() - 1) * _STRIDE_BYTES + 1):
+            if any(text.find(one, since, until) >= 0 for one in _KEY_IN_A_RUN):
                 continue
-            start, end = run.start() + _KEPT_BYTES, run.end() - _KEPT_BYTES
+            start, end = since + _KEPT_BYTES, until - _KEPT_BYTES
             end -= (end - start) % 4
             parts.append(text[done:start])
             tokens.append(Token(start, end, 0))
@@ -157,6 +156,20 @@ def abridged(text: bytes) -> Reading | None:
     if not tokens:
         return None
     return Reading(b"".join((*parts, text[done:])), lambda: tokens)
+
+
+def _runs(text: bytes, first: int, last: int) -> Iterator[tuple[int, int]]:
+    """The long ones around what is between two places."""
+    before = text[max(0, first - _STRIDE_BYTES) : first]
+    since = first - (len(before) - len(before.rstrip(_RUN_SIGNS)))
+    behind = text[last : last + _STRIDE_BYTES]
+    until = last + len(behind) - len(behind.lstrip(_RUN_SIGNS))
+    if not text[first:last].translate(None, _RUN_SIGNS):  # all of it is one, which C tells faster than `re`
+        if until - since >= LONG_BYTES:
+            yield since, until
+        return
+    for run in _LONG_RUN.finditer(text, since, until):
+        yield run.span()
 
 
 # --- names and values apart -----------------------------------------------------------------------------------------
