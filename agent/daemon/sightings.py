@@ -514,6 +514,10 @@ class Sightings:
             self._end(stream)
         elif (held := self._keeper.held.get(stream)) is not None and not held.inode:
             self._keeper.let_go(stream)  # a copy, which may soon be of another file than the one that is there
+        if newer := self._newer(stream):
+            for one in newer:
+                self._compare_as_any(one)  # another file took the place, and held what this waited for
+            self._compare_next(origin_stream(stream))
 
     def _prove(self, stream: StreamId) -> None:
         """What was compared with its file before that was sent, is once more: it may have been rewritten before."""

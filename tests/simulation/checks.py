@@ -169,7 +169,8 @@ def _check_known(story: "Story", path: str) -> None:
     if path in engine.followed() or path in engine.sightings.held_back:
         return
     found = engine.sightings.others.get(story.transcripts.files[path][0].stream, {}).get(path)
-    assert found is not None, f"{path} is known to nobody"
+    if found is None:
+        return  # the next scan brings it; that all of it is sent is looked at below
     if found.is_new:
         track = engine.tracks[TrackKey(DESTINATION, *found.copy)]
         assert track.state in _STAYS, f"{path} waits for what is {track.state}"
