@@ -1,6 +1,7 @@
 """What `service uninstall --purge` removes: what is ours, by name. What is anybody else's stays, and so does a
 transcript that is nowhere else."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,8 +43,7 @@ class Purge:
 def plan_purge(paths: Paths, settings: Settings | None) -> Purge:
     """Looks, and changes nothing. `settings`: None when they can't be read."""
     only_copies = [one for one in _files_below(paths.kept) if one.stat().st_nlink == 1]
-    lock = paths.private_list.with_name(f"{paths.private_list.name}.lock")
-    found = [one for one in (paths.config, paths.private_list, lock, paths.redaction_key) if one.exists()]
+    found = [one for one in (paths.config, paths.private_list, *paths.own_files()) if os.path.lexists(one)]
     found += [one for one in _named(paths.state, _STATE) if not (only_copies and one == paths.kept)]
     if paths.socket.parent != paths.state and paths.socket.exists():
         found.append(paths.socket)
