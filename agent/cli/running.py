@@ -18,6 +18,7 @@ from agent.cli.config import environment, load_with_destination
 from agent.errors import AgentError, EngineStopped, NotRunning, Paused, UsageError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths, make_private_files, make_private_folder, refuse_planted
+from agent.system.process import setting
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
@@ -124,7 +125,7 @@ def _tell_file(exc: Exception) -> None:
 def stop_signals() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set, for as long as the block lasts."""
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, setting(stop)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

@@ -15,6 +15,7 @@ from agent.cli.output import has_colour, plural, print_json, print_rows, screen_
 from agent.cli.screens import status_rows
 from agent.core.status import SCHEMA, Status
 from agent.errors import AgentError
+from agent.system.process import setting
 
 WATCH_S = 1.0
 
@@ -141,7 +142,7 @@ def _resized() -> Iterator[threading.Event]:
     if not hasattr(signal, "SIGWINCH"):
         yield event
         return
-    before = signal.signal(signal.SIGWINCH, lambda *_: event.set())
+    before = signal.signal(signal.SIGWINCH, setting(event))
     try:
         yield event
     finally:

@@ -1,6 +1,7 @@
 """What the system is told about this process itself: what it makes is its user's alone, and no picture of its memory,
 which holds tokens and transcripts, is ever written to a disk."""
 
+import _thread
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ctypes
+    import threading
 
 _PRIVATE_UMASK = 0o077
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
@@ -25,6 +27,12 @@ def kept_private() -> Iterator[None]:
         if sys.platform == "linux":
             undo.callback(_forbid_pictures())
         yield
+
+
+def setting(event: "threading.Event") -> Callable[..., object]:
+    """A signal handler that sets `event`. A thread does it: handlers run in the main thread wherever that is, and where
+    it is about to wait for the event it holds its lock, and would wait for itself for ever."""
+    return lambda *_: _thread.start_new_thread(event.set, ())
 
 
 def forbid_dumps() -> None:

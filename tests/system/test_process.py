@@ -1,14 +1,16 @@
 """What a process lets out of itself: modes of new files, core files, and its memory for debuggers."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from agent.cli.main import COMMANDS
-from agent.system.process import kept_private
+from agent.system.process import kept_private, setting
 from tests.system.privileges import needs_posix
 from tests.waiting import wait_for
 
@@ -39,6 +41,19 @@ def test_a_process_that_dies_meanwhile_leaves_no_core_file() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["0", "4096"]
+
+
+@needs_posix
+@pytest.mark.timeout(30)
+def test_a_signal_that_comes_while_its_event_is_about_to_be_waited_for_is_heard() -> None:
+    event = threading.Event()
+    before = signal.signal(signal.SIGUSR1, setting(event))
+    try:
+        with event._cond:  # type: ignore[attr-defined]  # as `wait` holds it
+            signal.raise_signal(signal.SIGUSR1)
+        assert event.wait(20)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 PROBE = """
