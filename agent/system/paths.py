@@ -160,19 +160,23 @@ def paths_below(home: Path) -> Paths:
 
 def refuse_planted(paths: Paths) -> None:
     """Raises NotOurs for the first thing in our folders that is none of ours, so that a daemon says so before it begins
-    instead of stumbling over it later. Databases are left out: what is wrong with one is renamed aside."""
-    for folder in paths.own_folders():
-        check_own_folder(folder)
-    for path in paths.own_files():
-        if not path.name.startswith((paths.database.name, paths.index.name)):
-            check_own(path)
+    instead of stumbling over it later. Databases are left out: what is wrong with one is renamed aside. Raises
+    DiskError where that can't be told."""
+    try:
+        for folder in paths.own_folders():
+            check_own_folder(folder)
+        for path in paths.own_files():
+            if not path.name.startswith((paths.database.name, paths.index.name)):
+                check_own(path)
+    except OSError as exc:
+        raise DiskError(f"{exc.filename or paths.state} can't be looked at: {exc.strerror}") from exc
 
 
 def make_private_folder(folder: Path) -> None:
     """Makes `folder` with mode 0700, and narrows one that others may read. Raises DiskError, also when it is
     somebody else's, or a link of somebody else's leads to it."""
-    check_own_folder(folder)
     try:
+        check_own_folder(folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         seen = folder.stat()
         if os.name == "posix" and seen.st_uid == os.getuid() and seen.st_mode & 0o077:

@@ -144,13 +144,14 @@ def test_a_state_that_is_removed_while_the_daemon_runs_is_there_again(machine: M
 @needs_posix
 def test_a_state_that_could_not_be_written_is_written_when_it_can_be(machine: Machine, tally: MakeTally) -> None:
     machine.write()
-    machine.database.parent.mkdir(parents=True, exist_ok=True)
-    machine.database.symlink_to(machine.database)
-    with machine.running():
+    machine.database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    other = sqlite3.connect(machine.database, isolation_level=None)
+    other.execute("begin exclusive")
+    with closing(other), machine.running():
         ((what, hint),) = machine.wait_until_delivered()["problems"]
         assert "kept in memory only" in what
         assert "written" in hint
-        machine.database.unlink()
+        other.execute("rollback")
         machine.wait_for(lambda found: not found["problems"])
         machine.check(tally, "in memory until its place could be written")
     assert machine.status()["counts"]["states"] == {"synced": SESSIONS}
