@@ -2,7 +2,7 @@
 
     # everything behind a # is a comment
     session 0f3c2b1e-90ab-4cde-8f01-23456789abcd    # one session by its whole id
-    project ~/work/secret-*                         # a folder and all below it; patterns as in core.patterns
+    project ~/src/secret-*                          # a folder and all below it; patterns as in core.patterns
     remote github.com/acme/*                        # sessions in a checkout of such a git remote, however it is spelt
 
 What can't be told is private: a list that can't be read covers everything, a session whose folder or remote is not
@@ -30,7 +30,7 @@ HEADER = """\
 # What transcriptd keeps to itself: one rule a line, read again whenever this file changes.
 #
 #   session 0f3c2b1e-90ab-4cde-8f01-23456789abcd    one session by its whole id
-#   project ~/work/secret-*                         a folder and all below it; patterns: * ? [...] {a,b} **/
+#   project ~/src/secret-*                          a folder and all below it; patterns: * ? [...] {a,b} **/
 #   remote github.com/acme/*                        checkouts of such a git remote
 #
 # A line that is none of these makes everything private until it is corrected: transcriptd private list

@@ -248,8 +248,8 @@ def test_what_another_rule_covers_stays_private(work: Path) -> None:
 def test_a_rule_by_hand_is_removed_by_what_it_names(work: Path, home: Path) -> None:
     path = default_paths(environment()).private_list
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"# mine\nproject ~/work/secret/ # why\n\nremote git@H.example:x.git\nsession {THREE.upper()}\n")
-    assert run("private", "remove", "~/work/secret", "--remote", "https://h.example/x", "777").status == 0
+    path.write_text(f"# mine\nproject ~/src/secret/ # why\n\nremote git@H.example:x.git\nsession {THREE.upper()}\n")
+    assert run("private", "remove", "~/src/secret", "--remote", "https://h.example/x", "777").status == 0
     assert path.read_text() == "# mine\n\n"
 
 
