@@ -15,24 +15,13 @@ from agent.errors import DiskError
 from agent.providers import claude, codex
 from agent.system import files, no_links
 from agent.system.keeping import Kept, KeptFiles
-from tests.scanner.test_scanner import Told, append, write
+from tests.scanner.conftest import Told
+from tests.scanner.test_scanner import append, write
 from tests.system.privileges import needs_posix
 
 SESSION = "0f3c2b1e-90ab-4cde-8f01-23456789abcd"
 SECRET = b"a secret of another folder\n"
 OUT = "it leads out of the watched folders"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path.resolve() / "projects"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def told(root: Path) -> Told:
-    return Told(root)
 
 
 @pytest.fixture

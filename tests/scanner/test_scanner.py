@@ -4,7 +4,7 @@ import json
 import os
 import random
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 import zstandard
 
-from agent.core.session import Gone, Observation, Provider, StreamId
+from agent.core.session import Observation, Provider, StreamId
 from agent.daemon.scanner import MOST_UNFOLLOWED, Root, Scanner
 from agent.daemon.world import Files
 from agent.errors import DiskError
@@ -21,55 +21,10 @@ from agent.system import files
 from agent.system.files import Entry
 from agent.system.files import list_folder as list_folder_for_real
 from tests.conftest import CORPORA, CORPUS, SCRATCH
+from tests.scanner.conftest import Told
 from tests.system.privileges import needs_posix, open_folder, unprivileged
 
 LINE = b'{"type":"user","uuid":"u"}\n'
-
-
-class Told:
-    """A scanner over one root, and what it told since somebody asked last."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.scanner = Scanner([Root(claude, str(root))], self._observed, self._vanished)
-        self.chunks: list[tuple[list[Observation], bool]] = []
-        self._gone: list[str] = []
-
-    def _observed(self, observations: Sequence[Observation], live: bool) -> None:
-        self.chunks.append((list(observations), live))
-
-    def _vanished(self, gone: list[Gone]) -> None:
-        self._gone += [one.path for one in gone]
-
-    def seen(self) -> list[Observation]:
-        found = [one for chunk, _ in self.chunks for one in chunk]
-        self.chunks.clear()
-        return sorted(found)
-
-    def streams(self) -> list[StreamId]:
-        return [one.stream for one in self.seen()]
-
-    def gone(self) -> list[str]:
-        """Paths below the root."""
-        found = sorted(os.path.relpath(path, self.root) for path in self._gone)
-        self._gone.clear()
-        return found
-
-    def scan(self) -> list[StreamId]:
-        self.scanner.scan()
-        return self.streams()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path.resolve() / "projects"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def told(root: Path) -> Told:
-    return Told(root)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """`transcriptd sessions verify`: the proof that servers have what is here."""
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -22,8 +22,6 @@ from agent.errors import UsageError
 from agent.system.paths import Paths, default_paths
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from agent.core.identity import Cursor
     from agent.core.redaction import Redactor
     from agent.core.settings import Destination, Settings
@@ -50,7 +48,7 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """
     if session and everything:
         raise UsageError("--all means every session, so none is named")
-    from agent.cli.output import clean, console, make_table, plural, print_json
+    from agent.cli.output import clean
 
     paths = default_paths(environment())
     settings = load_with_destination(paths)
@@ -60,10 +58,10 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
 
     redactor = open_redactor(settings.privacy, paths)
     verdicts: list[tuple[str, Verdict]] = []
-    unread: list[str] = []
+    unread = [
+        f"{path} stays here: {PROJECT_UNKNOWN}" for path in sorted({one.path for one in chosen if is_undecided(one)})
+    ]
     elsewhere: list[dict[str, Any]] = []
-    undecided = sorted({line.path for line in chosen if is_undecided(line)})
-    unread += [f"{path} stays here: {PROJECT_UNKNOWN}" for path in undecided]
     for destination in settings.destinations:
         if destination.protocol == "upload":
             click.echo(f"! {clean(destination.name)} only takes files; what it holds can't be compared", err=True)
@@ -73,45 +71,76 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
         verdicts += [(destination.name, one) for one in found]
         unread += failed
         elsewhere += _only_there(destination, lines, paths) if everything else []
-    bad = [(name, one) for name, one in verdicts if one.outcome != "equal"]
     is_open = {kind: number for kind, number in count_open(chosen).items() if kind in _UNPROVEN}
     unfollowed, more, aside = ({}, 0, {}) if session else _find_unfollowed(settings)
-    if as_json:
-        rows = [{"destination": name, **one.stream._asdict(), **_fields(one)} for name, one in verdicts]
-        print_json(
-            {
-                "schema": 1,
-                "equal": not (bad or unread or unfollowed or more or forbids_synced(is_open)),
-                "open": is_open,
-                "streams": rows,
-                "unread": unread,
-                "unfollowed": [{"path": path, "why": why} for path, why in unfollowed.items()],
-                "unfollowed_more": more,
-                "aside": [{"path": path, "why": why} for path, why in aside.items()],
-                "only_there": elsewhere,
-            }
-        )
-    else:
-        named = describe_unfollowed(list(unfollowed.items()), more) + describe_unfollowed(list(aside.items()))
-        for why in [*unread, *(what for what, _ in describe_open(is_open)), *(what for what, _ in named)]:
-            click.echo(f"! {clean(why)}")
-        if bad:
-            columns = [("session", "left"), ("transcript", "fold"), ("here", "right"), ("there", "right"), ("", "left")]
-            table = [(*_names(one.stream), f"{one.entries:,}", f"{one.on_server:,}", _outcome(one)) for _, one in bad]
-            console().print(make_table(columns, table))
-        for row in elsewhere:
-            click.echo(
-                f"only on {clean(row['destination'])}: {clean(row['session'])}  {clean(row['title'], 60)}".rstrip()
-            )
-        entries = sum(one.entries for _, one in verdicts)
-        proof = ", ".join(sorted({one.proof for _, one in verdicts})) or "nothing to compare"
-        older = sum(max(0, one.generations - 1) for _, one in verdicts)
-        kept = f"; {plural(older, 'older generation')} kept there" if older else ""
-        click.echo(
-            f"{len(verdicts) - len(bad):,} of {len(verdicts):,} transcripts equal, {entries:,} entries ({proof}){kept}"
-        )
-    if bad or unread or unfollowed or more or forbids_synced(is_open):
+    compared = _Compared(verdicts, unread, is_open, unfollowed, more, aside, elsewhere)
+    (_tell_json if as_json else _tell)(compared)
+    if not compared.equal:
         sys.exit(_DIFFERS)
+
+
+class _Compared(NamedTuple):
+    """What came of it. `verdicts`: destination and what was found there. `unread`: what could not be compared, in
+    words. The rest as `_find_unfollowed` and `_only_there` give it."""
+
+    verdicts: "list[tuple[str, Verdict]]"
+    unread: list[str]
+    open: dict[str, int]
+    unfollowed: dict[str, str]
+    more: int
+    aside: dict[str, str]
+    elsewhere: list[dict[str, Any]]
+
+    @property
+    def bad(self) -> "list[Verdict]":
+        return [one for _, one in self.verdicts if one.outcome != "equal"]
+
+    @property
+    def equal(self) -> bool:
+        return not (self.bad or self.unread or self.unfollowed or self.more or forbids_synced(self.open))
+
+
+def _tell_json(compared: _Compared) -> None:
+    from agent.cli.output import print_json
+
+    print_json(
+        {
+            "schema": 1,
+            "equal": compared.equal,
+            "open": compared.open,
+            "streams": [
+                {"destination": name, **one.stream._asdict(), **_fields(one)} for name, one in compared.verdicts
+            ],
+            "unread": compared.unread,
+            "unfollowed": [{"path": path, "why": why} for path, why in compared.unfollowed.items()],
+            "unfollowed_more": compared.more,
+            "aside": [{"path": path, "why": why} for path, why in compared.aside.items()],
+            "only_there": compared.elsewhere,
+        }
+    )
+
+
+def _tell(compared: _Compared) -> None:
+    from agent.cli.output import clean, console, make_table, plural
+
+    named = describe_open(compared.open) + describe_unfollowed(list(compared.unfollowed.items()), compared.more)
+    named += describe_unfollowed(list(compared.aside.items()))
+    for why in [*compared.unread, *(what for what, _ in named)]:
+        click.echo(f"! {clean(why)}")
+    bad = compared.bad
+    if bad:
+        columns = [("session", "left"), ("transcript", "fold"), ("here", "right"), ("there", "right"), ("", "left")]
+        table = [(*_names(one.stream), f"{one.entries:,}", f"{one.on_server:,}", _outcome(one)) for one in bad]
+        console().print(make_table(columns, table))
+    for row in compared.elsewhere:
+        click.echo(f"only on {clean(row['destination'])}: {clean(row['session'])}  {clean(row['title'], 60)}".rstrip())
+    all_of_them = [one for _, one in compared.verdicts]
+    entries = sum(one.entries for one in all_of_them)
+    proof = ", ".join(sorted({one.proof for one in all_of_them})) or "nothing to compare"
+    older = sum(max(0, one.generations - 1) for one in all_of_them)
+    kept = f"; {plural(older, 'older generation')} kept there" if older else ""
+    equal = f"{len(all_of_them) - len(bad):,} of {len(all_of_them):,} transcripts equal"
+    click.echo(f"{equal}, {entries:,} entries ({proof}){kept}")
 
 
 def _choose(lines: list[StreamLine], session: tuple[str, ...], settings: "Settings", paths: Paths) -> list[StreamLine]:
