@@ -65,6 +65,7 @@ class Story:
         clock: FakeClock | None = None,
         disk: Any = None,
         root: str = ROOT,
+        kept_root: str = KEPT,
         medium: Any = None,
         kept: Callable[[bool], Keeping] | None = None,
     ) -> None:
@@ -108,14 +109,14 @@ class Story:
         self.has_mounts = self._holds.random() < MOUNTED_SHARE
         """Whether transcripts and state are on two file systems, so that what is retained is a copy."""
         self.kept_bytes = self._holds.choice((1 << 30, 1 << 30, 3000, 500, 0)) if self.has_mounts else 1 << 30
-        self.disk = disk or FakeDisk(self.clock.now_s, mounted=KEPT if self.has_mounts else "")
+        self.disk = disk or FakeDisk(self.clock.now_s, mounted=kept_root if self.has_mounts else "")
         self.disk.tick_ns = rng.choice((1, 1, 4_000_000, 2_000_000_000))
         self.files = BadFiles(self.disk, rng, self.between)
         self.hints: list[str] = []
         self.transcripts = Transcripts(self.disk, rng, self.hints.append, root)
         self.writer = Writer(rng, unique=is_base, long=rng.random() < 0.3)
         self.medium = medium or Medium()
-        fake_kept = FakeKept(self.disk, KEPT, self.between, lambda: self.medium.is_full)
+        fake_kept = FakeKept(self.disk, kept_root, self.between, lambda: self.medium.is_full)
         self.kept: Keeping = kept(self.has_mounts) if kept else fake_kept
         self._haste = rng.choice((0.0, 0.02, 0.1))
         self._depth = 0
