@@ -180,9 +180,9 @@ def _look_around(paths: Paths, settings: "Settings", destination: str, session_i
     guard.take_in(guard.rules(), transcripts_of(found))
     stones: dict[StreamId, dict[int, int]] = {}
     with remembered(paths) as store:
-        for name, stream, ordinal, status in store.tombstones() if store else ():
-            if name == destination and status and stream.session_id == session_id:
-                stones.setdefault(stream, {})[ordinal] = status
+        for name, stream, ordinal, entry in store.tombstones() if store else ():
+            if name == destination and entry.status and stream.session_id == session_id:
+                stones.setdefault(stream, {})[ordinal] = entry.status
     cursors = {
         key.stream: row.cursor
         for key, row in known.tracks.items()

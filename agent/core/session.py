@@ -17,6 +17,31 @@ class StreamId(NamedTuple):
     subpath: str
 
 
+TOO_LARGE = 413
+
+
+class Rejected(NamedTuple):
+    """An entry of which a server holds a note instead: the HTTP status of that, its size as it travels (0 where nobody
+    noted it), and the largest that the server had declared to take then (0 without such a word)."""
+
+    status: int
+    size: int = 0
+    most: int = 0
+
+    def is_final(self, most: int | None) -> bool:
+        """Whether it is larger than the server itself says to take: now, or where that is not known (None), then."""
+        return self.status == TOO_LARGE and 0 < (self.most if most is None else most) < self.size
+
+
+class RejectedRow(NamedTuple):
+    """As it is remembered. A status of 0: the entry at this ordinal is no longer rejected."""
+
+    destination: str
+    stream: StreamId
+    ordinal: int
+    entry: Rejected
+
+
 PROJECT_UNKNOWN = "its project is not known yet"
 """Why a session stays here for now: a rule asks for its folders, and no line has named one."""
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from agent.core.lifecycle import UNSENT, State
-from agent.core.session import PROJECT_UNKNOWN, StreamId, is_side_file
+from agent.core.session import PROJECT_UNKNOWN, TOO_LARGE, StreamId, is_side_file
 
 SCHEMA = 1
 """Version of the JSON that scripts read; grows when a field changes its meaning or goes."""
@@ -46,6 +46,7 @@ class Open(StrEnum):
     NO_PLACE = "no_place"
     NO_PLACE_ENTRIES = "no_place_entries"
     REJECTED_ENTRIES = "rejected_entries"
+    TOO_LARGE_ENTRIES = "too_large_entries"
     DELETED_THERE = "deleted_there"
     LOST = "lost"
     TO_DELETE = "to_delete"
@@ -83,6 +84,11 @@ OPEN: Mapping[Open, OpenRow] = {
         "1 rejected entry: a note stands in its place on the server",
         "{} rejected entries: notes stand in their place on the server",
         "transcriptd retry",
+        warns=False,
+    ),
+    Open.TOO_LARGE_ENTRIES: OpenRow(
+        "1 entry is larger than its server takes: a note stands in its place there",
+        "{} entries are larger than their server takes: notes stand in their place there",
         warns=False,
     ),
     Open.DELETED_THERE: OpenRow(
@@ -164,7 +170,8 @@ class StreamLine(msgspec.Struct, frozen=True):
     """One stream or side file at one destination. Sizes in bytes, times in wall seconds; `retry_at_s` None unless it
     waits. `status`: the HTTP status that refused it for good. `held`: it stays deliverable if its file is deleted.
     `generations`: how often a new one was begun for it there, because file and server differed. `rejected`: HTTP
-    status → entries that it refused there, and that notes stand for."""
+    status → entries that it refused there, and that notes stand for. `too_large`: those of them that are larger than it
+    says to take, by size, each with that limit."""
 
     destination: str
     session_id: str
@@ -183,6 +190,7 @@ class StreamLine(msgspec.Struct, frozen=True):
     held: bool = False
     generations: int = 0
     rejected: Mapping[int, int] = {}
+    too_large: Sequence[tuple[int, int]] = ()
 
 
 class DestinationLine(msgspec.Struct, frozen=True):
@@ -309,7 +317,7 @@ def count_streams(lines: Sequence[StreamLine]) -> Counts:
         next_try_s=min((line.retry_at_s for line in lines if line.retry_at_s is not None), default=None),
         kept_bytes=sum({line.path: max(line.size, 0) for line in lines if line.held}.values()),
         disk_bytes=sum({(line.session_id, line.subpath): max(line.size, 0) for line in here}.values()),
-        rejected=_count_rejected(there),
+        rejected=count_rejected(there) | _too_large_reasons(there),
     )
 
 
@@ -327,7 +335,8 @@ def count_open(lines: Sequence[StreamLine]) -> dict[str, int]:
         add(Open.UNDECIDED if is_undecided(line) else None)
         if COUNTED[State(line.state)].there:
             add(Open.NO_PLACE_ENTRIES, line.entries - line.sent_entries)
-            add(Open.REJECTED_ENTRIES, sum(line.rejected.values()))
+            add(Open.REJECTED_ENTRIES, sum(line.rejected.values()) - len(line.too_large))
+            add(Open.TOO_LARGE_ENTRIES, len(line.too_large))
     add(Open.LOST, len(count_lost(lines)))
     add(Open.TO_DELETE, sum(count_to_delete(lines).values()))
     return found
@@ -363,13 +372,29 @@ def _there_bytes(line: StreamLine) -> int:
     return sent * has // line.entries if has < line.entries else sent
 
 
-def _count_rejected(lines: Iterable[StreamLine]) -> dict[str, int]:
+def count_rejected(lines: Iterable[StreamLine]) -> dict[str, int]:
+    """Why servers refused entries that they may take another time → how many, the most frequent first."""
     reasons: dict[str, int] = {}
     for line in lines:
         for status, number in line.rejected.items():
             why = f"the server answers {status}"
-            reasons[why] = reasons.get(why, 0) + number
+            passing = number - len(line.too_large) if status == TOO_LARGE else number
+            if passing:
+                reasons[why] = reasons.get(why, 0) + passing
     return dict(sorted(reasons.items(), key=lambda one: -one[1]))
+
+
+def group_too_large(lines: Iterable[StreamLine]) -> dict[int, list[int]]:
+    """Limits that servers declare for entries → sizes of those above."""
+    found: dict[int, list[int]] = {}
+    for line in lines:
+        for size, most in line.too_large:
+            found.setdefault(most, []).append(size)
+    return found
+
+
+def _too_large_reasons(lines: Iterable[StreamLine]) -> dict[str, int]:
+    return {f"the server takes {most:,} bytes at most": len(sizes) for most, sizes in group_too_large(lines).items()}
 
 
 def count_reasons(lines: Sequence[StreamLine], state: State) -> dict[str, int]:

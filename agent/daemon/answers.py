@@ -1,13 +1,14 @@
 """What came of a stream's errand, and what that means for it. Answers of servers are read as the table in section 3 of
 the wire says."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from agent.core.audit import AuditKind, counts_words
 from agent.core.backoff import TRIES
 from agent.core.identity import START
 from agent.core.lifecycle import Event, State
-from agent.core.session import is_side_file
+from agent.core.session import Rejected, is_side_file
 from agent.core.status import DELETED_THERE
 from agent.core.wire import (
     Accepted,
@@ -43,8 +44,8 @@ from agent.daemon.tasks import (
 )
 from agent.daemon.tracks import Track, lacks_entries
 
-TAKEN_BACK = 0
-"""In the place of a status: this tombstone was never stored, and the entry travels as it is."""
+TAKEN_BACK = Rejected(0)
+"""In the place of a rejected entry: this tombstone was never stored, and the entry travels as it is."""
 
 ADOPTIONS = 5
 """Tries at once in a row without progress before a stream cools down."""
@@ -79,12 +80,12 @@ class Teller(Protocol):
 
 
 class Answers:
-    """`tombstones`: stream → ordinal → status of entries that a server refused."""
+    """`tombstones`: stream → ordinal → entry that a server refused."""
 
     def __init__(
         self,
         tracks: dict[TrackKey, Track],
-        tombstones: dict[TrackKey, dict[int, int]],
+        tombstones: dict[TrackKey, dict[int, Rejected]],
         gates: Gates,
         journal: Journal,
         teller: Teller,
@@ -303,14 +304,18 @@ class Answers:
     def _note_tombstones(self, key: TrackKey, done: Pushed) -> None:
         """Entries up to the cursor are stored as they were sent now, whatever was sent at their places before."""
         self.take_stones_back(key, self._tracks[key])
-        for ordinal, status in done.tombstones.items():
-            if ordinal <= done.cursor.entry_count:
-                self._tombstones.setdefault(key, {})[ordinal] = status
-                self._journal.note_tombstone(key, ordinal, status)
-                self._journal.note_audit(key, AuditKind.TOMBSTONED, f"entry {ordinal}, {status}")
+        stored = {at: one for at, one in done.tombstones.items() if at <= done.cursor.entry_count}
+        self.note_stones(key, stored)
+        for ordinal, one in stored.items():
+            self._journal.note_audit(key, AuditKind.TOMBSTONED, f"entry {ordinal}, {one.status}")
 
-    def stones_of(self, key: TrackKey, track: Track) -> dict[int, int]:
-        """Ordinal → status of entries that were rejected there, of those that a server holds."""
+    def note_stones(self, key: TrackKey, stones: Mapping[int, Rejected]) -> None:
+        for ordinal, one in stones.items():
+            self._tombstones.setdefault(key, {})[ordinal] = one
+            self._journal.note_tombstone(key, ordinal, one)
+
+    def stones_of(self, key: TrackKey, track: Track) -> dict[int, Rejected]:
+        """Ordinal → entry that was rejected there, of those of which a server holds a note."""
         stones = self._tombstones.get(key)
         return {one: stones[one] for one in stones if one <= track.cursor.entry_count} if stones else {}
 

@@ -19,7 +19,7 @@ from agent.core.events import Happening
 from agent.core.identity import PACKED_START, START, pack_cursor
 from agent.core.lifecycle import BUSY, UNSENT, Action, Event, State, next_state
 from agent.core.runs import Run, RunChange
-from agent.core.session import PROJECT_UNKNOWN, Facts, Gone, Observation, StreamId, is_side_file
+from agent.core.session import PROJECT_UNKNOWN, Facts, Gone, Observation, Rejected, StreamId, is_side_file
 from agent.core.status import DELETED_THERE, MAYBE_THERE
 from agent.core.wire import (
     NeedsLogin,
@@ -73,7 +73,7 @@ from agent.daemon.tasks import (
 )
 from agent.daemon.telling import Telling
 from agent.daemon.timers import Due, Timers
-from agent.daemon.tracks import DestinationState, Track, lacks_entries, streams_of
+from agent.daemon.tracks import DestinationState, Track, lacks_entries, statuses_of, streams_of
 from agent.daemon.world import Limits, World
 from agent.errors import DiskError
 from agent.system.state_db import TrackRow
@@ -131,7 +131,7 @@ class Engine:
         self._limits = limits
         self._found_held = list(found_held)
         self.tracks: dict[TrackKey, Track] = {}
-        self._tombstones: dict[TrackKey, dict[int, int]] = {}
+        self._tombstones: dict[TrackKey, dict[int, Rejected]] = {}
         self.subpaths: dict[str, list[str]] = {}
         """Session → those of its streams and side files beside the main transcript."""
         self._awaits_scan = False
@@ -246,9 +246,9 @@ class Engine:
         shared: dict[str, str] = {}  # ids recur in every table; here they become one
         self.facts.load(self._store, shared)
         self.private.load(self._store)
-        for name, stream, ordinal, status in self._store.tombstones():
-            if status != TAKEN_BACK:
-                self._tombstones.setdefault(TrackKey(name, *stream), {})[ordinal] = status
+        for name, stream, ordinal, entry in self._store.tombstones():
+            if entry != TAKEN_BACK:
+                self._tombstones.setdefault(TrackKey(name, *stream), {})[ordinal] = entry
         judged = self._store.settled(REVIEWED)
         for row in self._store.tracks():
             if row.destination in self.gates:
@@ -553,7 +553,7 @@ class Engine:
                 self._wait(key, track, delay)
             case Action.REALIGN:
                 destination = self.gates[key.destination]
-                stones = self._tombstones.get(key, {})
+                stones = statuses_of(self._tombstones.get(key, {}))
                 spare = self._world.new_uuid() if destination.generations else ""
                 leave = self.errands.leave(key, track)
                 self.outbox.send(
@@ -650,6 +650,14 @@ class Engine:
         self.answers.take_stones_back(key, track)
         self.facts.forget_told(key.destination, key.session_id)
         self.journal.note_change(key)
+
+    def forget_rejected(self, key: TrackKey, track: Track) -> None:
+        """Entries that were rejected are to go there again, but for those that it says not to take."""
+        most, stones = self.gates[key.destination].max_entry_bytes, self.answers.stones_of(key, track)
+        final = {at: one for at, one in stones.items() if one.is_final(most)}
+        if len(final) < len(stones):
+            self.forget_sent(key, track)
+            self.answers.note_stones(key, final)
 
     def set_review(self) -> None:
         """What could not be read is looked at again by and by."""

@@ -6,14 +6,14 @@ from typing import Protocol
 from agent.core.identity import START
 from agent.core.lifecycle import UNSENT, Event, State
 from agent.core.projects import matches_project
-from agent.core.session import StreamId, is_side_file
+from agent.core.session import Rejected, StreamId, is_side_file
 from agent.core.status import DELETED_HERE
 from agent.daemon.facts import SessionFacts
 from agent.daemon.outbox import BATCH_BYTES
 from agent.daemon.private import Private
 from agent.daemon.sightings import Sightings
 from agent.daemon.tasks import FileTask, Held, Leave, MetaTask, PushTask, RestoreTask, Task, TrackKey, UploadTask
-from agent.daemon.tracks import DestinationState, Track, is_of_bulk
+from agent.daemon.tracks import DestinationState, Track, is_of_bulk, statuses_of
 from agent.daemon.world import Limits, World
 
 NO_SUBAGENTS = "this server takes main transcripts only"
@@ -32,7 +32,7 @@ class Teller(Protocol):
     """The engine, as far as errands concern it."""
 
     def apply(self, key: TrackKey, track: Track, event: Event) -> None: ...
-    def forget_sent(self, key: TrackKey, track: Track) -> None: ...
+    def forget_rejected(self, key: TrackKey, track: Track) -> None: ...
     def refuse(self, key: TrackKey, track: Track, reason: str) -> None: ...
 
 
@@ -40,7 +40,7 @@ class Errands:
     def __init__(
         self,
         tracks: dict[TrackKey, Track],
-        tombstones: dict[TrackKey, dict[int, int]],
+        tombstones: dict[TrackKey, dict[int, Rejected]],
         teller: Teller,
         *,
         facts: SessionFacts,
@@ -99,7 +99,7 @@ class Errands:
         if track.resend and destination.generations:
             # The server's copy holds notes in their place: with them unknown here, a 409 leads to a new generation
             # behind the last entry before them.
-            self._teller.forget_sent(key, track)
+            self._teller.forget_rejected(key, track)
         track.resend = False
         self._teller.apply(key, track, Event.TAKEN)
         if destination.bulk and not is_of_bulk(track.cursor):
@@ -114,12 +114,13 @@ class Errands:
             min(BATCH_BYTES, destination.max_bytes),
             min(track.limit or destination.max_entries, destination.max_entries),
             destination.encoding,
-            dict(self._tombstones.get(key, {})),
+            statuses_of(self._tombstones.get(key, {})),
             self.leave(key, track),
             track.check,
             track.tail,
             destination.projects,
             self._retained(key, track),
+            destination.max_entry_bytes or 0,
         )
 
     def _take_file(self, key: TrackKey, track: Track, destination: DestinationState) -> Task | None:

@@ -8,7 +8,7 @@ from typing import Protocol
 from agent.core.audit import AuditKind
 from agent.core.backoff import COOL_DOWN_CAP_S, COOL_DOWN_FIRST_S
 from agent.core.privacy import Grounds
-from agent.core.session import Facts, StreamId
+from agent.core.session import Facts, Rejected, RejectedRow
 from agent.daemon.tasks import TrackKey
 from agent.errors import DiskError
 from agent.system.state_db import AuditRow, Changes, TrackRow
@@ -31,7 +31,7 @@ class Store(Protocol):
 
     def commit(self, changes: Changes) -> None: ...
     def tracks(self) -> Iterator[TrackRow]: ...
-    def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]: ...
+    def tombstones(self) -> Iterator[RejectedRow]: ...
     def sessions(self) -> Iterator[tuple[str, Facts]]: ...
     def metas(self) -> Iterator[tuple[str, str, str]]: ...
     def grounds(self) -> Iterator[tuple[str, Grounds]]: ...
@@ -61,7 +61,7 @@ class Journal:
         self._now_s = now_s
         self._monotonic_s = monotonic_s
         self._changed: set[TrackKey] = set()
-        self._tombstones: list[tuple[str, StreamId, int, int]] = []
+        self._tombstones: list[RejectedRow] = []
         self._sessions: dict[str, Facts] = {}
         self._metas: list[tuple[str, str, str]] = []
         self._grounds: dict[str, Grounds] = {}
@@ -80,8 +80,8 @@ class Journal:
     def note_change(self, key: TrackKey) -> None:
         self._changed.add(key)
 
-    def note_tombstone(self, key: TrackKey, ordinal: int, status: int) -> None:
-        self._tombstones.append((key.destination, key.stream, ordinal, status))
+    def note_tombstone(self, key: TrackKey, ordinal: int, entry: Rejected) -> None:
+        self._tombstones.append(RejectedRow(key.destination, key.stream, ordinal, entry))
 
     def note_session(self, session_id: str, facts: Facts) -> None:
         self._sessions[session_id] = facts.to_keep()

@@ -126,9 +126,9 @@ class Notebook(NamedTuple):
         before = [one for one in self.store.tracks() if _key(one) in wanted]
         refuse_unsent([one.state for one in before])
         stones = [
-            (name, stream, ordinal, TAKEN_BACK)
-            for name, stream, ordinal, status in self.store.tombstones()
-            if status != TAKEN_BACK and TrackKey(name, *stream) in wanted
+            row._replace(entry=TAKEN_BACK)
+            for row in self.store.tombstones()
+            if row.entry != TAKEN_BACK and TrackKey(row.destination, *row.stream) in wanted
         ]
         known = dict(self.store.sessions())
         sessions = [(one, known.get(one, Facts()).merged(facts)) for one in {row.stream.session_id for row in rows}]

@@ -14,7 +14,7 @@ from agent.core.objects import is_object, is_object_in_pieces
 from agent.core.privacy import Grounds
 from agent.core.projects import matches_project
 from agent.core.redaction import Redactor
-from agent.core.session import Facts, Head, Provider
+from agent.core.session import Facts, Head, Provider, Rejected
 from agent.core.transcript import (
     EMPTY_CHAIN,
     apart,
@@ -105,7 +105,7 @@ class _Sent(NamedTuple):
     reply: Reply
     at_fault: int
     facts: Facts
-    tombstones: Mapping[int, int] = {}
+    tombstones: Mapping[int, Rejected] = {}
     redacted: Mapping[str, int] = {}
 
 
@@ -339,16 +339,18 @@ class Pusher:
     def _append_stone(self, task: PushTask, batch: _Batch, line: Iterable[bytes], status: int) -> _Sent:
         """The one entry of `batch` was refused: another travels in its place, made of what was refused and of nothing
         that may have come there since. `line` in pieces."""
-        stone = _tombstone(line, status)
+        stone, rejected = _tombstone(line, status, task)
         chain, raw_chain = extend_chain(task.cursor.chain, [stone]), batch.raw_chain or batch.chain
         sent = self._append(task, batch._replace(body=stone + b"\n", chain=chain, raw_chain=raw_chain))
-        return sent._replace(tombstones={task.cursor.entry_count + 1: status})
+        return sent._replace(tombstones={task.cursor.entry_count + 1: rejected})
 
     def _append(self, task: PushTask, batch: _Batch) -> _Sent:
         request = append_request(
             task.key.stream, task.cursor.head(), batch.body, chain_after=batch.chain, encoding=task.encoding
         )
         permit = task.leave.granted
+        if _is_above(task.max_entry_bytes, batch.body, newline=1):
+            return _Sent(task.cursor, TooLarge(), batch.entries, task.leave.facts)
         reply = self._asker.ask(task.key.destination, request, decide_append_reply, permit, repeatable=True)
         if not isinstance(reply, Accepted):
             return _Sent(task.cursor, reply, batch.entries, task.leave.facts)
@@ -400,10 +402,10 @@ class Pusher:
         if found is None:
             return _Sent(passed, Accepted(), 1, task.leave.facts)
         sent = self._put(task, cursor.last_uuid, LongBody(line.size, line.pieces), found)
-        stones: dict[int, int] = {}
+        stones: dict[int, Rejected] = {}
         if (status := _refusal(sent)) is not None:
-            stone = _tombstone(line.pieces(), status)
-            sent, stones = self._put(task, cursor.last_uuid, stone, found), {ordinal: status}
+            stone, rejected = _tombstone(line.pieces(), status, task)
+            sent, stones = self._put(task, cursor.last_uuid, stone, found), {ordinal: rejected}
             passed = passed._replace(chain=extend_chain(cursor.chain, [stone]), raw_chain=passed.file_chain)
         if isinstance(sent.reply, Accepted):
             cursor = passed._replace(last_uuid=found, sent_count=cursor.sent_count + 1)
@@ -412,7 +414,7 @@ class Pusher:
     def _send_run(self, task: PushTask, lines: _Lines) -> _Sent:
         """One entry a request, as far as it goes. Entries without a uuid have no place on a base server."""
         at, cursor = 0, task.cursor
-        sent, stones = _Sent(cursor, Accepted(), 1, task.leave.facts), dict[int, int]()
+        sent, stones = _Sent(cursor, Accepted(), 1, task.leave.facts), dict[int, Rejected]()
         redacted = Counter[str]()
         for line in split_lines(lines.data[: whole_lines_bytes(lines.data)]):
             body, counts = self._redactor.redact_lines(line)
@@ -421,7 +423,7 @@ class Pusher:
                 try:
                     sent = self._put(task, cursor.last_uuid, body, found)
                     if (status := _refusal(sent)) is not None:
-                        body, stones[cursor.entry_count + 1] = _tombstone([body], status), status
+                        body, stones[cursor.entry_count + 1] = _tombstone([body], status, task)
                         sent = self._put(task, cursor.last_uuid, body, found)
                 except NotShared:
                     if at == 0:
@@ -449,6 +451,8 @@ class Pusher:
         """One entry, that of `uuid`. Where only the answer to a first try was lost, the second one says so: the entry
         itself is the head now."""
         request, permit = put_entry_request(task.key.session_id, last, body), task.leave.granted
+        if _is_above(task.max_entry_bytes, body):
+            return _Sent(task.cursor, TooLarge(), 1, task.leave.facts)
         reply = self._asker.ask(task.key.destination, request, decide_put_reply, permit, repeatable=True)
         if isinstance(reply, Conflict) and reply.repeated and reply.head and last != uuid == reply.head.last_uuid:
             reply = Accepted()
@@ -475,10 +479,18 @@ def _decide_meta_reply(raw: RawReply, now_s: float) -> Reply:
     return decide_put_reply(raw, now_s)
 
 
-def _tombstone(line: Iterable[bytes], status: int) -> bytes:
-    """What travels in place of a line, given in pieces, that was refused with `status`."""
+def _is_above(most: int, body: bytes | LongBody, newline: int = 0) -> bool:
+    """Whether an entry in there is larger than the server says to take, so that nothing would come of sending it.
+    `newline`: bytes at the end that are none of it."""
+    if isinstance(body, LongBody):
+        return 0 < most < body.size - newline
+    return 0 < most < len(body) - newline and any(len(line) > most for line in body.split(b"\n"))
+
+
+def _tombstone(line: Iterable[bytes], status: int, task: PushTask) -> tuple[bytes, Rejected]:
+    """What travels in place of a line, given in pieces, that was refused with `status`, and what is noted of it."""
     size, found, digest = describe_line(line)
-    return tombstone_line(size, digest, found, status)
+    return tombstone_line(size, digest, found, status), Rejected(status, size, task.max_entry_bytes)
 
 
 class _LongLine:

@@ -1,14 +1,14 @@
 """What is known, told: rows and sums for `status`, from the engine's memory or from its store."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from agent import __version__
 from agent.core.lifecycle import Condition, State
-from agent.core.session import StreamId
+from agent.core.session import Rejected, RejectedRow, StreamId
 from agent.core.settings import Settings, TokenIn
 from agent.core.status import (
     OPEN,
@@ -20,10 +20,12 @@ from agent.core.status import (
     count_lost,
     count_open,
     count_reasons,
+    count_rejected,
     count_streams,
     count_to_delete,
     count_withheld,
     describe_open,
+    group_too_large,
     oldest_unsent_s,
 )
 
@@ -131,7 +133,8 @@ def _line(engine: "Engine", key: "TrackKey", track: "Track") -> StreamLine:
         track.status,
         engine.keeper.is_safe(key.stream),
         track.generations,
-        count_statuses(engine.answers.stones_of(key, track)),
+        count_statuses(stones := engine.answers.stones_of(key, track)),
+        list_final(stones, engine.gates[key.destination].max_entry_bytes),
     )
 
 
@@ -151,19 +154,23 @@ def resolve_sessions(engine: "Engine", beginning: str, limit: int) -> list[dict[
     return [{"session_id": one, "project": engine.facts.of(one).project} for one in sorted(found)[:limit]]
 
 
-def count_statuses(stones: Mapping[int, int]) -> Mapping[int, int]:
-    """HTTP status → how many of `stones` (ordinal → status)."""
-    return Counter(stones.values()) if stones else {}
+def count_statuses(stones: Mapping[int, Rejected]) -> Mapping[int, int]:
+    """HTTP status → how many of `stones`."""
+    return Counter(one.status for one in stones.values()) if stones else {}
 
 
-def list_remembered(
-    rows: Iterable["TrackRow"], stones: Iterable[tuple[str, StreamId, int, int]] = ()
-) -> list[StreamLine]:
-    """`stones`: destination, stream, ordinal and HTTP status of entries that were rejected; 0 for taken back."""
-    rejected: dict[tuple[str, StreamId], dict[int, int]] = {}
-    for name, stream, ordinal, status in stones:
-        if status:
-            rejected.setdefault((name, stream), {})[ordinal] = status
+def list_final(stones: Mapping[int, Rejected], most: int | None) -> Sequence[tuple[int, int]]:
+    """Sizes of the entries that are larger than the server says to take (`most`, as in `Rejected.is_final`), each with
+    that limit."""
+    return [(one.size, one.most if most is None else most) for one in stones.values() if one.is_final(most)]
+
+
+def list_remembered(rows: Iterable["TrackRow"], stones: Iterable[RejectedRow] = ()) -> list[StreamLine]:
+    """`stones`: entries that were rejected, those taken back among them."""
+    rejected: dict[tuple[str, StreamId], dict[int, Rejected]] = {}
+    for name, stream, ordinal, entry in stones:
+        if entry.status:
+            rejected.setdefault((name, stream), {})[ordinal] = entry
     return [
         StreamLine(
             row.destination,
@@ -180,7 +187,8 @@ def list_remembered(
             row.cursor.generation,
             row.status,
             generations=row.generations,
-            rejected=count_statuses(rejected.get((row.destination, row.stream), {})),
+            rejected=count_statuses(found := rejected.get((row.destination, row.stream), {})),
+            too_large=list_final(found, None),
         )
         for row in rows
     ]
@@ -236,7 +244,7 @@ def report_remembered(
     settings: Settings,
     rows: Iterable["TrackRow"],
     *,
-    stones: Iterable[tuple[str, StreamId, int, int]] = (),
+    stones: Iterable[RejectedRow] = (),
     token_given: bool = False,
     past: Past = Past(),  # noqa: B008 - a value that never changes
 ) -> Status:
@@ -364,8 +372,13 @@ def _refused(lines: list[StreamLine]) -> list[tuple[str, str]]:
     """What servers refused. What a server has no place for is no trouble; the counts tell of it."""
     reasons = count_reasons([line for line in lines if line.status], State.REFUSED)
     found = [(f"{number} not sent: {reason}", "transcriptd retry") for reason, number in reasons.items()]
-    for reason, number in count_streams(lines).rejected.items():
+    for reason, number in count_rejected(lines).items():
         one = OPEN[Open.REJECTED_ENTRIES]
         words = one.one if number == 1 else one.many.format(f"{number:,}")
         found.append((f"{words} ({reason})", one.hint))
+    for most, sizes in sorted(group_too_large(lines).items()):
+        one = OPEN[Open.TOO_LARGE_ENTRIES]
+        words = one.one if len(sizes) == 1 else one.many.format(f"{len(sizes):,}")
+        of = "" if len(sizes) == 1 else "up to "
+        found.append((f"{words} ({of}{max(sizes):,} of at most {most:,} bytes)", one.hint))
     return found

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from agent.core.identity import Cursor
 from agent.core.privacy import NO_GROUNDS, Grounds
-from agent.core.session import Facts, Head, StreamId
+from agent.core.session import Facts, Head, Rejected, StreamId
 from agent.core.sources import Relation
 from agent.core.wire import Capabilities, Meta, Reply
 from agent.daemon.permits import Permit
@@ -53,7 +53,8 @@ class PushTask(NamedTuple):
     `max_bytes` of the file are read at once; a single line may be longer. `tombstones`: ordinal → status. `check`: see
     first that everything before the cursor is what was sent. `tail`: send also what follows the last newline, if it
     reads as an entry; nobody seems to be writing it any more. `projects`: patterns, one of which the session's
-    project has to match; none: any. `retained`: path of what is held of the file; what stands in there goes first."""
+    project has to match; none: any. `retained`: path of what is held of the file; what stands in there goes first.
+    `max_entry_bytes`: the largest entry that the server says to take; 0 where it says nothing."""
 
     key: TrackKey
     provider: str
@@ -69,12 +70,13 @@ class PushTask(NamedTuple):
     tail: bool = False
     projects: tuple[str, ...] = ()
     retained: str = ""
+    max_entry_bytes: int = 0
 
 
 class Pushed(NamedTuple):
     """`cursor`: how far the server acknowledged. `reply`: the last answer, Accepted when all went well. `more`: whole
-    lines are left. `at_fault`: entries in the batch that was answered. `tombstones`: ordinal → status of entries that
-    were refused, and for which others were sent; those up to the cursor are stored. `redacted`: kind → how many secrets
+    lines are left. `at_fault`: entries in the batch that was answered. `tombstones`: ordinal → entry that was refused,
+    and for which another was sent; those up to the cursor are stored. `redacted`: kind → how many secrets
     were replaced in what was sent."""
 
     key: TrackKey
@@ -83,7 +85,7 @@ class Pushed(NamedTuple):
     more: bool
     facts: Facts
     at_fault: int = 0
-    tombstones: Mapping[int, int] = {}
+    tombstones: Mapping[int, Rejected] = {}
     judged: str = ""
     """Under which rules it was decided that all up to the cursor may leave."""
     redacted: Mapping[str, int] = {}

@@ -9,7 +9,7 @@ from itertools import chain
 from agent.core.identity import Cursor, pack_cursor, unpack_cursor
 from agent.core.lifecycle import Condition, State
 from agent.core.pressure import Window
-from agent.core.session import Head, is_side_file
+from agent.core.session import Head, Rejected, is_side_file
 from agent.core.wire import BulkOffer, Capabilities
 from agent.daemon.tasks import TrackKey
 
@@ -71,7 +71,8 @@ class DestinationState:
     sessions that are to go there. `standing`: the condition as people see it, which knocking again at a closed door
     does not change. `told`: what the log said last of it. `asked_again`: something is new since the question that is
     out was asked. `acknowledged_s`: when something was taken last, 0 for never. `failing`: streams of which a request
-    did not come through since anything was taken."""
+    did not come through since anything was taken. `max_entry_bytes`: the largest entry that it says to take; 0 where it
+    says nothing, None while it was not asked."""
 
     name: str
     url: str
@@ -96,6 +97,7 @@ class DestinationState:
     gzip: bool = False
     max_bytes: int = BulkOffer().max_bytes
     max_entries: int = BulkOffer().max_entries
+    max_entry_bytes: int | None = None
     encoding: str | None = None
     window: Window = field(default_factory=Window)
     in_flight: int = 0
@@ -120,6 +122,7 @@ class DestinationState:
         self.generations = self.bulk and capabilities.generations
         self.files = self.bulk and capabilities.files
         self.deletes = capabilities.delete and not self.takes_files_only
+        self.max_entry_bytes = capabilities.max_entry_bytes or 0
         if offer is not None:
             self.max_bytes, self.max_entries = max(1, offer.max_bytes), max(1, offer.max_entries)
             known = [one for one in ENCODINGS if one in offer.encodings]
@@ -170,6 +173,11 @@ def streams_of(
             key = TrackKey(one.name, session, subpath)
             if key in tracks:
                 yield key, tracks[key]
+
+
+def statuses_of(stones: Mapping[int, Rejected]) -> dict[int, int]:
+    """Ordinal → HTTP status, as notes in the place of entries name it."""
+    return {ordinal: one.status for ordinal, one in stones.items()}
 
 
 def is_of_bulk(cursor: Cursor) -> bool:

@@ -132,7 +132,14 @@ class Api:
     async def get_capabilities(self, _request: Request, _owner: str) -> Response:
         offer = BulkOffer(self._limits.max_bytes, self._limits.max_entries, ENCODINGS)
         return render_json(
-            Capabilities(bulk=offer, generations=True, files=self._files is not None, delete=True, sessions=True)
+            Capabilities(
+                bulk=offer,
+                generations=True,
+                files=self._files is not None,
+                delete=True,
+                sessions=True,
+                max_entry_bytes=self._limits.max_entry_bytes,
+            )
         )
 
     async def append(self, request: Request, owner: str) -> Response:

@@ -9,7 +9,7 @@ import pytest
 
 from agent.core.identity import Cursor
 from agent.core.privacy import Grounds
-from agent.core.session import Facts, StreamId
+from agent.core.session import Facts, Rejected, RejectedRow, StreamId
 from agent.errors import DiskError
 from agent.system.state_db import AuditRow, Changes, TrackRow, open_state
 from tests.simulation.store import Medium
@@ -45,7 +45,12 @@ def stream(rng: random.Random) -> StreamId:
 def changes(rng: random.Random) -> Changes:
     return Changes(
         [track(rng) for _ in range(rng.randrange(4))],
-        [("there", stream(rng), rng.randrange(3), rng.choice((413, 422, 0))) for _ in range(rng.randrange(3))],
+        [
+            RejectedRow(
+                "there", stream(rng), rng.randrange(3), Rejected(rng.choice((413, 422, 0)), rng.randrange(9), 4)
+            )
+            for _ in range(rng.randrange(3))
+        ],
         [(rng.choice("abc"), Facts("/p", text(rng), text(rng))) for _ in range(rng.randrange(3))],
         [("there", rng.choice("abc"), rng.randbytes(8).hex()) for _ in range(rng.randrange(3))],
         [AuditRow(rng.random(), "there", stream(rng), "kind", text(rng), text(rng)) for _ in range(rng.randrange(3))],

@@ -472,3 +472,135 @@ def test_a_base_server_has_no_place_for_what_it_rejected_and_that_is_told(make_a
     agent.settle()
     assert report(agent.engine, SURROUNDINGS).open == {Open.REJECTED_ENTRIES: 1}
     assert len(base.sessions["s"]) == 5
+
+
+def offering(most: int | None, *, bulk: bool = True) -> bytes:
+    """The capabilities of a server that says which entries it takes at most."""
+    offer: dict[str, object] = {"protocol": 1, "generations": bulk}
+    offer |= {"bulk": {"max_bytes": 1 << 20, "max_entries": 100}} if bulk else {}
+    return json.dumps(offer | ({"max_entry_bytes": most} if most else {})).encode()
+
+
+class Declaring:
+    """What a server says that it takes, `most`, and what a proxy before it lets through, `passing`. `met`: sizes of
+    the bodies that came."""
+
+    def __init__(self, most: int | None, passing: int = 1 << 30, *, bulk: bool = True) -> None:
+        self.most, self.passing, self.bulk = most, passing, bulk
+        self.met: list[int] = []
+
+    def __call__(self, request: Request) -> RawReply | None:
+        if request.path.endswith("/capabilities"):
+            return reply(200, offering(self.most, bulk=self.bulk))
+        size = len(body_bytes(request))
+        self.met.append(size)
+        return reply(413) if size > self.passing else None
+
+
+def sized(rng: random.Random, size: int) -> bytes:
+    """An entry of so many bytes without its newline."""
+    line = entry(rng, picture="")
+    return line.replace(b'"picture": "', b'"picture": "' + b"x" * (size + 1 - len(line)))
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+@pytest.mark.parametrize("most", [3_000, 50_000, 1_500_000])
+def test_what_is_larger_than_the_server_says_is_never_sent(
+    most: int, bulk: bool, make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    """Sizes on both sides of the limit, alone and among others, as the only piece of a file and as a part."""
+    rng = random.Random(most)
+    script = Declaring(most, bulk=bulk)
+    server = ScriptedServer(receiver if bulk else StrictBaseServer(), script)
+    agent = make_agent(server, protocol="auto" if bulk else "ingress")
+    sizes = [most + rng.choice((-1, 0, 1, 2, most)) for _ in range(4)] + [most, most + 1]
+    rng.shuffle(sizes)
+    agent.append("s", b"".join(lines(rng.randrange(3)) + sized(rng, size) for size in sizes) + lines(1))
+    agent.settle()
+    above = [size for size in sizes if size > most]
+    told = report(agent.engine, SURROUNDINGS)
+    assert told.open == {Open.TOO_LARGE_ENTRIES: len(above)}
+    assert (told.synced, told.share == 100) == (False, False)
+    assert told.counts.rejected == {f"the server takes {most:,} bytes at most": len(above)}
+    (problem,) = (one for one in told.problems if "larger" in one[0])
+    assert f"{max(above):,} of at most {most:,} bytes" in problem[0]
+    assert problem[1] == "", "no command helps"
+    if not bulk:
+        assert max(script.met) <= most
+        return
+    stones = [one for one in there(receiver, "s").splitlines() if b"transcriptd-tombstone" in one]
+    assert [json.loads(one)["size"] for one in stones] == [one for one in sizes if one > most]
+    assert max(map(len, there(receiver, "s").splitlines())) <= most
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("later", ["same", "smaller", "grown a little", "grown", "nothing said"])
+def test_retry_sends_what_is_too_large_only_where_the_server_takes_more_by_now(
+    later: str, restart: bool, make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    rng = random.Random(7)
+    script = Declaring(20_000)
+    server = ScriptedServer(receiver, script)
+    agent = make_agent(server)
+    parts = [lines(2), sized(rng, 30_000), lines(2), sized(rng, 40_000), lines(2)]
+    agent.append("s", b"".join(parts))
+    agent.settle()
+    assert report(agent.engine, SURROUNDINGS).open == {Open.TOO_LARGE_ENTRIES: 2}
+    before = there(receiver, "s")
+    if restart:
+        agent.crash()
+        remembered = list_remembered(agent.store.tracks(), agent.store.tombstones())
+        assert count_open(remembered)[Open.TOO_LARGE_ENTRIES] == 2
+        assert sorted(remembered[0].too_large) == [(30_000, 20_000), (40_000, 20_000)]
+        agent.settle()
+    script.most = {"same": 20_000, "smaller": 5_000, "grown a little": 30_000, "grown": 40_000}.get(later)
+    assert agent.engine.by_hand.given_up([], rejected=False) == set()
+    agent.engine.handle(Retry(frozenset({"s"}), rejected=True))
+    agent.settle()
+    told, got = report(agent.engine, SURROUNDINGS), there(receiver, "s")
+    if later in ("same", "smaller"):
+        assert (got, told.open) == (before, {Open.TOO_LARGE_ENTRIES: 2})
+        assert agent.track("s").generations == 0
+    elif later == "grown a little":
+        assert told.open == {Open.TOO_LARGE_ENTRIES: 1}
+        assert got.startswith(b"".join(parts[:3]))
+        assert len(got.splitlines()) == 8
+    else:
+        assert (got, told.open, told.synced) == (b"".join(parts), {}, True)
+    agent.crash()
+    agent.settle()
+    assert report(agent.engine, SURROUNDINGS).open == told.open
+
+
+@pytest.mark.parametrize("first", ["too large", "of the proxy"])
+def test_a_proxys_limit_and_the_servers_own_are_told_apart(
+    first: str, make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    """What the proxy refused is sent again; what the server says not to take keeps its note, wherever it stands."""
+    rng = random.Random(9)
+    script = Declaring(50_000, 20_000)
+    server = ScriptedServer(receiver, script)
+    agent = make_agent(server)
+    large, refused = sized(rng, 60_000), sized(rng, 30_000)
+    middle = [large, lines(2), refused] if first == "too large" else [refused, lines(2), large]
+    content = b"".join([lines(2), *middle, lines(2)])
+    agent.append("s", content)
+    agent.settle()
+    told = report(agent.engine, SURROUNDINGS)
+    assert told.open == {Open.TOO_LARGE_ENTRIES: 1, Open.REJECTED_ENTRIES: 1}
+    assert told.counts.rejected == {"the server answers 413": 1, "the server takes 50,000 bytes at most": 1}
+    script.passing = 1 << 30
+    script.met.clear()
+    agent.engine.handle(Retry(frozenset({"s"}), rejected=True))
+    agent.settle()
+    got = there(receiver, "s").splitlines(keepends=True)
+    assert report(agent.engine, SURROUNDINGS).open == {Open.TOO_LARGE_ENTRIES: 1}
+    assert [one for one in got if b"transcriptd-tombstone" not in one] == [
+        one for one in content.splitlines(keepends=True) if one != large
+    ]
+    assert max(script.met) <= 50_000
+    kept = 0 if first == "of the proxy" else len(large)
+    assert sum(script.met) < len(content) - kept + 2_000, "what stands before the first that was rejected stays there"
+    agent.crash()
+    agent.settle()
+    assert report(agent.engine, SURROUNDINGS).open == {Open.TOO_LARGE_ENTRIES: 1}

@@ -80,6 +80,38 @@ def test_what_a_proxy_found_too_large_is_named_everywhere_and_sent_on_retry(desk
     assert command(desk.home, "sessions", "verify").returncode == 0
 
 
+def test_what_is_larger_than_the_server_says_to_take_is_final_until_it_takes_more(desk: Desk) -> None:
+    content = desk.write("s", 100, 2_200_000, 100)
+    size = max(map(len, content.splitlines()))
+
+    def declare(most: int) -> None:
+        offer = {"protocol": 1, "bulk": {}, "generations": True, "delete": True, "max_entry_bytes": most}
+        answer = json.dumps(offer).encode()
+        desk.front.script = lambda request: (200, (), answer) if request.path.endswith("/capabilities") else None
+
+    declare(LIMIT)
+    words = "1 entry is larger than its server takes: a note stands in its place there"
+    words += f" ({size:,} of at most {LIMIT:,} bytes)"
+    for name in ("push", "retry"):
+        told = command(desk.home, name)
+        assert told.returncode == 1
+        assert words in " ".join(told.stdout.split()), told.stdout
+        assert "100 %" not in told.stdout
+        assert "transcriptd retry" not in told.stdout
+    remembered = command(desk.home, "status")
+    assert words in " ".join(remembered.stdout.split()), remembered.stdout
+    assert desk.json("status")["open"] == {"too_large_entries": 1}
+    assert "1 entry is larger than its server takes" in command(desk.home, "doctor").stdout
+    verified = command(desk.home, "sessions", "verify")
+    assert (verified.returncode, "1 entry is larger than its server takes" in verified.stdout) == (1, True)
+    assert max(len(request.body or b"") for request in desk.front.requests) < LIMIT
+
+    declare(size)
+    again = command(desk.home, "retry")
+    assert (again.returncode, "100 %" in again.stdout) == (0, True), again.stdout
+    assert desk.server.entries("s") == content
+
+
 def test_retry_ends_beside_a_server_that_only_knows_conflicts(desk: Desk) -> None:
     """One conflict that never clears made 47 million calls of another program in a day."""
     desk.write("s", 100, 100)

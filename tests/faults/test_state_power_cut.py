@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from agent.core.identity import Cursor
-from agent.core.session import StreamId
+from agent.core.session import Rejected, RejectedRow, StreamId
 from agent.system.state_db import AuditRow, Changes, TrackRow, open_state
 from tests.faults.test_state_mutations import PAGE, Files, fast_folder, read_files, write_files
 from tests.reliability import MakeTally
@@ -40,7 +40,9 @@ def commit(number: int) -> Changes:
     track = TrackRow("there", STREAM, "claude", "/p/s.jsonl", number, number, "synced", "", 0, cursor)
     other = track._replace(stream=StreamId(f"s{number}", ""))
     audit = [AuditRow(float(number), "there", STREAM, "uploaded", "x" * (number * 97 % 3000))] * 2
-    return Changes(tracks=[track, other], audit=audit, tombstones=[("there", STREAM, number, 413)])
+    return Changes(
+        tracks=[track, other], audit=audit, tombstones=[RejectedRow("there", STREAM, number, Rejected(413, 9, 8))]
+    )
 
 
 @pytest.fixture

@@ -313,7 +313,7 @@ ANSWERS = (
     Mutant(
         "a restart forgets tombstones",
         ENGINE,
-        "self._tombstones.setdefault(TrackKey(name, *stream), {})[ordinal] = status",
+        "self._tombstones.setdefault(TrackKey(name, *stream), {})[ordinal] = entry",
         "pass",
         (f"{TEST_DELIVERY}where_a_server_stands_before_what_was_sent_tombstones_are_known_too",),
     ),

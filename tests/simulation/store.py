@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from agent.core.privacy import Grounds
-from agent.core.session import Facts, StreamId
+from agent.core.session import Facts, RejectedRow, StreamId
 from agent.errors import DiskError
 from agent.system.state_db import AuditRow, Changes, TrackRow
 
@@ -77,7 +77,7 @@ class FakeStore:
         self._medium = medium
         self._home = home
         self._tracks: dict[tuple[str, StreamId], TrackRow] = {}
-        self._tombstones: dict[tuple[str, StreamId, int], int] = {}
+        self._tombstones: dict[tuple[str, StreamId, int], RejectedRow] = {}
         self._sessions: dict[str, Facts] = {}
         self._metas: dict[tuple[str, str], str] = {}
         self._settled: dict[str, str] = {}
@@ -122,7 +122,7 @@ class FakeStore:
             self._settled.setdefault(*change)
             return
         self._tracks.update(((row.destination, row.stream), row) for row in change.tracks)
-        self._tombstones.update(((name, stream, at), status) for name, stream, at, status in change.tombstones)
+        self._tombstones.update((row[:3], row) for row in change.tombstones)
         self._sessions.update(change.sessions)
         self._metas.update(((destination, session), digest) for destination, session, digest in change.metas)
         self._audit.extend(change.audit)
@@ -132,8 +132,8 @@ class FakeStore:
     def tracks(self) -> Iterator[TrackRow]:
         return (self._tracks[key] for key in sorted(self._tracks))
 
-    def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]:
-        return ((*key, self._tombstones[key]) for key in sorted(self._tombstones))
+    def tombstones(self) -> Iterator[RejectedRow]:
+        return (self._tombstones[key] for key in sorted(self._tombstones))
 
     def sessions(self) -> Iterator[tuple[str, Facts]]:
         return ((session, self._sessions[session]) for session in sorted(self._sessions))

@@ -15,7 +15,7 @@ import pytest
 
 from agent.core.identity import START, Cursor
 from agent.core.privacy import Grounds
-from agent.core.session import Facts, StreamId
+from agent.core.session import Facts, Rejected, RejectedRow, StreamId
 from agent.errors import DiskError
 from agent.system.state_db import AuditRow, Changes, StateDb, TrackRow, open_state, open_state_readonly
 from tests.conftest import REPOSITORY
@@ -33,7 +33,10 @@ AUDIT = [
 ]
 EVERYTHING = Changes(
     tracks=[TRACK, OTHER],
-    tombstones=[("default", STREAM, 3, 422), ("default", STREAM, 9, 413)],
+    tombstones=[
+        RejectedRow("default", STREAM, 3, Rejected(422)),
+        RejectedRow("default", STREAM, 9, Rejected(413, 2**40, 2**33)),
+    ],
     sessions=[("6513270e", Facts("/home/ada", "title", "prompt"))],
     metas=[("default", "6513270e", "digest")],
     audit=AUDIT,
@@ -212,7 +215,7 @@ def test_there_is_no_place_for_a_transcript_in_it(db: StateDb) -> None:
             "sent_count",
             "inode", "status", "generations", "sum",
         },
-        "tombstones": {"destination", "session_id", "subpath", "ordinal", "status", "sum"},
+        "tombstones": {"destination", "session_id", "subpath", "ordinal", "status", "size", "most", "sum"},
         "sessions": {"session_id", "project", "title", "prompt", "sum"},
         "metas": {"destination", "session_id", "digest", "sum"},
         "grounds": {"session_id", "folders", "remotes", "sum"},

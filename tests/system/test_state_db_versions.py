@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import Facts, StreamId
+from agent.core.session import Facts, Rejected, RejectedRow, StreamId
 from agent.system.state_db import SCHEMA_VERSION, AuditRow, open_state, open_state_readonly
 from agent.system.state_db.schema import STEPS, row_sum
 from agent.system.state_db.tables import TRACKS, encode_track, insert_rows
@@ -59,7 +59,7 @@ def test_an_older_state_is_brought_forward(is_killed: bool, path: Path, tmp_path
     assert db.note == ""
     assert list(db.tracks()) == [TRACK._replace(inode=0, status=0, generations=0)]
     assert list(db.audit()) == [AuditRow(1.5, "d", StreamId("s", ""), "deleted_on_server", "410")]
-    assert list(db.tombstones()) == [("default", STREAM, 3, 422)]
+    assert list(db.tombstones()) == [RejectedRow("default", STREAM, 3, Rejected(422))]
     assert list(db.sessions()) == [("6513270e", Facts("/home/ada", "title", "\udcff"))]
     assert list(db.metas()) == EVERYTHING.metas
     assert db.settle("began_at_s", "9") == "1.25"

@@ -31,7 +31,7 @@ _DIFFERS = 1
 _NOT_THERE = ("gone", "private")
 """States of what is not here any more, and of what shall not be there."""
 
-_UNPROVEN = frozenset({Open.NO_PLACE, Open.NO_PLACE_ENTRIES, Open.REJECTED_ENTRIES})
+_UNPROVEN = frozenset({Open.NO_PLACE, Open.NO_PLACE_ENTRIES, Open.REJECTED_ENTRIES, Open.TOO_LARGE_ENTRIES})
 """What is not there though counts and hashes of what is there agree."""
 
 
@@ -220,9 +220,9 @@ def _verify_at(
         for row in store.tracks() if store else ():
             if row.destination == destination.name:
                 known[row.stream] = row.cursor
-        for name, stream, ordinal, status in store.tombstones() if store else ():
-            if name == destination.name and status:
-                stones.setdefault(stream, {})[ordinal] = status
+        for name, stream, ordinal, entry in store.tombstones() if store else ():
+            if name == destination.name and entry.status:
+                stones.setdefault(stream, {})[ordinal] = entry.status
     try:
         subjects = [
             Subject(stream, line.path, line.generation, known.get(stream))

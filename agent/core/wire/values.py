@@ -44,7 +44,8 @@ class BulkOffer(msgspec.Struct, frozen=True):
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What a server offers. `bulk` None is the base protocol."""
+    """What a server offers. `bulk` None is the base protocol. `max_entry_bytes`: the largest entry that it takes in any
+    way, without a newline; None where it says nothing of the kind."""
 
     protocol: Count = PROTOCOL_VERSION
     bulk: BulkOffer | None = None
@@ -52,6 +53,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     files: bool = False
     delete: bool = False
     sessions: bool = False
+    max_entry_bytes: _Positive | None = None
 
 
 class Meta(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agent.core.privacy import Grounds
-from agent.core.session import Facts, StreamId
+from agent.core.session import Facts, RejectedRow
 from agent.errors import DiskError
 from agent.system.state_db import tables
 from agent.system.state_db.opening import (
@@ -87,7 +87,7 @@ class StateDb:
         """All or nothing, on disk when it returns. Raises DiskError."""
         with self._writing(), transaction(self._db) as db:
             insert_rows(db, tables.TRACKS, map(tables.encode_track, changes.tracks))
-            insert_rows(db, tables.TOMBSTONES, ((name, *stream, *more) for name, stream, *more in changes.tombstones))
+            insert_rows(db, tables.TOMBSTONES, map(tables.encode_rejected, changes.tombstones))
             insert_rows(db, tables.SESSIONS, (tables.encode_facts(*one) for one in changes.sessions))
             insert_rows(db, tables.METAS, changes.metas)
             insert_rows(db, tables.AUDIT, map(tables.encode_audit, changes.audit))
@@ -132,8 +132,8 @@ class StateDb:
             self._note_damage(exc)
             return set()
 
-    def tombstones(self) -> Iterator[tuple[str, StreamId, int, int]]:
-        return ((row[0], StreamId(row[1], row[2]), row[3], row[4]) for row in self._rows(tables.TOMBSTONES))
+    def tombstones(self) -> Iterator[RejectedRow]:
+        return map(tables.decode_rejected, self._rows(tables.TOMBSTONES))
 
     def sessions(self) -> Iterator[tuple[str, Facts]]:
         return map(tables.decode_facts, self._rows(tables.SESSIONS))

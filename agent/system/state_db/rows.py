@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from agent.core.identity import Cursor
 from agent.core.privacy import Grounds
-from agent.core.session import Facts, StreamId
+from agent.core.session import Facts, RejectedRow, StreamId
 
 
 class TrackRow(NamedTuple):
@@ -43,7 +43,7 @@ class Changes(NamedTuple):
     """What one commit writes."""
 
     tracks: Iterable[TrackRow] = ()
-    tombstones: Iterable[tuple[str, StreamId, int, int]] = ()
+    tombstones: Iterable[RejectedRow] = ()
     sessions: Iterable[tuple[str, Facts]] = ()
     metas: Iterable[tuple[str, str, str]] = ()
     audit: Iterable[AuditRow] = ()

@@ -72,6 +72,12 @@ STEPS = (
     create table grounds (
       session_id text primary key, folders text not null, remotes text not null, sum integer not null) without rowid;
     """,
+    """
+    alter table tombstones add column size integer not null default 0;
+    alter table tombstones add column most integer not null default 0;
+    update tombstones set sum = row_sum(destination, session_id, subpath, ordinal, status, size, most)
+    where sum = row_sum(destination, session_id, subpath, ordinal, status);
+    """,
 )
 """Step n leads from version n to n + 1. A step that was released is never changed. The audit log numbers its rows
 without `autoincrement`: a damaged counter at its end would refuse each further row as if the disk were full."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from agent.core.identity import Cursor
 from agent.core.privacy import Grounds
-from agent.core.session import Facts, StreamId
+from agent.core.session import Facts, Rejected, RejectedRow, StreamId
 from agent.system.state_db.rows import AuditRow, TrackRow
 from agent.system.state_db.schema import Values, naming_damage, row_sum, transaction
 
@@ -38,7 +38,7 @@ TRACKS = _table(
     "destination, session_id, subpath, provider, path, size, mtime_ns, state, reason, attempts,"
     " offset, entry_count, last_uuid, chain, marker, generation, sent_count, raw_chain, inode, status, generations",
 )
-TOMBSTONES = _table("tombstones", "destination, session_id, subpath, ordinal, status")
+TOMBSTONES = _table("tombstones", "destination, session_id, subpath, ordinal, status, size, most")
 SESSIONS = _table("sessions", "session_id, project, title, prompt")
 METAS = _table("metas", "destination, session_id, digest")
 AUDIT = _table("audit", "at_s, destination, session_id, subpath, kind, detail, path", "order by seq")
@@ -114,6 +114,14 @@ def encode_track(row: TrackRow) -> Values:
 def decode_track(row: tuple[Any, ...]) -> TrackRow:
     start = (row[0], StreamId(row[1], row[2]), row[3], _decode_name(row[4]), *row[5:8], _decode_name(row[8]), row[9])
     return TrackRow._make((*start, Cursor(*row[10:18]), row[18] % _INODES, *row[19:]))
+
+
+def encode_rejected(row: RejectedRow) -> Values:
+    return (row.destination, *row.stream, row.ordinal, *row.entry)
+
+
+def decode_rejected(row: tuple[Any, ...]) -> RejectedRow:
+    return RejectedRow(row[0], StreamId(row[1], row[2]), row[3], Rejected(*row[4:]))
 
 
 def encode_facts(session_id: str, facts: Facts) -> Values:
