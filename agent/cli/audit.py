@@ -82,10 +82,11 @@ def parse_since(text: str, now_s: float) -> float:
 
 
 def _read(paths: Paths) -> list["AuditRow"]:
+    is_there = paths.database.exists()  # before: an agent that begins may be about to make it
     with remembered(paths) as store:
         if store is not None:
             return list(store.audit())
-    if paths.database.exists():
+    if is_there:
         raise DiskError(f"{paths.database} can't be read", hint="transcriptd status")
     return []
 

@@ -44,18 +44,17 @@ def check_agent(scene: Scene) -> list[Finding]:
     """Whether one is at work, and what a dead one left."""
     from agent.system.lock import is_alive, read_holder
 
-    holder = read_holder(scene.paths.lock)
-    held = holder is not None and is_alive(holder)
     try:
         hello = scene.hello()
     except NotRunning as exc:
-        if held:
+        holder = read_holder(scene.paths.lock)  # now: one that ended in the meantime is not one that hangs
+        if holder is not None and is_alive(holder):
             words = f"process {holder} holds {scene.paths.lock} and does not answer ({exc.message})"
             return [Finding(Level.FAIL, "agent", words, "transcriptd service restart")]
         left = ", ".join(str(one) for one in (scene.paths.socket, scene.paths.lock.with_suffix(".pid")) if one.exists())
         words = "none runs" + (f"; a dead one left {left}, which the next start removes" if left else "")
         return [Finding(Level.WARN, "agent", words, next_step(scene.paths, scene.environment))]
-    pid = hello.get("pid", holder)
+    pid = hello.get("pid", read_holder(scene.paths.lock))
     return [Finding(Level.OK, "agent", f"process {pid} answers at {scene.paths.socket}")]
 
 

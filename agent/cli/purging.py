@@ -1,8 +1,10 @@
 """What `service uninstall --purge` removes: what is ours, by name. What is anybody else's stays, and so does a
 transcript that is nowhere else."""
 
+import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -42,7 +44,7 @@ class Purge:
 
 def plan_purge(paths: Paths, settings: Settings | None) -> Purge:
     """Looks, and changes nothing. `settings`: None when they can't be read."""
-    only_copies = [one for one in _files_below(paths.kept) if one.stat().st_nlink == 1]
+    only_copies = [path for path, seen in _files_below(paths.kept) if seen.st_nlink == 1]
     found = [one for one in (paths.config, paths.private_list, *paths.own_files()) if os.path.lexists(one)]
     found += [one for one in _named(paths.state, _STATE) if not (only_copies and one == paths.kept)]
     if paths.socket.parent != paths.state and paths.socket.exists():
@@ -88,5 +90,10 @@ def _named(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [one for one in there if any(fnmatchcase(one.name, pattern) for pattern in patterns)]
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    return (one for one in sorted(folder.rglob("*")) if one.is_file() and not one.is_symlink())
+def _files_below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """In one look each: an agent at work may let go of any."""
+    for path in sorted(Path(base) / name for base, _, names in os.walk(folder) for name in names):
+        with contextlib.suppress(FileNotFoundError):
+            seen = path.lstat()
+            if stat.S_ISREG(seen.st_mode):
+                yield path, seen

@@ -202,7 +202,8 @@ def make_private_files(folder: Path) -> None:
 
 
 def _raise(error: OSError) -> None:
-    raise error
+    if not isinstance(error, FileNotFoundError):  # whoever uses the folder beside us removed it
+        raise error
 
 
 def _make_private(path: Path) -> None:

@@ -41,6 +41,14 @@ def spool_path(environment: Mapping[str, str]) -> str:
     return os.path.join(folder, "transcriptd", "spool")
 
 
+def _age_key(one: os.DirEntry[str]) -> int:
+    """0 for what somebody took up since the folder was listed."""
+    try:
+        return one.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 class Spool:
     """The spool at `path`. Every failure is a DiskError."""
 
@@ -120,7 +128,7 @@ class Spool:
         try:
             with os.scandir(folder) as entries:
                 found = [one for one in entries if one.name.startswith(f"{name}-") and one.name.endswith(_ENDING)]
-                return [one.path for one in sorted(found, key=lambda one: (one.stat().st_mtime_ns, one.name))]
+                return [one.path for one in sorted(found, key=lambda one: (_age_key(one), one.name))]
         except FileNotFoundError:
             return []
         except OSError as exc:

@@ -4,17 +4,19 @@ import json
 import os
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from agent.cli import audit, config
 from agent.cli.audit import parse_since
 from agent.cli.config import environment
 from agent.core.audit import AuditKind
 from agent.core.session import StreamId
 from agent.errors import UsageError
-from agent.system.paths import default_paths
+from agent.system.paths import Paths, default_paths
 from agent.system.state_db import AuditRow, Changes, StateDb, open_state
 from tests.cli.running import run
 
@@ -146,6 +148,21 @@ def test_ages_and_dates_are_understood() -> None:
     for text in ("7", "d", "-7d", "7 d", "\u00b2d", "yesterday", "9999-99-99"):
         with pytest.raises(UsageError):
             parse_since(text, 1000.0)
+
+
+def test_a_state_that_is_made_just_now_is_none_that_can_not_be_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = config.remembered
+
+    @contextmanager
+    def begun_behind_it(paths: Paths) -> Iterator[StateDb | None]:
+        with real(paths) as store:
+            note(*ROWS).close()
+            yield store
+
+    monkeypatch.setattr(audit, "remembered", begun_behind_it)
+    assert kinds() == []
 
 
 def test_a_state_that_can_not_be_read_is_an_error(home: Path) -> None:

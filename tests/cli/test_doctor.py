@@ -25,10 +25,11 @@ from agent.core.diagnosis import Finding, Level
 from agent.core.identity import START
 from agent.core.session import Facts, StreamId
 from agent.core.settings import Destination
-from agent.errors import DiskError, KeyringLocked, TokenNotReadable
+from agent.errors import DiskError, KeyringLocked, NotRunning, TokenNotReadable
 from agent.providers.others import OTHERS, other_folders
 from agent.services import ServiceState
 from agent.system.lives import Lives
+from agent.system.lock import DaemonLock
 from agent.system.paths import default_paths
 from agent.system.remote import find_proxy
 from agent.system.state_db import Changes, TrackRow, open_state
@@ -138,6 +139,20 @@ def test_what_a_dead_agent_left_is_named(home: Path) -> None:
     done = run("doctor", "--json")
     assert (levels(done)["agent"], done.status) == (["fail"], 1)
     assert "does not answer" in words_of(done, "agent")
+
+
+def test_an_agent_that_ends_just_now_is_not_one_that_hangs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = DaemonLock(scene.paths.lock)
+    scene.paths.lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.acquire()
+
+    def ends() -> dict[str, Any]:
+        lock.release()
+        raise NotRunning("no transcriptd is running")
+
+    monkeypatch.setattr(scene, "hello", ends)
+    (found,) = probes.check_agent(scene)
+    assert (found.level, found.words) == (Level.WARN, "none runs")
 
 
 def test_folders_are_counted_and_a_mac_that_denies_them_is_explained(home: Path) -> None:

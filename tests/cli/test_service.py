@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -227,6 +228,35 @@ def test_what_is_somebody_elses_stays(paths: Paths, home: Path) -> None:
         one.write_text("")
     purging.remove_planned(purging.plan_purge(paths, None), paths)
     assert {one for one in (home / "td").rglob("*") if one.is_file()} == set(theirs)
+
+
+def test_a_copy_that_is_let_go_meanwhile_stops_no_plan(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each look: an agent may be at work still."""
+    folder = paths.kept / "a"
+    names = [folder / f"{number}.jsonl" for number in range(3)]
+    at, calls = 0, 1
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                names[1].unlink(missing_ok=True)
+            return real(*given, **named)
+
+        return call
+
+    while calls > at:
+        at, calls = at + 1, 0
+        folder.mkdir(parents=True, exist_ok=True)
+        for one in names:
+            one.write_text("{}\n")
+        with monkeypatch.context() as patch:
+            for name in ("stat", "lstat"):
+                patch.setattr(Path, name, counted(getattr(Path, name)))
+            found = purging.plan_purge(paths, None).only_copies
+        assert {names[0], names[2]} <= set(found)
+    assert at > 3
 
 
 def test_a_transcript_that_is_nowhere_else_is_never_removed(paths: Paths, home: Path) -> None:

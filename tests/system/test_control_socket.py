@@ -551,6 +551,88 @@ def test_an_address_that_leads_nowhere_means_that_none_runs(address: Path, conte
     assert not caught.value.hint, "the command line tells what to do next"
 
 
+class Swapper:
+    """Puts something else at `address` before the n-th call that looks at it."""
+
+    def __init__(self, address: Path, after: Path | None, at: int, patch: pytest.MonkeyPatch) -> None:
+        self._address, self._after, self._at = address, after, at
+        self._replace, self._unlink = os.replace, os.unlink
+        self.calls = 0
+        for owner, name in ((os, "lstat"), (os, "stat"), (os, "open"), (os, "fstat")):
+            patch.setattr(owner, name, self._counting(getattr(owner, name)))
+        real = socket.socket.connect
+        counted = self._counting(lambda place, one: real(one, place))
+        patch.setattr(socket.socket, "connect", lambda one, place: counted(place, one))
+
+    def _counting(self, real: Any) -> Any:
+        def call(where: Any, *given: Any, **named: Any) -> Any:
+            if isinstance(where, int) or where in (self._address, str(self._address)):
+                self.calls += 1
+                if self.calls == self._at:
+                    self._swap()
+            return real(where, *given, **named)
+
+        return call
+
+    def _swap(self) -> None:
+        if self._after is not None:
+            self._replace(self._after, self._address)
+        else:
+            self._unlink(self._address)
+
+
+KINDS = ("nothing", "a daemon's socket", "a dead daemon's socket", "a daemon's port", "a dead daemon's port")
+
+
+@needs_posix
+@pytest.mark.parametrize(("before", "after"), [(one, two) for one in KINDS for two in KINDS if one != two])
+def test_a_daemon_that_begins_or_ends_between_two_looks_is_there_or_not(
+    before: str, after: str, address: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever look meets it: a client gets through, or hears that none runs. Never that something of somebody else
+    lies there."""
+    places = {"a daemon's socket": address.with_name("u"), "a daemon's port": address.with_name("t")}
+    made = [0]
+
+    def lay(kind: str) -> Path | None:
+        """Something of that kind under a fresh name."""
+        made[0] += 1
+        place = address.with_name(f"n{made[0]}")
+        if kind in places:
+            os.link(places[kind], place)
+        elif kind == "a dead daemon's socket":
+            with socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(str(place))
+        elif kind == "a dead daemon's port":
+            with socket.create_server(("127.0.0.1", 0)) as dead:
+                place.write_text(f"{dead.getsockname()[1]} token\n", encoding="ascii")
+        else:
+            return None
+        return place
+
+    with ExitStack() as stack:
+        for kind, place in places.items():
+            stack.enter_context(serving(place, tcp=kind == "a daemon's port"))
+        at, answers = 0, []
+        while True:
+            at += 1
+            address.unlink(missing_ok=True)
+            if (first := lay(before)) is not None:
+                os.replace(first, address)
+            with monkeypatch.context() as patch:
+                swapper = Swapper(address, lay(after) if after != "nothing" else None, at, patch)
+                try:
+                    with ControlClient(address) as client:
+                        answers.append(client.call("echo", x=at))
+                except NotRunning:
+                    answers.append(None)
+            if swapper.calls < at:
+                break
+        assert at > 1
+        assert answers[-1] == ({"x": at} if before in places else None), "nothing was swapped"
+        assert answers[0] == ({"x": 1} if after in places else None), "swapped before the first look"
+
+
 @contextmanager
 def impostor(address: Path, answer: bytes | None) -> Iterator[None]:
     """Something else that took the port of a daemon that is gone. None: it never answers."""

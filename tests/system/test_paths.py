@@ -1,8 +1,11 @@
 """Where things live, and whose folders are good enough for a socket and a lock."""
 
 import os
+import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,6 +151,41 @@ def test_a_held_transcript_and_what_links_lead_to_keep_their_modes(tmp_path: Pat
     (state / "nowhere").symlink_to(tmp_path / "missing")
     make_private_files(state)
     assert (mode_of(theirs), mode_of(elsewhere)) == (0o644, 0o644)
+
+
+@needs_posix
+@pytest.mark.parametrize("victim", ["below", "below/deep", "below/deep/file", "below/file"])
+def test_what_goes_while_modes_are_narrowed_is_nobodys_trouble(
+    victim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each step: a command that runs beside makes and removes files and folders of its own."""
+    at, calls = 0, 1
+    while calls > at:
+        at, calls = at + 1, 0
+        state = tmp_path / str(at)
+        for name in ("below/deep/file", "below/file", "left"):
+            (state / name).parent.mkdir(parents=True, exist_ok=True)
+            (state / name).touch()
+            (state / name).chmod(0o644)
+
+        def counted(real: Callable[..., Any], state: Path = state, at: int = at) -> Callable[..., Any]:
+            def call(*given: Any, **named: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == at and victim:
+                    gone = state / victim
+                    shutil.rmtree(gone, ignore_errors=True)
+                    gone.unlink(missing_ok=True)
+                return real(*given, **named)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", counted(os.scandir))
+            patch.setattr(Path, "lstat", counted(Path.lstat))
+            make_private_files(state)
+        assert mode_of(state / "left") == 0o600
+    assert at > 3
 
 
 @needs_root

@@ -101,6 +101,26 @@ def test_a_snapshot_that_a_crash_left_comes_first(spool: Spool) -> None:
     assert spool.waiting() == 2
 
 
+def test_a_snapshot_that_is_taken_up_while_they_are_counted_hides_no_other(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for session in ("old", "middle", "new"):
+        spool.append(session, f"/{session}")
+        taken = spool.snapshots()
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def slow(folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(folder) as entries:
+            listed = list(entries)
+        Path(taken[1]).unlink()
+        yield iter(listed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", slow)
+        assert spool.waiting() == 2
+
+
 def test_a_torn_end_takes_no_line_along(spool: Spool) -> None:
     Path(spool.path).write_bytes(b"s\t/whole\ns\t/to")
     spool.append("t", "/next")

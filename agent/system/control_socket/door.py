@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import stat
 import struct
 import sys
 from pathlib import Path
@@ -52,20 +53,15 @@ def listen_tcp(address: Path, token: str) -> socket.socket:
 def connect(address: Path, timeout_s: float) -> tuple[socket.socket, bool]:
     """The way to whoever listens there, and whether it is by TCP, where that may be anybody. Raises OSError or
     ValueError, and NotOurs when somebody else listens: what is asked there may be anybody's business."""
-    if os.name != "nt" and address.is_socket():
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.settimeout(timeout_s)
-        try:
-            client.connect(str(address))
-            uid = peer_uid(client)
-        except OSError:
-            client.close()
-            raise
-        if uid is not None and uid not in (0, os.getuid()):
-            client.close()
-            raise NotOurs(f"user {uid} listens at {address}, not {os.getuid()}", hint="look who put it there")
-        return client, False
-    port, token = read_own(address, _ADDRESS_BYTES).decode("ascii").split()
+    if _is_socket(address):
+        return _connect_unix(address, timeout_s), False
+    try:
+        data = read_own(address, _ADDRESS_BYTES)
+    except NotOurs:
+        if _is_socket(address):  # a daemon that begins put it there since the first look
+            return _connect_unix(address, timeout_s), False
+        raise
+    port, token = data.decode("ascii").split()
     client = socket.create_connection((LOOPBACK, int(port)), timeout_s)
     try:
         client.sendall(token.encode() + b"\n")
@@ -73,6 +69,26 @@ def connect(address: Path, timeout_s: float) -> tuple[socket.socket, bool]:
         client.close()
         raise
     return client, True
+
+
+def _is_socket(address: Path) -> bool:
+    """Raises OSError where nothing is there: a second look could find what a daemon that begins just made."""
+    return os.name != "nt" and stat.S_ISSOCK(os.lstat(address).st_mode)
+
+
+def _connect_unix(address: Path, timeout_s: float) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.settimeout(timeout_s)
+    try:
+        client.connect(str(address))
+        uid = peer_uid(client)
+    except OSError:
+        client.close()
+        raise
+    if uid is not None and uid not in (0, os.getuid()):
+        client.close()
+        raise NotOurs(f"user {uid} listens at {address}, not {os.getuid()}", hint="look who put it there")
+    return client
 
 
 def is_same_user(client: socket.socket, platform: str = sys.platform) -> bool:
