@@ -34,9 +34,9 @@ class Standing(StrEnum):
     """How it stands with the stream that the file is compared with."""
 
     FOLLOWED = "followed"
-    """Something of it may be on a server."""
+    """Something of it may be on a server, or is held to be sent first."""
     YIELDS = "yields"
-    """Nothing has left, and the file it is compared with is the better one to begin with."""
+    """Nothing has left or is held, and the file it is compared with is the better one to begin with."""
 
 
 class Decision(StrEnum):

@@ -186,6 +186,7 @@ class Engine:
             ended=self._ended.append,
         )
         self.keeper.others, self.private.others = self.sightings.to_hold, self.sightings.open_paths
+        self.keeper.has_to_stay = self.sightings.has_to_stay
         self.errands = Errands(
             self.tracks,
             self._tombstones,

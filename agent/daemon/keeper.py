@@ -76,6 +76,8 @@ class Keeper:
         self._providers: dict[StreamId, str] = {}
         self.others: Callable[[], Iterable[Observation]] = tuple
         """Files that may hold what no stream holds, each with the stream that it would be."""
+        self.has_to_stay: Callable[[Observation], bool] = lambda _: False
+        """Asked of what is held of a stream that waits for nothing, before it is let go."""
         self.held: dict[StreamId, Held] = {}
         self.trouble: dict[StreamId, str] = {}
         """Streams whose file can't be held, or no longer as far as it goes by now, and why."""
@@ -89,9 +91,9 @@ class Keeper:
             if parsed is not None:
                 provider, stream = parsed
                 self._providers[stream] = provider
-                self.held[stream] = Held(stream, one.path, one.inode, one.size, one.mtime_ns)
+                held = self.held[stream] = Held(stream, one.path, one.inode, one.size, one.mtime_ns)
                 self.wake()
-                yield Observation(stream, provider, one.path, one.size, one.mtime_ns, 0, one.inode)
+                yield self._seen_as(held)
 
     def wake(self) -> None:
         """Something is to be sent, and may have to be held."""
@@ -106,7 +108,8 @@ class Keeper:
                 self._hold(stream, file)
         bare = {file.path for stream, file in wanted.items() if not self._is_current(stream, file)}
         for stream, held in [one for one in self.held.items() if one[0] not in wanted]:
-            if not bare & {held.source, held.path}:  # else another stream has just been found to be of that file
+            # A bare path: another stream has just been found to be of that file.
+            if not bare & {held.source, held.path} and not self.has_to_stay(self._seen_as(held)):
                 self.let_go(stream)
         for stream in self.trouble.keys() - wanted.keys():
             del self.trouble[stream]
@@ -115,6 +118,11 @@ class Keeper:
         self.sweep_at_s = None
         if wanted or self.held or self._releasing:
             self.wake()
+
+    def _seen_as(self, held: Held) -> Observation:
+        """As a look at it would find it."""
+        provider = self._providers[held.stream]
+        return Observation(held.stream, provider, held.path, held.size, held.mtime_ns, 0, held.inode)
 
     def _is_current(self, stream: StreamId, file: Track | Observation) -> bool:
         """Nothing is gained by another look at its file. A link grows with it; a copy does not."""
@@ -131,6 +139,10 @@ class Keeper:
         parsed = parse_kept_name("/".join(path.split(os.sep)[-3:]))
         held = self.held.get(parsed[1]) if parsed else None
         return held is not None and held.path == path
+
+    def holds(self, stream: StreamId) -> bool:
+        """Whether something is held of it, or will be in a moment."""
+        return stream in self.held or stream in self._asked
 
     def is_safe(self, stream: StreamId) -> bool:
         """Whether all of it that was there at the last look stays deliverable when its file goes away."""

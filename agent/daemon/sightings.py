@@ -310,7 +310,7 @@ class Sightings:
         has_left = any(
             track.touched or track.cursor.offset or track.state in BUSY for _, track in self._followed.of(done.of)
         )
-        if done.of != done.stream or has_left:
+        if done.of != done.stream or has_left or self._keeper.holds(done.of):
             return Standing.FOLLOWED
         followed = self._seen_of(done.of)
         return Standing.YIELDS if followed is not None and rank(other.seen) < rank(followed) else Standing.FOLLOWED
@@ -414,6 +414,30 @@ class Sightings:
         """The open ones, each as the stream that it may become. One that has a followed one's name is that stream's."""
         return (one.seen._replace(stream=one.copy) for one in self.open_files() if not one.is_new)
 
+    def has_to_stay(self, held: Observation) -> bool:
+        """Whether what is held of a stream that waits for nothing is still needed. When neither a stream nor a file is
+        known to hold it, it is another file of its session, and is compared as one."""
+        origin = origin_stream(held.stream)
+        found = [one for one in self.others.get(origin, {}).values() if one.copy == held.stream]
+        if any(one.covered is not None and not one.is_same and self._followed.is_unsent(one.covered) for one in found):
+            return True
+        if held.path in self.others.get(origin, {}):
+            self._drop(origin, held.path)
+        elif not self._followed.of(held.stream) and not self._stands(held, found):
+            self._note(held._replace(stream=origin), copy=held.stream)
+            self._compare_next(origin)
+            return True
+        return False
+
+    def _stands(self, held: Observation, others: Sequence[Other]) -> bool:
+        """Whether what is held is what a file has that is followed or was compared."""
+        family = self._followed.family(origin_stream(held.stream))
+        tracks = [track for stream in family for _, track in self._followed.of(stream)]
+        ours = self._keeper.held[held.stream]
+        return any(ours.holds(one.inode, one.size, one.mtime_ns) for one in tracks) or any(
+            ours.holds(one.seen.inode, one.seen.size, one.seen.mtime_ns) for one in others
+        )
+
     # --- what is gone -----------------------------------------------------------------------------------------
 
     def lose(self, gone: Gone) -> None:
@@ -448,8 +472,8 @@ class Sightings:
 
     def _lose_other(self, origin: StreamId, path: str) -> None:
         other = self._drop(origin, path)
-        held = self._keeper.held.get(other.copy) if other is not None and other.is_open and not other.is_new else None
-        if other is not None and held is not None:
+        held = self._keeper.held.get(other.copy) if other is not None and not other.is_new else None
+        if other is not None and held is not None:  # a link has what came last, which nobody may have seen
             self._note(other.seen._replace(path=held.path), copy=other.copy)
             self._compare_next(origin)
 
@@ -477,6 +501,7 @@ class Sightings:
             track.size = held.size
         self._followed.move(stream, held.path)
         self._note(newer._replace(stream=origin_stream(stream)), is_new=True, copy=stream)
+        self.reopen(stream)  # what was in the newer one need not be in this one
         return True
 
     def take_over(self, held: Held) -> None:

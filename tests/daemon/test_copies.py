@@ -1,5 +1,6 @@
 """Transcripts and state on two file systems, as in a dev container with mounted folders: what is retained is a copy."""
 
+import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -338,3 +339,75 @@ def test_each_of_several_files_that_came_after_the_one_that_is_held_is_sent(
     come_back(agent, line)
     found = [content for one in streams_of(receiver, "s") for content in one]
     assert [one in found for one in (held + more, *newer)] == [True] * 3
+
+
+class Files:
+    """Several files of one session, each of which may take another's place, while the server is away. `owed`: all that
+    was ever retained."""
+
+    FOLDERS = ("p", "q", "r")
+
+    def __init__(self, agent: SimulatedAgent, lines: Lines, seed: int) -> None:
+        self.agent = agent
+        self._lines = lines
+        self._rng = random.Random(seed)
+        self.owed: set[bytes] = set()
+
+    def step(self) -> None:
+        path = self.agent.root / self._rng.choice(self.FOLDERS) / "s.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        chance = self._rng.random()
+        if chance < 0.5:
+            begins_as = self._rng.choice([b"", *self._contents()])
+            path.unlink(missing_ok=True)
+            path.write_bytes(begins_as + self._lines(self._rng.randrange(1, 4)))
+        elif chance < 0.65:
+            with path.open("ab") as file:
+                file.write(self._lines(1))
+        elif chance < 0.8:
+            path.unlink(missing_ok=True)
+        elif chance < 0.9:
+            self.agent.crash()
+        self._rng.choice((self._look, self._sweep, self._do_disk_tasks, self._rest))()
+        for held in self.agent.kept.list_kept():
+            self.owed.update(Path(held.path).read_bytes().splitlines(keepends=True))
+
+    def _look(self) -> None:
+        self.agent.look(live=self._rng.random() < 0.5)
+
+    def _sweep(self) -> None:
+        """While nothing else happens."""
+        self.agent.clock.advance(SWEEP_S + 1)
+        self.agent.engine.tick()
+
+    def _do_disk_tasks(self) -> None:
+        for _ in range(self._rng.randrange(len(self.agent.disk_tasks) + 1)):
+            self.agent.engine.handle(self.agent.do_disk_task(self.agent.disk_tasks.pop(0)))
+
+    def _rest(self) -> None:
+        rest(self.agent)
+
+    def _contents(self) -> list[bytes]:
+        return [one.read_bytes() for one in sorted(self.agent.root.glob("*/s.jsonl"))]
+
+
+@pytest.fixture(params=["links", "copies"])
+def either(request: pytest.FixtureRequest, make_agent: Make, line: Line) -> Callable[[int], SimulatedAgent]:
+    """An agent of a seed, whose state is beside the transcripts, or on another device."""
+    folder = request.getfixturevalue("elsewhere") if request.param == "copies" else None
+    return lambda seed: make_agent(line.server, seed=seed, state_folder=folder)
+
+
+@pytest.mark.parametrize("seed", [*range(10), 332, 338, 387, 613, 1070, 1126])
+def test_what_is_retained_of_any_file_of_a_session_arrives_whatever_takes_its_place(
+    either: Callable[[int], SimulatedAgent], lines: Lines, receiver: AsgiServer, line: Line, seed: int
+) -> None:
+    agent = either(seed)
+    files = Files(agent, lines, seed)
+    for _ in range(20):
+        files.step()
+    come_back(agent, line)
+    there = {one for held in streams_of(receiver, "s") for content in held for one in content.splitlines(keepends=True)}
+    assert files.owed <= there, f"{len(files.owed - there)} of {len(files.owed)} lines are lost"
+    agent.live_for(3 * SWEEP_S)
+    assert not copied(agent), "what is sent is let go"

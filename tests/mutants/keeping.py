@@ -23,6 +23,7 @@ RECEIVER_REMAINS = "agent/receiver/remains.py"
 RECEIVER_SCHEMA = "agent/receiver/schema.py"
 RECEIVER_STORE = "agent/receiver/sqlite.py"
 TEST_ENGINE = "tests/daemon/test_engine.py::test_"
+TEST_COPIES = "tests/daemon/test_copies.py::test_"
 TEST_HELD = "tests/daemon/test_held.py::test_"
 TEST_SIDE_FILES = "tests/daemon/test_side_files.py::test_"
 TEST_SPOOLING = "tests/daemon/test_spooling.py::test_"
@@ -47,6 +48,27 @@ FILES = (
         (f"{TEST_HELD}it_is_held_for_as_long_as_it_is_not_sent",),
     ),
     Mutant(
+        "let go of what is held of a second file when another took its place",
+        KEEPER,
+        " and not self.has_to_stay(self._seen_as(held)):",
+        ":",
+        (f"{TEST_COPIES}what_is_retained_of_any_file_of_a_session_arrives_whatever_takes_its_place",),
+    ),
+    Mutant(
+        "begin with a larger file although the first is held",
+        SIGHTINGS,
+        " or has_left or self._keeper.holds(done.of):",
+        " or has_left:",
+        (f"{TEST_COPIES}what_is_retained_of_any_file_of_a_session_arrives_whatever_takes_its_place",),
+    ),
+    Mutant(
+        "what another file covered stays covered when that one has to wait",
+        SIGHTINGS,
+        "        self.reopen(stream)  # what was in the newer one need not be in this one\n",
+        "",
+        (f"{TEST_COPIES}what_is_retained_of_any_file_of_a_session_arrives_whatever_takes_its_place",),
+    ),
+    Mutant(
         "hold nothing of a refused transcript",
         KEEPER,
         "return track.state in UNSENT or (track.state is State.REFUSED and track.status != 0)",
@@ -56,8 +78,8 @@ FILES = (
     Mutant(
         "forget what an earlier life held",
         ENGINE,
-        "            self.sightings.find_orphan(orphan)",
-        "            pass",
+        "self.keeper.load(self._found_held)",
+        "self.keeper.load(())",
         (f"{TEST_HELD}without_any_state_what_is_held_is_still_delivered",),
     ),
     Mutant(
