@@ -49,6 +49,8 @@ SEEDS_THAT_BIT = {
     4147: "what arrived without an answer stayed on the server when the file was cut to where the cursor stood",
     5357: "a copy was private for good, as found under rules that were others when the engine heard of it",
     116: "a session that a crash made suspect, marked, shared and marked again in a pause, was not deleted",
+    6606: "what was held of a second file was let go when others took both places",
+    9387: "a base server got the smaller of two files first, and the larger one passed for sent by its last uuid",
     7136: "a base server that lost everything between two questions had the session refused",
 }
 """What a seed found once, by the number that it had then. A story follows from everything that can happen in one: when
