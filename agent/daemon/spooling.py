@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from agent.daemon.scanner import Root
 from agent.errors import DiskError
-from agent.system.spool import Spool
+from agent.system.spool import Signature, Spool
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +62,9 @@ class Spooling:
         self._requeued = requeued
         self._over = over
         self._monotonic_s = monotonic_s
-        self._left: tuple[int, int, int] | None = None
+        self._left: Signature | None = None
         """The spool as we left it: only our own lines, to be tried again when they are due."""
+        self._aside = 0
         self._due_s = 0.0
         self._missing: dict[str, _Missing] = {}
         self._outside: dict[str, str] = {}
@@ -72,11 +73,13 @@ class Spooling:
         self.trouble = ""
 
     def poll(self) -> None:
-        """Takes up what is new or due; costs one look at one file when nothing is. A crash's snapshots come first."""
+        """Takes up what is new or due; costs a look at two files when nothing is. Snapshots come first: a crash's, and
+        those of hooks that did not get the lock."""
         now_s = self._monotonic_s()
-        signature = self._spool.signature()
-        if now_s < self._due_s and signature in (None, self._left):
+        signature, aside = self._spool.signature(), self._spool.aside_signature()
+        if now_s < self._due_s and signature in (None, self._left) and aside == self._aside:
             return
+        self._aside = aside  # before it is taken up: what comes meanwhile is new
         try:
             self._take(now_s)
             self.trouble = ""
@@ -100,15 +103,16 @@ class Spooling:
 
     def _take(self, now_s: float) -> None:
         still_missing: dict[str, _Missing] = {}
+        left: Signature | None = None
         for snapshot in self._spool.snapshots():
             back = self._handle(self._spool.read(snapshot), still_missing, now_s)
             if back:
-                self._spool.requeue(back)
+                left = self._spool.requeue(back, left)
             for session_id, at_s in self._spool.read_ends(snapshot).items():
                 self._over(session_id, at_s)  # behind its last lines
             self._spool.drop(snapshot)
         self._missing = still_missing
-        self._left = self._spool.signature()
+        self._left = left
         self._due_s = min((one.due_s for one in still_missing.values()), default=float("inf"))
 
     def _handle(self, hints: Mapping[str, str], missing: dict[str, _Missing], now_s: float) -> dict[str, str]:

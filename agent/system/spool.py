@@ -1,7 +1,10 @@
 """The capture spool on disk: hooks append to it, the daemon takes it over. `core.spool` has its lines.
 
 Who appends or takes over holds a lock on a file beside it. The spool is taken over by a rename to a snapshot of its
-own, which is removed when its lines have been handled; a snapshot that a crash left is taken up before the spool.
+own, which is removed when its lines have been handled; a snapshot that a crash left is taken up before the spool. A
+hook that does not get the lock at once leaves its lines as such a snapshot: on a busy machine or a slow disk a holder
+may stand still for seconds, and neither the lines nor the coding agent must pay for that.
+
 Hooks import this module: it must stay cheap. That is why the lock is the system's own call, which `filelock` makes
 too: importing that library alone takes longer than a whole hook may.
 """
@@ -20,11 +23,20 @@ MOST_BYTES = 4 << 20
 """Some 30,000 lines that nobody read."""
 
 WAIT_S = 0.5
-"""For the lock. Its holders need microseconds; beyond this something is wrong, and a hook must not wait for it."""
+"""For the lock, where there is time. Its holders need microseconds, beside others who are at work."""
+
+HOOK_WAIT_S = 0.1
+"""The same for a hook, which then does without."""
+
+MOST_ASIDE = 1000
+"""Snapshots, beyond which a hook makes none."""
 
 _POLL_S = 0.002
 _ENDING = ".taken"
 _OPEN = os.O_RDWR | os.O_CREAT
+
+
+Signature = tuple[int, int, int]
 
 
 def spool_path(environment: Mapping[str, str]) -> str:
@@ -60,27 +72,40 @@ class Spool:
         """One line, and one more when the session ended then. Refused when it can't be one, and when the spool is full
         even without its duplicates."""
         ended = b"" if ended_at_s is None else render_end(session_id, ended_at_s)
-        self._append(render_line(session_id, path) + ended)
+        data = render_line(session_id, path) + ended
+        try:
+            self._append(data, HOOK_WAIT_S)
+        except _Busy:
+            if len(self._left()) >= MOST_ASIDE:
+                raise
+            self._put_aside(data)
 
-    def requeue(self, hints: Mapping[str, str]) -> None:
-        """Puts lines back, to be taken again. `hints`: path → session id."""
-        self._append(render_lines(hints))
+    def requeue(self, hints: Mapping[str, str], known: Signature | None = None) -> Signature | None:
+        """Puts lines back, to be taken again. `hints`: path → session id. What the spool is then; None where it was
+        another before than `known`, so that somebody else's lines stand in it, too."""
+        before, after = self._append(render_lines(hints), WAIT_S)
+        return after if before == known else None
 
     def snapshots(self) -> list[str]:
         """Takes the spool over, and names every snapshot there is: those that a crash left come first."""
         left = self._left()
         if not os.path.exists(self.path):
             return left
-        with _Held(self._lock_path):
-            try:
-                if not os.path.getsize(self.path):
+        try:
+            with _Held(self._lock_path):
+                try:
+                    if not os.path.getsize(self.path):
+                        return left
+                    taken = self._snapshot_name()
+                    os.replace(self.path, taken)
+                except FileNotFoundError:
                     return left
-                taken = f"{self.path}-{os.getpid()}-{os.urandom(6).hex()}{_ENDING}"
-                os.replace(self.path, taken)
-            except FileNotFoundError:
-                return left
-            except OSError as exc:
-                raise _failed(self.path, exc) from exc
+                except OSError as exc:
+                    raise _failed(self.path, exc) from exc
+        except _Busy:
+            if left:
+                return left  # the spool comes next time
+            raise
         return [*left, taken]
 
     def read(self, snapshot: str) -> dict[str, str]:
@@ -104,13 +129,20 @@ class Spool:
         except OSError as exc:
             raise _failed(snapshot, exc) from exc
 
-    def signature(self) -> tuple[int, int, int] | None:
-        """Changes with each line; None when there is nothing to take over."""
+    def signature(self) -> Signature | None:
+        """Changes with each line in the spool itself; None when there is nothing to take over."""
         try:
             seen = os.stat(self.path)
         except OSError:
             return None
         return (seen.st_ino, seen.st_size, seen.st_mtime_ns) if seen.st_size else None
+
+    def aside_signature(self) -> int:
+        """Changes with each snapshot that a hook left."""
+        try:
+            return os.stat(self._lock_path).st_mtime_ns
+        except OSError:
+            return 0
 
     def waiting(self) -> int:
         """How many transcripts are named and not yet taken up."""
@@ -134,13 +166,34 @@ class Spool:
         except OSError as exc:
             raise _failed(folder, exc) from exc
 
-    def _append(self, data: bytes) -> None:
+    def _put_aside(self, data: bytes) -> None:
+        """As a snapshot, there as a whole or not at all. The lock's file gets another time, which its readers see."""
+        name = self._snapshot_name()
+        fresh = f"{name}.new"
+        try:
+            with open(make_own(fresh), "wb") as file:
+                file.write(data)
+            os.replace(fresh, name)
+            os.utime(self._lock_path)
+        except OSError as exc:
+            try:  # noqa: SIM105 - contextlib is dear to hooks
+                os.unlink(fresh)
+            except OSError:
+                pass
+            raise _failed(self.path, exc) from exc
+
+    def _snapshot_name(self) -> str:
+        return f"{self.path}-{os.getpid()}-{os.urandom(6).hex()}{_ENDING}"
+
+    def _append(self, data: bytes, wait_s: float) -> tuple[Signature | None, Signature | None]:
+        """What the spool was before, and what it is then."""
         if not data:
-            return
-        with _Held(self._lock_path):
+            return None, None
+        with _Held(self._lock_path, wait_s):
+            before = self.signature()
             try:
                 if not self._has_room(len(data)):
-                    return
+                    return None, before
                 file = open_own(self.path, _OPEN | os.O_APPEND)
                 try:
                     _append_whole(file, data)
@@ -148,6 +201,7 @@ class Spool:
                     os.close(file)
             except OSError as exc:
                 raise _failed(self.path, exc) from exc
+            return before, self.signature()
 
     def _has_room(self, count: int) -> bool:
         """Whether `count` bytes more may stand in the spool. One that is full is written anew without duplicates."""
@@ -184,11 +238,16 @@ def _append_whole(file: int, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+class _Busy(DiskError):
+    """Somebody else has the lock."""
+
+
 class _Held:
     """The lock on a file, held for the block. The system releases it when its holder dies."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wait_s: float = WAIT_S) -> None:
         self._path = path
+        self._wait_s = wait_s
         self._file = -1
 
     def __enter__(self) -> None:
@@ -196,11 +255,11 @@ class _Held:
             self._file = open_own(self._path, _OPEN)
         except OSError as exc:
             raise _failed(self._path, exc) from exc
-        deadline = time.monotonic() + WAIT_S
+        deadline = time.monotonic() + self._wait_s
         try:
             while not _try_lock(self._file):
                 if time.monotonic() > deadline:
-                    raise DiskError(f"{self._path} is held by another process for more than {WAIT_S:g} s")
+                    raise _Busy(f"{self._path} is held by another process for more than {self._wait_s:g} s")
                 time.sleep(_POLL_S)
         except OSError as exc:
             os.close(self._file)

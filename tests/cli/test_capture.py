@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from agent.system.spool import Spool
 from tests.conftest import REPOSITORY
+from tests.system.privileges import needs_posix
 
 COMMAND = (sys.executable, "-m", "agent", "capture")
 PATH = "/home/ada/.claude/projects/-home-ada-tide/28cccd80.jsonl"
@@ -173,7 +175,8 @@ def test_it_does_not_wait_long_for_the_lock(spool: Spool) -> None:
         began_s = time.monotonic()
         capture()
         assert time.monotonic() - began_s < ENDS_S / 2
-    assert noted(spool) == {}
+        assert spool.waiting() == 1
+    assert noted(spool) == {PATH: "28cccd80"}
 
 
 @pytest.mark.parametrize("said", [b"", PAYLOAD])
@@ -225,6 +228,26 @@ def test_fifty_hooks_at_once_lose_nothing(spool: Spool) -> None:
             found |= noted(spool)  # somebody takes over in between
     found |= noted(spool)
     assert found == {f"/p/{number}.jsonl": f"s{number}" for number in range(50)}
+
+
+@needs_posix
+def test_hooks_lose_nothing_and_end_soon_while_one_stands_still_with_the_lock(spool: Spool) -> None:
+    """As a holder does that a busy machine does not let go on, or a slow disk."""
+    Path(spool.path).parent.mkdir(parents=True)
+    code = "import sys; from agent.system.spool import _Held\nwith _Held(sys.argv[1]):\n print(flush=True)\n input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, f"{spool.path}.lock"],
+        cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "\n"
+        holder.send_signal(signal.SIGSTOP)
+        for number in range(5):
+            capture(json.dumps({"session_id": f"s{number}", "transcript_path": f"/p/{number}.jsonl"}).encode())
+        assert spool.waiting() == 5, "all ended, and nobody got the lock"
+        holder.kill()
+    assert noted(spool) == {f"/p/{number}.jsonl": f"s{number}" for number in range(5)}
 
 
 # --- it is quick ----------------------------------------------------------------------------------------------------

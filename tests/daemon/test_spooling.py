@@ -1,7 +1,7 @@
 """What becomes of the lines that hooks left: looked at, looked for again, or told."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from agent.daemon.scanner import Root
 from agent.daemon.spooling import TRIES, Spooling
 from agent.errors import DiskError
 from agent.providers import PROVIDERS, claude
-from agent.system.spool import Spool
+from agent.system.spool import Signature, Spool, _Held
 from tests.fakes import AsgiServer, FakeClock
 from tests.simulation.world import SimulatedAgent
 from tests.system.privileges import needs_posix
@@ -99,7 +99,35 @@ def test_a_line_that_comes_later_is_taken_by_the_next_look(desk: Desk) -> None:
     assert desk.poll(1.0) == [path]
 
 
-def test_nothing_to_do_costs_one_look_at_one_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_hook_leaves_beside_is_taken_by_the_next_look(desk: Desk) -> None:
+    """Nobody gets the lock, and the spool itself is as it was."""
+    paths = [desk.transcript(f"{number}.jsonl") for number in range(3)]
+    desk.spool.append("s", paths[0])
+    desk.poll()
+    with _Held(f"{desk.spool.path}.lock"):
+        for path in paths[1:]:
+            desk.spool.append("s", path)
+            assert desk.poll(1.0) == [path]
+    assert (desk.poll(1.0), desk.files()) == ([], set())
+
+
+def test_a_line_that_comes_while_others_are_put_back_is_taken_by_the_next_look(desk: Desk) -> None:
+    later, path = desk.transcript("later.jsonl"), str(desk.root / "p" / "missing.jsonl")
+    desk.spool.append("s", path)
+    requeue = desk.spool.requeue
+
+    def beside(hints: Mapping[str, str], known: Signature | None = None) -> Signature | None:
+        desk.spool.append("s", later)
+        return requeue(hints, known)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(desk.spool, "requeue", beside)
+        desk.poll()
+    assert desk.poll(0.1) == [later]
+    assert desk.poll(0.1) == []
+
+
+def test_nothing_to_do_costs_a_look_at_two_files(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.poll()
     monkeypatch.setattr(Spool, "snapshots", None)  # whoever calls it fails
     for _ in range(100):

@@ -14,7 +14,7 @@ import pytest
 from agent.errors import DiskError
 from agent.system import spool as spool_module
 from agent.system.paths import default_paths
-from agent.system.spool import Spool, spool_path
+from agent.system.spool import Spool, _Held, spool_path
 from tests.conftest import REPOSITORY
 from tests.system.privileges import needs_posix, open_folder, unprivileged
 
@@ -226,11 +226,50 @@ def test_nobody_waits_long_for_the_lock_and_a_dead_holder_holds_nothing(
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        for act in (lambda: spool.append("s", "/b"), spool.snapshots):
+        for act in (lambda: spool.requeue({"/b": "s"}), spool.snapshots):
             with pytest.raises(DiskError, match="held by another process"):
                 act()
         holder.kill()
     assert taken(spool) == {"/a": "s"}
+
+
+@pytest.mark.parametrize("ended_at_s", [None, 5.0])
+def test_a_hook_that_does_not_get_the_lock_leaves_its_lines_beside(
+    ended_at_s: float | None, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "WAIT_S", 0.05)
+    spool.append("s", "/a")
+    before = spool.aside_signature()
+    with _Held(f"{spool.path}.lock"):
+        for number in range(3):
+            spool.append(str(number), f"/{number}", ended_at_s)
+            assert spool.waiting() == number + 2
+        assert spool.aside_signature() != before
+        beside = spool.snapshots()
+        assert len(beside) == 3, "what is beside is taken up while nobody gets the spool itself"
+        assert spool.read(beside[1]) == {"/1": "1"}
+        assert spool.read_ends(beside[1]) == ({} if ended_at_s is None else {"1": 5.0})
+        for one in beside:
+            spool.drop(one)
+        with pytest.raises(DiskError, match="held by another process"):
+            spool.snapshots()
+        monkeypatch.setattr(spool_module, "MOST_ASIDE", 2)
+        spool.append("x", "/x")
+        spool.append("y", "/y")
+        with pytest.raises(DiskError, match="held by another process"):
+            spool.append("z", "/z")
+    assert taken(spool) == {"/x": "x", "/y": "y", "/a": "s"}
+    assert [one.name for one in Path(spool.path).parent.iterdir() if ".new" in one.name] == []
+
+
+def test_what_is_put_back_is_known_apart_from_what_hooks_added(spool: Spool) -> None:
+    first = spool.requeue({"/a": "s"})
+    assert first == spool.signature()
+    second = spool.requeue({"/b": "s"}, first)
+    assert second == spool.signature() != first
+    spool.append("s", "/c")
+    assert spool.requeue({"/d": "s"}, second) is None
+    assert taken(spool) == {"/a": "s", "/b": "s", "/c": "s", "/d": "s"}
 
 
 def test_threads_that_append_while_one_takes_over_lose_nothing(spool: Spool) -> None:
