@@ -47,7 +47,7 @@ from agent.daemon.inputs import (
     Woken,
 )
 from agent.daemon.journal import Journal, Store
-from agent.daemon.keeper import Keeper
+from agent.daemon.keeper import Keeper, is_wanted
 from agent.daemon.milestones import Milestones
 from agent.daemon.outbox import Outbox
 from agent.daemon.pausing import PAUSED, TIMER, HeldOff, PauseAsked, Pausing, ResumeAsked
@@ -368,8 +368,12 @@ class Engine:
         self.keeper.came_back(event)
         if isinstance(event, Held):
             self.sightings.take_over(event)
-        elif isinstance(event, NotHeld) and event.other:
+        elif isinstance(event, NotHeld) and event.other and self._is_unsent(event.stream):
             self.sightings.find_replaced(event)
+
+    def _is_unsent(self, stream: StreamId) -> bool:
+        """Whether some server still lacks it; else what is held of an earlier file under its name is on its way out."""
+        return any(is_wanted(track) for key, track in self.streams_of(stream.session_id) if key.stream == stream)
 
     def _answered_for_all(self, event: Probed | MetaSent | SessionDeleted) -> None:
         match event:
@@ -605,7 +609,7 @@ class Engine:
         """The side files of a session whose transcript is sent, or is not going to be, get their turn."""
         for parked in self.gates[key.destination].parked.pop(key.session_id, ()):
             track = self.tracks[parked]
-            if track.reason == WITHOUT_SESSION:
+            if track.state is State.REFUSED and track.reason == WITHOUT_SESSION:
                 self.apply(parked, track, Event.RETRY)
             else:
                 self._queue(parked, track)

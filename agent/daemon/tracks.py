@@ -103,7 +103,7 @@ class DestinationState:
     in_flight: int = 0
     files_in_flight: int = 0
     metas: dict[str, str] = field(default_factory=dict)
-    parked: dict[str, set[TrackKey]] = field(default_factory=dict)
+    parked: dict[str, dict[TrackKey, None]] = field(default_factory=dict)
     deletes: bool = False
     deletions: dict[str, None] = field(default_factory=dict)
     failing: set[TrackKey] = field(default_factory=set)
@@ -139,7 +139,7 @@ class DestinationState:
             heapq.heappush(self._backlog, (track.mtime_ns, key))
 
     def park(self, key: TrackKey) -> None:
-        self.parked.setdefault(key.session_id, set()).add(key)
+        self.parked.setdefault(key.session_id, {})[key] = None
 
     def is_busy(self, tracks: Mapping[TrackKey, Track]) -> bool:
         """Whether something is asked, or is to go that did not fail before."""

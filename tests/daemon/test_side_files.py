@@ -5,9 +5,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from agent.core.lifecycle import State
+from agent.core.session import StreamId
 from agent.core.wire import LongBody, RawReply, Request
 from agent.daemon.errands import NO_FILES
 from agent.daemon.inputs import Retry
+from agent.daemon.tasks import KeepTask
 from agent.daemon.world import Limits
 from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.reliability import MakeTally
@@ -193,6 +195,58 @@ def test_files_of_a_session_that_is_not_taken_stay_here(make_agent: Make, lines:
     agent.engine.handle(Retry(frozenset({"s"})))
     agent.settle()
     assert on_server(receiver, "s", "tool-results/toolu_1.txt") == b"x"
+
+
+def test_a_file_that_comes_back_while_its_session_waits_is_sent_with_it(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    server = ScriptedServer(receiver, lambda request: reply(403) if "/entries" in request.path else None)
+    agent = make_agent(server)
+    agent.append("s", lines(2))
+    path = write(agent, "s", "tool-results/toolu_1.txt", b"x")
+    agent.settle()
+    path.unlink()
+    agent.look()
+    assert agent.state("s", RESULT) is State.GONE
+    server.script = lambda request: reply(500) if "/entries" in request.path else None
+    agent.engine.handle(Retry(frozenset({"s"})))
+    agent.live_for(5)
+    write(agent, "s", "tool-results/toolu_1.txt", b"newer")
+    agent.look()
+    agent.live_for(60)
+    assert agent.state("s") is State.WAITING
+    server.script = lambda _: None
+    agent.settle()
+    assert on_server(receiver, "s", "tool-results/toolu_1.txt") == b"newer"
+
+
+def test_a_file_that_took_another_s_place_and_was_sent_is_sent_again_when_it_grows(
+    make_agent: Make, lines: Lines, receiver: AsgiServer
+) -> None:
+    server = ScriptedServer(receiver, lambda request: no_answer())
+    agent = make_agent(server)
+    agent.append("s", lines(2))
+    path = write(agent, "s", "tool-results/toolu_1.txt", b"one, and it is held")
+    agent.look()
+    agent.live_for(60)
+    agent.run_one()
+    assert [one.name for one in agent.kept.list_kept() if "toolu" in one.name]
+    path.unlink()
+    write(agent, "s", "tool-results/toolu_1.txt", b"two")
+    agent.look()
+    stream = StreamId("s", RESULT)
+    agent.engine.keeper.sweep()
+    [asked] = [one for one in agent.disk_tasks if isinstance(one, KeepTask) and one.stream == stream]
+    agent.disk_tasks.remove(asked)
+    found = agent.do_disk_task(asked)
+    server.script = lambda _: None
+    while on_server(receiver, "s", "tool-results/toolu_1.txt") is None:
+        assert agent.run_one() or agent.wait()
+    agent.engine.handle(found)
+    agent.settle()
+    path.write_bytes(b"two, and more")
+    agent.settle()
+    assert on_server(receiver, "s", "tool-results/toolu_1.txt") == b"two, and more"
 
 
 def test_a_name_with_blanks_and_signs_keeps_them(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:

@@ -29,7 +29,7 @@ EXPECT_SLOW_AUDIT = True
 """Whether a change that shows neither in size and time nor just before the cursor is found by and by."""
 
 
-_STAYS = {State.REFUSED, State.PRIVATE, State.DELETED_ON_SERVER}
+STAYS = {State.REFUSED, State.PRIVATE, State.DELETED_ON_SERVER}
 """Not sent as long as nobody wants it, and before nothing that came later."""
 
 _TOMBSTONE = b'{"type":"transcriptd-tombstone"'
@@ -145,7 +145,7 @@ def _is_excused(story: "Story", stream: StreamId, family: Mapping[StreamId, Trac
     withheld = stream.session_id in story.ever_private | story.wire.ever_deleted  # what was decided then is done later
     deleted = any(one.session_id == stream.session_id for one in story.wire.deleted)
     states = {State.PRIVATE, State.DELETED_ON_SERVER}
-    elsewhere = any(one.state in states for one in family.values()) or _is_copy(story, stream)
+    elsewhere = any(one.state in states for one in family.values()) or is_copy(story, stream)
     return withheld or deleted or elsewhere or stream in story.transcripts.unseen | story.transcripts.torn
 
 
@@ -173,7 +173,7 @@ def _check_known(story: "Story", path: str) -> None:
         return  # the next scan brings it; that all of it is sent is looked at below
     if found.is_new:
         track = engine.tracks[TrackKey(DESTINATION, *found.copy)]
-        assert track.state in _STAYS, f"{path} waits for what is {track.state}"
+        assert track.state in STAYS, f"{path} waits for what is {track.state}"
     else:
         assert not found.is_open or found.trouble, f"{path} was compared with nothing"
 
@@ -183,7 +183,7 @@ def _check_stream(story: "Story", stream: StreamId) -> None:
     if stream.session_id in story.rules.sessions:
         _check_private(story, stream, track)
         return
-    if track is not None and track.state in (State.PRIVATE, State.GONE) and _is_copy(story, stream):
+    if track is not None and track.state in (State.PRIVATE, State.GONE) and is_copy(story, stream):
         return
     paths = [path for path, (place, _) in story.transcripts.files.items() if place.stream == stream]
     if not paths or stream in story.wire.deleted:
@@ -272,7 +272,7 @@ def _check_private(story: "Story", stream: StreamId, track: Track | None) -> Non
         assert current is None or not current.lines, f"{stream} is private, and still on the server"
 
 
-def _is_copy(story: "Story", stream: StreamId) -> bool:
+def is_copy(story: "Story", stream: StreamId) -> bool:
     """Whether an entry of it ever stood in a private session as well."""
 
     def ids(sessions: Iterable[str]) -> frozenset[int]:

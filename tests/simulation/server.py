@@ -17,9 +17,21 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 import zstandard
 
-from agent.core.session import Head, StreamId
+from agent.core.session import FILES, Head, StreamId
 from agent.core.transcript import EMPTY_CHAIN, derived_id, entry_uuid
-from agent.core.wire import INGRESS, JSON, NDJSON, PROBLEM, BulkOffer, Capabilities, Meta, RawReply, Request, StreamList
+from agent.core.wire import (
+    INGRESS,
+    JSON,
+    NDJSON,
+    PROBLEM,
+    BulkOffer,
+    Capabilities,
+    Meta,
+    RawReply,
+    Request,
+    StreamList,
+    render_digest,
+)
 from agent.core.wire import StreamHead as Row
 from tests.fakes import body_bytes
 
@@ -98,6 +110,7 @@ class Session:
     streams: dict[str, Stream] = field(default_factory=dict)
     meta: Meta = field(default_factory=Meta)
     files: dict[str, bytes] = field(default_factory=dict)
+    """By their subpath."""
 
 
 class _NewGeneration(msgspec.Struct):
@@ -119,6 +132,7 @@ class ModelServer:
         generations: bool = True,
         refuse: Callable[[str, list[bytes]], int | None] = lambda session, lines: None,
         changed: Callable[[StreamId, Generation], None] = lambda stream, generation: None,
+        took_file: Callable[[StreamId, bytes], None] = lambda stream, data: None,
     ) -> None:
         self.sessions: dict[str, Session] = {}
         self.deleted: set[str] = set()
@@ -128,6 +142,13 @@ class ModelServer:
         self.max_entry_bytes = max_entry_bytes
         self.refuse = refuse
         self.changed = changed
+        self.took_file = took_file
+        self.files = False
+        """Whether it takes side files."""
+        self.breaks_off = False
+        """Whether the next one comes half."""
+        self._unfinished: dict[str, bytes] = {}
+        """Digest → what came of a side file that broke off."""
         self.has_lost = False
         """Whether it was ever set back."""
         self.contradicts = False
@@ -145,16 +166,18 @@ class ModelServer:
         if request.path == f"{INGRESS}/capabilities" and request.method == "GET":
             if self.bulk is None:
                 return _problem(404)
-            return _json(200, Capabilities(bulk=self.bulk, generations=self.generations, delete=True))
+            offer = Capabilities(bulk=self.bulk, generations=self.generations, files=self.files, delete=True)
+            return _json(200, offer)
         target = parse_target(request.path)
         if target is None:
             return _problem(404)
         if self.bulk is None and target.tail:
             return _problem(404)
-        answer = _ANSWERS.get((request.method, target.tail))
+        is_file = self.files and target.tail.startswith(FILES)
+        answer = _ANSWERS.get((request.method, FILES if is_file else target.tail))
         if answer is None:
             return _problem(404)
-        if target.session in self.deleted and request.method == "GET":
+        if target.session in self.deleted and request.method in ("GET", "HEAD"):
             return _problem(410)
         return answer(self, target, request)
 
@@ -304,6 +327,43 @@ class ModelServer:
         self.deleted.discard(target.session)
         return RawReply(204, {}, b"")
 
+    # --- side files -------------------------------------------------------------------------------------------
+
+    def put_file(self, target: Target, request: Request) -> RawReply:
+        if (status := self.refuse(target.session, [])) is not None:
+            return _problem(status)
+        if target.session in self.deleted:
+            return _problem(410)
+        told = request.headers["Content-Digest"]
+        kept = self._unfinished.pop(told, b"") if "Content-Range" in request.headers else b""
+        first = request.headers.get("Content-Range", "bytes 0-").removeprefix("bytes ").partition("-")[0]
+        if first.isdigit() and int(first) != len(kept):
+            self._unfinished[told] = kept
+            return _problem(409, {"upload-offset": str(len(kept))})
+        data = kept + body_bytes(request)
+        if self.breaks_off:
+            self.breaks_off, self._unfinished[told] = False, data[: len(data) // 2]
+            return _problem(503)
+        if render_digest(sha256(data).digest()) != told:
+            return _problem(422)
+        stream = StreamId(target.session, unquote(target.tail))
+        self._session(target.session).files[stream.subpath] = data
+        self.took_file(stream, data)
+        return RawReply(201, {}, b"")
+
+    def head_file(self, target: Target, request: Request) -> RawReply:
+        kept = {"upload-offset": str(len(self._unfinished.get(request.headers["Content-Digest"], b"")))}
+        data = self.files_of(target.session).get(unquote(target.tail))
+        if data is None:
+            return RawReply(404, kept, b"")
+        there = {"content-digest": render_digest(sha256(data).digest()), "content-length": str(len(data))}
+        return RawReply(200, kept | there, b"")
+
+    def files_of(self, session_id: str) -> dict[str, bytes]:
+        """Subpath → content."""
+        session = self.sessions.get(session_id)
+        return session.files if session else {}
+
     # --- what is there ----------------------------------------------------------------------------------------
 
     def _find(self, stream: StreamId) -> Stream:
@@ -364,6 +424,8 @@ _ANSWERS: dict[tuple[str, str], Callable[[ModelServer, Target, Request], RawRepl
     ("GET", "streams"): ModelServer.get_streams,
     ("PUT", "meta"): ModelServer.put_meta,
     ("GET", "meta"): ModelServer.get_meta,
+    ("PUT", FILES): ModelServer.put_file,
+    ("HEAD", FILES): ModelServer.head_file,
 }
 
 

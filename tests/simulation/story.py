@@ -18,13 +18,14 @@ from agent.daemon.pausing import HeldOff, ResumeAsked
 from agent.daemon.tasks import LetGoTask, TrackKey
 from agent.daemon.world import Limits
 from tests.fakes import FakeClock, FakeRules
-from tests.simulation import operations
+from tests.simulation import operations, sidefiles
 from tests.simulation.badfiles import BadFiles
 from tests.simulation.checks import check_cursor, check_end, check_generation, check_leave, check_release
 from tests.simulation.disk import FakeDisk
 from tests.simulation.kept import FakeKept
 from tests.simulation.process import Machine, Process
 from tests.simulation.server import Generation, ModelServer
+from tests.simulation.sidefiles import SideFiles, check_file, check_side_files
 from tests.simulation.store import Medium
 from tests.simulation.transcripts import ROOT, Transcripts, Writer
 from tests.simulation.wire import Crash, Wire
@@ -48,6 +49,9 @@ KEPT = os.sep + os.path.join("state", "kept")
 
 COPIES_SHARE, COPIES_STEPS = 0.25, 0.15
 """The same of stories in which sessions have several files."""
+
+SIDE_SHARE, SIDE_STEPS, SUDDEN_SIDE = 0.25, 0.15, 0.02
+"""The same of stories of side files, and how often one changes between two steps of a look or a push."""
 
 PAUSED_SHARE, PAUSED_STEPS = 0.2, 0.05
 """The same of stories in which somebody, or a network, wants the agent to rest."""
@@ -95,6 +99,9 @@ class Story:
         self.copies = random.Random(f"copies {seed}")
         self.has_copies = self.copies.random() < COPIES_SHARE
         """Whether sessions have several files in this story, more often than by chance."""
+        self.besides = random.Random(f"side files {seed}")
+        self.has_side_files = self.besides.random() < SIDE_SHARE
+        """Whether something stands beside the transcripts that travels as a whole."""
         self.rules = FakeRules()
         self.ever_private: set[str] = set()
         self.has_lost_state = False
@@ -114,6 +121,7 @@ class Story:
         self.files = BadFiles(self.disk, rng, self.between)
         self.hints: list[str] = []
         self.transcripts = Transcripts(self.disk, rng, self.hints.append, root)
+        self.sides = SideFiles(self.disk, self.hints.append, root)
         self.writer = Writer(rng, unique=is_base, long=rng.random() < 0.3)
         self.medium = medium or Medium()
         fake_kept = FakeKept(self.disk, kept_root, self.between, lambda: self.medium.is_full)
@@ -154,6 +162,7 @@ class Story:
             self.step()
         self.end_trouble()
         check_end(self)
+        check_side_files(self)
         self.process.store.close()
 
     def step(self) -> None:
@@ -164,6 +173,8 @@ class Story:
             operation = operations.draw_copy(self.copies)
         if self.has_pauses and self._rests.random() < PAUSED_STEPS:
             operation = operations.draw_pause(self._rests)
+        if self.has_side_files and self.besides.random() < SIDE_STEPS:
+            operation = sidefiles.draw(self.besides)
         try:
             self.log(operation.name)
             operation.act(self)
@@ -181,7 +192,7 @@ class Story:
         self.files.out_of_descriptors = False
         self.medium.is_full = False
         self.rules.blind = ""
-        self.server.contradicts = False
+        self.server.contradicts = self.server.breaks_off = False
         if self.has_pauses:
             self.process.inbox.extend((HeldOff(""), ResumeAsked()))
         self.wire.deliver_all_late()
@@ -235,6 +246,10 @@ class Story:
             operation = operations.draw_rules_change(self._fate)
             self.log(f"meanwhile: {operation.name}")
             operation.act(self)
+        if self.has_side_files and not self._depth and self._haste and self.besides.random() < SUDDEN_SIDE:
+            operation = sidefiles.draw(self.besides, sudden=True)
+            self.log(f"meanwhile: {operation.name}")
+            operation.act(self)
         if self._depth or not self._haste or self.rng.random() >= self._haste:
             return
         self._depth += 1
@@ -249,6 +264,9 @@ class Story:
 
     def note_append(self, stream: StreamId, generation: Generation) -> None:
         check_generation(self, stream, generation)
+
+    def note_file(self, stream: StreamId, data: bytes) -> None:
+        check_file(self, stream, data)
 
     def _check_leave(self, request: Request) -> None:
         check_leave(self, request)
@@ -276,7 +294,9 @@ def _make_server(story: Story, is_base: bool) -> ModelServer:
         max_entry_bytes=rng.choice((1 << 20, 1 << 20, 1 << 20, 1000)),
         refuse=story.refuse,
         changed=story.note_append,
+        took_file=story.note_file,
     )
+    server.files = story.has_side_files
     if is_base:
         server.bulk = None
         server.tells_head = rng.random() < 0.7

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import StreamId
+from agent.core.session import FILES, StreamId
+from agent.core.wire import RawReply, Request
 from agent.daemon.engine import Engine
 from agent.daemon.pusher import Pusher
 from agent.daemon.tasks import Outcome, Pushed, PushTask, Task
@@ -18,10 +19,10 @@ from agent.system.keeping import KeptFiles
 from agent.system.state_db import open_state
 from tests.fakes import FakeClock, receiver_without_network
 from tests.reliability import MakeTally
-from tests.simulation import operations
+from tests.simulation import operations, server, sidefiles
 from tests.simulation.real import RealFolder
 from tests.simulation.seeds import REPOSITORY, quiet, run_seeds, try_seed
-from tests.simulation.server import Generation
+from tests.simulation.server import Generation, ModelServer, Target
 from tests.simulation.story import Story
 from tests.simulation.twin import Twin
 
@@ -90,7 +91,7 @@ def test_the_same_seed_tells_the_same_story_and_all_that_can_happen_does() -> No
         kinds.update(
             f"meanwhile: {one.name}" for one in operations.RULES_CHANGE if f"meanwhile: {one.name}" in story.trace
         )
-    every = (*operations.TABLE, *operations.PRIVATE_TABLE, *operations.PAUSE_TABLE)
+    every = (*operations.TABLE, *operations.PRIVATE_TABLE, *operations.PAUSE_TABLE, *sidefiles.TABLE)
     assert not [one.name for one in every if not drawn[one.name]], "no story drew these"
     assert kinds["mounted: True"] > 20
     assert len([one for one in kinds if one.startswith("copies: ")]) == 4
@@ -143,6 +144,7 @@ NOT_TWIN = frozenset(
         "refuse session",
         "delete on server",
         "poison",
+        "a side file breaks off",
     }
 )
 """What only a model can be asked to do."""
@@ -151,8 +153,9 @@ NOT_TWIN = frozenset(
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[frozenset[str]], None]:
     def leave_out(names: frozenset[str]) -> None:
-        assert names <= {one.name for one in operations.TABLE}
-        monkeypatch.setattr(operations, "TABLE", tuple(one for one in operations.TABLE if one.name not in names))
+        assert names <= {one.name for of in (operations, sidefiles) for one in of.TABLE}
+        for of in (operations, sidefiles):
+            monkeypatch.setattr(of, "TABLE", tuple(one for one in of.TABLE if one.name not in names))
 
     return leave_out
 
@@ -223,6 +226,18 @@ def _repeat_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Generation, "extend", stutter)
 
 
+def _garble_a_side_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    put = ModelServer.put_file
+
+    def garble(self: ModelServer, target: Target, request: Request) -> RawReply:
+        answer = put(self, target, request)
+        for subpath in self.files_of(target.session):
+            self.sessions[target.session].files[subpath] += b"garbled"
+        return answer
+
+    monkeypatch.setitem(server._ANSWERS, ("PUT", FILES), garble)
+
+
 def _run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cursor moves whatever the server said."""
     run = Pusher.run
@@ -257,7 +272,10 @@ def _never_scan_again(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.parametrize("break_it", [_garble_a_line, _repeat_a_batch, _run_ahead, _skip_the_marker, _never_scan_again])
+BREAKS = (_garble_a_line, _repeat_a_batch, _garble_a_side_file, _run_ahead, _skip_the_marker, _never_scan_again)
+
+
+@pytest.mark.parametrize("break_it", BREAKS)
 def test_what_breaks_a_promise_is_seen(
     break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

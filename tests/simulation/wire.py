@@ -4,8 +4,9 @@ import random
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Protocol
+from urllib.parse import unquote
 
-from agent.core.session import StreamId
+from agent.core.session import StreamId, is_side_file
 from agent.core.wire import RawReply, Request
 from agent.errors import Unreachable
 from tests.fakes import body_bytes
@@ -71,6 +72,9 @@ class Wire:
         self.told_deleted: set[StreamId] = set()
         self.ever_deleted: set[str] = set()
         """Sessions that somebody asked the server to delete."""
+        self.overtaken: set[StreamId] = set()
+        """Side files of which an older content came late, behind a newer one: the last write wins, whoever wrote it."""
+        self._newest: dict[StreamId, str] = {}
 
     def user_wants_back(self, session_id: str) -> None:
         """A server that offers nothing to undo a deletion with gets it as it is."""
@@ -102,7 +106,7 @@ class Wire:
         self._deliver_late()
         fault = self._draw_fault()
         if fault is None:
-            answer = self.server.send(request)
+            answer = self._arrive(request)
             self._log(f"{request.method} {request.path} {answer.status}")
         else:
             self._log(f"{request.method} {request.path} {fault}")
@@ -110,6 +114,18 @@ class Wire:
         self._between()
         if 400 <= answer.status < 500 and answer.status not in (408, 409, 425, 429):
             self.stopped = True
+        return answer
+
+    def _arrive(self, request: Request, *, late: bool = False) -> RawReply:
+        answer = self.server.send(request)
+        stream = _written_stream(request)
+        if stream is not None and is_side_file(stream.subpath) and request.method == "PUT" and answer.status < 300:
+            digest = request.headers["Content-Digest"]
+            if not late:
+                self._newest[stream] = digest
+                self.overtaken.discard(stream)
+            elif self._newest.get(stream, digest) != digest:
+                self.overtaken.add(stream)
         return answer
 
     def _draw_fault(self) -> str | None:
@@ -126,17 +142,17 @@ class Wire:
     def _break(self, request: Request, fault: str) -> RawReply:
         match fault:
             case "lost answer":
-                self.server.send(request)
+                self._arrive(request)
             case "late":
                 self._late.append(_frozen(request))
             case "twice later":
                 self._late.append(_frozen(request))
-                return self.server.send(request)
+                return self._arrive(request)
             case "twice":
-                self.server.send(request)
-                return self.server.send(request)
+                self._arrive(request)
+                return self._arrive(request)
             case "cut answer":
-                answer = self.server.send(request)
+                answer = self._arrive(request)
                 return answer._replace(body=answer.body[: len(answer.body) // 2])
             case "status":
                 headers = {"retry-after": self._rng.choice(RETRY_AFTER)} if self._rng.random() < 0.3 else {}
@@ -156,17 +172,17 @@ class Wire:
 
     def _deliver_late(self) -> None:
         while self._late and self._rng.random() < 0.5:
-            self.server.send(self._late.pop(self._rng.randrange(len(self._late))))
+            self._arrive(self._late.pop(self._rng.randrange(len(self._late))), late=True)
 
     def deliver_all_late(self) -> None:
         while self._late:
-            self.server.send(self._late.pop())
+            self._arrive(self._late.pop(), late=True)
 
     def _note(self, stream: StreamId, request: Request, status: int) -> None:
         if status == 410:
             self.deleted.add(stream)
             self.told_deleted.add(stream)
-        elif status in (400, 413, 422) and "/generations" not in request.path:
+        elif status in (400, 413, 422) and "/generations" not in request.path and not is_side_file(stream.subpath):
             body = decode(body_bytes(request), request.headers.get("Content-Encoding"))
             line = body.removesuffix(b"\n")
             if b"\n" not in line:
@@ -174,8 +190,10 @@ class Wire:
 
 
 def _written_stream(request: Request) -> StreamId | None:
-    """The stream that a request adds entries to, or a history."""
+    """The stream that a request adds entries to, or a history; or the side file that it brings or asks for."""
     target = parse_target(request.path)
+    if target is not None and request.method in ("PUT", "HEAD") and is_side_file(target.tail):
+        return StreamId(target.session, unquote(target.tail))
     if target is not None and (request.method, target.tail) in {
         ("PUT", ""),
         ("POST", "entries"),
