@@ -168,6 +168,9 @@ TRANSITIONS: Mapping[State, Row] = {
 BUSY = frozenset({State.PUSHING, State.PUSHING_STALE})
 """A worker has the stream; whatever comes of it is awaited."""
 
+WITHHELD = frozenset({State.PRIVATE, State.DELETED_ON_SERVER})
+"""Its owner does not want it on the server, or somebody took it away there."""
+
 UNSENT = frozenset({State.SETTLING, State.DUE, State.PUSHING, State.PUSHING_STALE, State.WAITING})
 """Something will still be sent without anybody doing anything."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.core.audit import AuditKind
-from agent.core.lifecycle import BUSY, Event, State
+from agent.core.lifecycle import BUSY, WITHHELD, Event, State
 from agent.core.packed import is_packed
 from agent.core.session import Gone, Observation, StreamId, is_side_file
 from agent.core.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, origin_of, rank
@@ -418,25 +418,28 @@ class Sightings:
         """Whether what is held of a stream that waits for nothing is still needed. When neither a stream nor a file is
         known to hold it, it is another file of its session, and is compared as one."""
         origin = origin_stream(held.stream)
-        found = [one for one in self.others.get(origin, {}).values() if one.copy == held.stream]
-        if any(one.covered is not None and not one.is_same and self._followed.is_unsent(one.covered) for one in found):
+        waiting = self.others.get(origin, {})
+        noted = waiting.get(held.path)
+        found = [one for one in waiting.values() if one.copy == held.stream or one is noted]
+        if any(one.covered is None or (not one.is_same and self._followed.is_unsent(one.covered)) for one in found):
             return True
-        if held.path in self.others.get(origin, {}):
+        if noted is not None:
             self._drop(origin, held.path)
-        elif not self._followed.of(held.stream) and not self._stands(held, found):
-            self._note(held._replace(stream=origin), copy=held.stream)
+        elif not self._stands(held, found):
+            self._note(held._replace(stream=origin), copy=None if self._followed.of(held.stream) else held.stream)
             self._compare_next(origin)
             return True
         return False
 
     def _stands(self, held: Observation, others: Sequence[Other]) -> bool:
-        """Whether what is held is what a file has that is followed or was compared."""
+        """Whether what is held is what a file has that is followed or was compared, or is nobody's business."""
         family = self._followed.family(origin_stream(held.stream))
         tracks = [track for stream in family for _, track in self._followed.of(stream)]
         ours = self._keeper.held[held.stream]
-        return any(ours.holds(one.inode, one.size, one.mtime_ns) for one in tracks) or any(
-            ours.holds(one.seen.inode, one.seen.size, one.seen.mtime_ns) for one in others
-        )
+        seen = [(one.inode, one.size, one.mtime_ns) for one in tracks]
+        seen += [(one.seen.inode, one.seen.size, one.seen.mtime_ns) for one in others]
+        is_withheld = any(one.state in WITHHELD for one in tracks)
+        return is_withheld or held.path in {one.path for one in tracks} or any(ours.holds(*one) for one in seen)
 
     # --- what is gone -----------------------------------------------------------------------------------------
 
@@ -511,7 +514,7 @@ class Sightings:
 
     def find_replaced(self, found: NotHeld) -> None:
         """The file at `found.other` does not begin as what is held."""
-        if self._followed.path(found.stream) == found.other:
+        if self._followed.path(found.stream) == found.other and self._followed.is_unsent(found.stream):
             self.find_older(found.stream)
 
     def lose_held(self, stream: StreamId, path: str) -> bool:
