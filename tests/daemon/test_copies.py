@@ -369,7 +369,7 @@ class Files:
         elif chance < 0.9:
             self.agent.crash()
         self._rng.choice((self._look, self._sweep, self._do_disk_tasks, self._rest))()
-        for held in self.agent.kept.list_kept():
+        for held in self.agent.engine.keeper.held.values():
             self.owed.update(Path(held.path).read_bytes().splitlines(keepends=True))
 
     def _look(self) -> None:
@@ -398,7 +398,7 @@ def either(request: pytest.FixtureRequest, make_agent: Make, line: Line) -> Call
     return lambda seed: make_agent(line.server, seed=seed, state_folder=folder)
 
 
-@pytest.mark.parametrize("seed", [*range(10), 332, 338, 387, 613, 1070, 1126])
+@pytest.mark.parametrize("seed", [*range(10), 332, 338, 387, 613, 1070, 1126, 3409])
 def test_what_is_retained_of_any_file_of_a_session_arrives_whatever_takes_its_place(
     either: Callable[[int], SimulatedAgent], lines: Lines, receiver: AsgiServer, line: Line, seed: int
 ) -> None:
