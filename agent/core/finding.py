@@ -1,22 +1,18 @@
 """Where in some bytes secrets stand, whatever escaping they stand in."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from agent.core.escapes import View
+from agent.core.escapes import View, escape_border
 from agent.core.notations import CODED, LONG_BYTES, NAMED, Pairs, Reading, abridged, decoded
+from agent.core.screening import Screen, check_screen, options, screen_by_either, screen_by_re2
 from agent.core.secret_checks import is_secret
-from agent.core.secret_shapes import Rule, pattern_of, screen_of
-from agent.errors import SettingsError
+from agent.core.secret_shapes import Rule, ends_with_its_value, pattern_of, screen_of
 
 _LEVELS = 4
 """How often escapes are undone: JSON in a string of JSON in a string …"""
-
-_DFA_BYTES = 8 << 20
-"""What the automaton of all rules may grow to; it keeps what it has seen, and begins anew when that is full. On real
-transcripts it takes 2 MB."""
 
 _RULE_BYTES = 4 << 20
 _MOST_CANDIDATES = 8_000
@@ -46,19 +42,21 @@ a secret without a blank is short."""
 _NEAR_BYTES = 256
 """How much before a signal and behind it is looked at closely."""
 
+_FAR_REACHING = ("private-key", "wallet-phrase", "cookie")
+"""Kinds whose secrets have blanks and quotes within, so that their ends may be far from where they begin."""
+
+_LONG_MATCH_BYTES = 4 << 10
+
+_MOST_JOINED = 32
+"""How many expressions of screens that hit together are remembered."""
+
 _VALUE_ENDS = re.compile(rb"[\s\"']")
-
-_CANARY = b"ghp_0a1B2c3D4e5F6g7H8i9J0kLmNoPqRsTuVwXy"
-
-_TOO_MANY = "privacy.patterns are too many, or too long, to look for at once"
 
 COMMON = ("home", "email")
 """Checks of rules whose matches are many in an ordinary text, and are no secrets."""
 
 Matcher = Any
 """What RE2 compiles; it ships no types."""
-
-Screen = Callable[[bytes | memoryview], list[int] | None]
 
 
 class Found(NamedTuple):
@@ -86,27 +84,31 @@ class Searcher:
             self._of_screen.setdefault(signal, [])
         self._numbers = tuple(self._of_screen.values())
         screens = list(self._of_screen)
-        self._match: Screen = self._compile_set(screens).Match
-        # With too little memory the automaton would say that nothing matches, and no more.
-        if not self._match(_CANARY):
-            raise SettingsError(_TOO_MANY)
+        rough = {screen_of(rule): rule.rough or screen_of(rule) for rule in self._rules}
+        # A user's expressions are in RE2's syntax.
+        self._match = (
+            screen_by_re2(screens) if own else screen_by_either(screens, [rough.get(one, one) for one in screens])
+        )
+        check_screen(self._match)
         self._allow = [self.compile(f"(?:{one})") for one in allow]
         self._compiled: dict[int, Matcher] = {}
+        self._bare: dict[int, Matcher] = {}
+        self._joined: dict[str, Matcher] = {}
         self.blocks_signal, self._coded, self._named = map(screens.index, (_BLOCKS, CODED, _NAMED))
         self._escaped = screens.index(_ESCAPED)
-        self._nearby = frozenset((self._coded, self._named, screens.index(_SLASH)))
-        """The signals that speak for a secret near to them alone."""
+        self._screens = screens
+        self._wide = frozenset((self._escaped, *self._far_reaching(own)))
+        """Hits that speak for a secret anywhere in the text; all others do for one near to them alone."""
         behind = [screen_of(rule) for rule in own if not _PLAIN.fullmatch(rule.pattern)]
-        self._match_behind: Screen | None = self._compile_set(behind).Match if behind else None
-        self._is_abridged = not own and not allow
-        """A user's rules are looked for in all of a text."""
-        self.screen: Screen = (
-            self._screen_abridged if self._is_abridged else self._screen_both if behind else self._match
-        )
+        self._match_behind: Screen | None = screen_by_re2(behind) if behind else None
+        self.is_ours = not own and not allow
+        """Whether the rules are known here. A user's are looked for in all of a text."""
+        self.screen: Screen = self._screen_abridged if self.is_ours else self._screen_both if behind else self._match
 
-    @cached_property
-    def _signals(self) -> Matcher:
-        return self.compile("|".join((_NAMED, CODED, _SLASH)))
+    def _far_reaching(self, own: Sequence[Rule]) -> Iterator[int]:
+        for hit, numbers in enumerate(self._numbers):
+            if any(number < len(own) or self._rules[number].kind in _FAR_REACHING for number in numbers):
+                yield hit
 
     @cached_property
     def _pairs(self) -> Pairs:
@@ -116,15 +118,15 @@ class Searcher:
         """The rules that a hit of the screen speaks for."""
         return self._numbers[hit]
 
-    def _screen_abridged(self, text: bytes | memoryview) -> list[int] | None:
-        short = abridged(bytes(text)) if len(text) >= LONG_BYTES else None
+    def _screen_abridged(self, text: bytes) -> list[int] | None:
+        short = abridged(text) if len(text) >= LONG_BYTES else None
         return self._match(short.data if short else text)
 
-    def _screen_both(self, text: bytes | memoryview) -> list[int] | None:
+    def _screen_both(self, text: bytes) -> list[int] | None:
         """Also of what is behind escapes: a user's expression has no cheaper one."""
         match = self._match_behind or self._match
         hits = self._match(text)
-        whole = bytes(text)
+        whole = text
         for _ in range(_LEVELS):
             if b"\\" not in whole:
                 break
@@ -133,30 +135,20 @@ class Searcher:
                 return [*(hits or ()), self._escaped]
         return hits
 
-    def _compile_set(self, screens: Sequence[str]) -> Matcher:
-        made = self._re2.Set.SearchSet(self._options(_DFA_BYTES))
-        for screen in screens:
-            made.Add(screen.encode("latin-1"))
-        try:
-            made.Compile()
-        except self._re2.error as exc:
-            raise SettingsError(_TOO_MANY) from exc
-        return made
-
-    def _options(self, most_bytes: int) -> Matcher:
-        options = self._re2.Options()
-        options.log_errors = False
-        options.encoding = self._re2.Options.Encoding.LATIN1  # any bytes are text
-        options.max_mem = most_bytes
-        return options
-
     def compile(self, pattern: str) -> Matcher:
-        return self._re2.compile(pattern.encode(), self._options(_RULE_BYTES))
+        return self._re2.compile(pattern.encode(), options(_RULE_BYTES))
 
     def find(self, raw: bytes, hits: Sequence[int], *, escaped: bool) -> tuple[list[Found], bool]:
         """In order, and whether there are too many to tell apart: then none is given. `hits`: what `screen` said
         of `raw`. `escaped`: a backslash always begins an escape, so none is cut in two."""
-        if len(raw) > 4 * _NEAR_BYTES and self._nearby.issuperset(hits) and (parts := self._around(raw)) is not None:
+        hits = [one for one in hits if one != self.blocks_signal]  # which is for whoever joins them
+        if not hits:
+            return [], False
+        if (
+            len(raw) > 4 * _NEAR_BYTES
+            and self._wide.isdisjoint(hits)
+            and (parts := self._around(raw, hits)) is not None
+        ):
             found: list[Found] = []
             for start, end in parts:
                 some, is_dense = self._find(raw[start:end], hits, escaped=escaped)
@@ -166,23 +158,42 @@ class Searcher:
             return found, False
         return self._find(raw, hits, escaped=escaped)
 
-    def _around(self, raw: bytes) -> list[tuple[int, int]] | None:
-        """The parts in which signals stand, where no more is to be looked at; None when that is most of the text."""
+    def is_clear(self, text: bytes, hits: Sequence[int], *, escaped: bool) -> bool:
+        """Whether it can be told of several lines at once that they hold nothing: signs written as several are all that
+        the screen saw, and as they read they hold none either. `escaped`: each line is JSON."""
+        if not self.is_ours or any(one != self._coded for one in hits) or b"=3D" in text:
+            return False
+        views = (text,) if b"\\" not in text else (View(text).data,) if escaped else (text, View(text).data)
+        return all(self.screen(reading.data if (reading := decoded(view)) else view) is None for view in views)
+
+    def _around(self, raw: bytes, hits: Sequence[int]) -> list[tuple[int, int]] | None:
+        """The parts in which hits stand, where no more is to be looked at; None when that is most of the text."""
         parts: list[tuple[int, int]] = []
-        size = done = 0
-        for count, match in enumerate(self._signals.finditer(raw)):
+        size = done = count = 0
+        for since, until in self._places(raw, hits):
+            count += 1
             if 4 * count * _NEAR_BYTES > len(raw):
                 return None
-            if match.end() + _NEAR_BYTES <= done:
+            if until + _NEAR_BYTES <= done:
                 continue
-            border = _VALUE_ENDS.search(raw, match.end() + _NEAR_BYTES)
-            start, end = max(0, match.start() - _NEAR_BYTES), border.start() if border else len(raw)
+            border = _VALUE_ENDS.search(raw, until + _NEAR_BYTES)
+            start, end = max(0, since - _NEAR_BYTES), border.start() if border else len(raw)
             size += end - max(start, done)
             if size > len(raw) // 2:
                 return None
-            parts.append((parts.pop()[0] if start < done else start, end))
+            parts.append((parts.pop()[0] if start < done else escape_border(raw, start), end))
             done = end
-        return parts
+        return parts or None
+
+    def _places(self, raw: bytes, hits: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Where the screens that hit do match."""
+        screens = "|".join(f"(?:{self._screens[one]})" for one in hits)
+        matcher = self._joined.get(screens)
+        if matcher is None:
+            if len(self._joined) == _MOST_JOINED:
+                self._joined.clear()
+            matcher = self._joined[screens] = self.compile(screens)
+        return (match.span() for match in matcher.finditer(raw))
 
     def _find(self, raw: bytes, hits: Sequence[int], *, escaped: bool) -> tuple[list[Found], bool]:
         found: list[tuple[int, int, int, Found]] = []
@@ -191,7 +202,7 @@ class Searcher:
         before: list[tuple[int, bytes]] = []
         judged: dict[tuple[str, bytes, bytes], bool] = {}
         for level in range(_LEVELS + 1):
-            if self._is_abridged and (short := abridged(text)):
+            if self.is_ours and (short := abridged(text)):
                 views.append(short)
                 text = short.data
             if level or not escaped or b"\\" not in raw:
@@ -262,13 +273,10 @@ class Searcher:
         """`judged`: what was said of values elsewhere, which may be many and the same."""
         for number in sorted(number for hit in hits for number in self.numbers_of(hit)):
             rule = self._rules[number]
-            matcher = self.matcher(number)
-            groups = range(1, matcher.groups + 1)
-            for match in matcher.finditer(text):
+            for since, start, end in self._matches(number, text):
                 tally.candidates += 1
-                start, end = match.span(next((one for one in groups if match.start(one) >= 0), 0))
                 value = text[start:end]
-                before = text[match.start() : start]
+                before = text[since:start]
                 said = rule.check, before, value
                 if said not in judged:
                     judged[said] = start < end and is_secret(*said) and not self._is_allowed(value)
@@ -277,6 +285,30 @@ class Searcher:
                     yield number, start, end
                 if tally.is_full():
                     return
+
+    def _matches(self, number: int, text: bytes) -> Iterator[tuple[int, int, int]]:
+        """Where matches begin, and where their secrets begin and end."""
+        matcher = self.matcher(number)
+        if len(text) > _LONG_MATCH_BYTES and ends_with_its_value(self._rules[number]) and number >= self._own:
+            # A group costs RE2 a slow look at all of a match, which may be a mebibyte.
+            for match in self._without_groups(number).finditer(text):
+                since, until = match.span()
+                head = (
+                    matcher.match(text, since, since + _LONG_MATCH_BYTES) if until - since > _LONG_MATCH_BYTES else None
+                )
+                yield (since, head.start(1), until) if head else (since, *matcher.match(text, since, until).span(1))
+            return
+        groups = range(1, matcher.groups + 1)
+        for match in matcher.finditer(text):
+            yield match.start(), *match.span(next((one for one in groups if match.start(one) >= 0), 0))
+
+    def _without_groups(self, number: int) -> Matcher:
+        matcher = self._bare.get(number)
+        if matcher is None:
+            only_spans = options(_RULE_BYTES)
+            only_spans.never_capture = True
+            matcher = self._bare[number] = self._re2.compile(pattern_of(self._rules[number]).encode(), only_spans)
+        return matcher
 
     def matcher(self, number: int) -> Matcher:
         """The rule of that number, compiled."""

@@ -108,6 +108,8 @@ class Marker:
     def _across_blocks(self, raw: bytes) -> list[Found]:
         """Secrets that begin in one block of text and end in a later one."""
         found: list[Found] = []
+        if self._searcher.screen(b"".join(_TEXT_BLOCK.findall(raw))) is None:
+            return found
         for blocks in _neighbours(raw):
             joined = b"".join(raw[start:end] for start, end in blocks)
             hits = self._searcher.screen(joined)

@@ -95,7 +95,7 @@ _FREE = bytes(min(code, 0x80) for code in range(256))
 """What is beyond ASCII is all one, as behind the escapes of JSON."""
 
 _READ = bytes(code & 0x7F if code > 0x80 else code for code in range(256))
-_MOST_SORTS = 24
+_FEW_SORTS, _MOST_SORTS = 2, 24
 
 
 def decoded(text: bytes) -> Reading | None:
@@ -107,6 +107,10 @@ def decoded(text: bytes) -> Reading | None:
     read, sorts = text.translate(_FREE), 0
     while match is not None:  # all of a sort at once, in C: there may be a million
         sorts += 1
+        if sorts > _FEW_SORTS and match[0] not in _STAND_INS:
+            read = _LEFT_OUT.sub(_NOTHING, read)
+            match = codes.search(read, match.start())
+            continue
         if sorts > _MOST_SORTS:
             read = codes.sub(lambda one: _STAND_INS.get(one[0], _NOTHING), read)
             break

@@ -37,6 +37,9 @@ _BLOCK_BYTES = 8 << 10
 _HEAD_BYTES = 4 << 10
 """How much of a file says how it is encoded."""
 
+_LINES_APART = bytes.maketrans(b"\n", b"\x01")
+"""What ends a line is no blank between a name and its value, and no border is lost."""
+
 _MOST_PASSES = 4
 _TOO_LATE = "an entry can't be redacted in time"
 
@@ -142,7 +145,7 @@ class Redactor:
         return Marker(self._rules.searcher, self._key)
 
     @cached_property
-    def _screen(self) -> Callable[[bytes | memoryview], list[int] | None]:
+    def _screen(self) -> Callable[[bytes], list[int] | None]:
         return self._rules.searcher.screen
 
     def redact_lines(self, data: bytes) -> Redacted:
@@ -155,7 +158,7 @@ class Redactor:
             end = newline if newline >= 0 else len(data)
             block, hits = data[at:end], None
             # A long line is cut into windows, and what a border of them does to it must not depend on how it came.
-            if len(block) > WINDOW_BYTES or (hits := self._screen(block)) is not None:
+            if len(block) > WINDOW_BYTES or (hits := self._hits(block)) is not None:
                 lines = block.split(b"\n")
                 known = hits if len(lines) == 1 else None
                 clean = b"\n".join([self._line(line, counts, known) for line in lines])
@@ -166,6 +169,16 @@ class Redactor:
         if not done:
             return Redacted(data, _NOTHING)
         return Redacted(b"".join((*done, view[copied:])), dict(counts))
+
+    def _hits(self, block: bytes) -> list[int] | None:
+        """What the screen says of some lines, but where a closer look at all of them can tell that there is nothing."""
+        searcher = self._rules.searcher
+        apart = block.translate(_LINES_APART) if searcher.is_ours else block
+        hits = searcher.screen(apart)
+        if hits is None:
+            return None
+        escaped = all(map(is_json_like, block.split(b"\n")))
+        return None if searcher.is_clear(apart, hits, escaped=escaped) else hits
 
     def redact_line(self, line: bytes) -> bytes:
         """One line without its newline. Raises RedactionTimeout."""

@@ -73,6 +73,7 @@ KEYS = (
         rf"{_BEFORE_A_WALLET}(5[1-9A-HJ-NP-Za-km-z]{{50}}|[KLc9][1-9A-HJ-NP-Za-km-z]{{50,51}})\b",
         "wallet",
         rf"(?:{_BEFORE_A_WALLET}|\\(?:[nrtbf]|u[0-9A-Fa-f]{{4}}))[59KLc][1-9A-HJ-NP-Za-km-z]{{48}}",
+        rough=r"[1-9A-HJ-NP-Za-km-z]{49}",
     ),
     token("nostr-key", r"nsec1[02-9ac-hj-np-z]{58}"),
     # As /etc/shadow keeps them: guesses can be tried on them.
@@ -98,6 +99,7 @@ KEYS = (
         r"""["'](?:d|p|q|dp|dq|qi)["']\s*:\s*["']([A-Za-z0-9_-]{43,})["']""",
         "random",
         r"""["'](?:d|p|q|dp|dq|qi)[\\]*["']\s*:\s*[\\]*["'][A-Za-z0-9_-]{10}""",
+        rough=r"""["'](?:d|p|q|dp|dq|qi)\\*["'](?:\s|\\+[nrt])*:""",
     ),
     token("jwt", r"eyJ[A-Za-z0-9_-]{14,}\.[A-Za-z0-9_-]{14,}\.[A-Za-z0-9_-]*", "jwt"),
     token(
@@ -202,6 +204,7 @@ CONTEXTS = (
         r"\b[A-Za-z0-9_.*-]{1,64}:(?:[0-9]{4,5}|\*):[A-Za-z0-9_*-]{1,64}:[A-Za-z0-9_.*-]{1,64}:([^\s:\"'\\<]{6,})",
         "assigned-password",
         r":(?:[0-9]{4,5}|\*):[A-Za-z0-9_*-]+:[A-Za-z0-9_.*-]+:[^\s:\"'\\]{6}",
+        rough=r":(?:[0-9]{4,5}|\*):[A-Za-z0-9_*-]",
     ),
     Rule(
         "password",

@@ -11,13 +11,14 @@ from typing import NamedTuple
 class Rule(NamedTuple):
     """`screen` is a cheaper expression that matches wherever `pattern` does, and that does not mind how the text around
     is escaped; empty: derived from `pattern`. `anywhere`: the secret's first letters say what it is, whatever stands
-    before them."""
+    before them. `rough` matches wherever the screen does: what is cheaper for an engine that counts well."""
 
     kind: str
     pattern: str
     check: str = ""
     screen: str = ""
     anywhere: bool = False
+    rough: str = ""
 
 
 TERMINAL_CODE = r"(?:\x1b|\\(?:x1[bB]|033|e|u001[bB]))\[[0-9;:?]*[A-Za-z]"
@@ -43,9 +44,9 @@ NAME_OF_ONE = (
 """What a name has to hold so that a random value beside it is taken for a secret."""
 
 
-def token(kind: str, shape: str, check: str = "", screen: str = "") -> Rule:
+def token(kind: str, shape: str, check: str = "", screen: str = "", rough: str = "") -> Rule:
     """A secret that its first letters give away, wherever they stand."""
-    return Rule(kind, f"(?:{shape})", check, screen, anywhere=True)
+    return Rule(kind, f"(?:{shape})", check, screen, anywhere=True, rough=rough)
 
 
 def _named(words: str, value: str) -> str:
@@ -64,6 +65,15 @@ def in_context(kind: str, words: str, value: str, check: str = "") -> Rule:
 def pattern_of(rule: Rule) -> str:
     r"""What is compiled: `\b` at a pattern's beginning is a border as people see it."""
     return _WORD + rule.pattern.removeprefix(r"\b") if rule.pattern.startswith(r"\b") else rule.pattern
+
+
+def ends_with_its_value(rule: Rule) -> bool:
+    """Whether a name is followed by a value of any length, with which the match ends."""
+    return (
+        rule.check in ("assigned", "assigned-password")
+        and rule.pattern.startswith("(?i:")
+        and rule.pattern.endswith("})")
+    )
 
 
 _SCREEN_MOST = 10

@@ -393,3 +393,45 @@ def test_of_a_long_run_only_the_ends_are_looked_at_and_what_begins_there_goes_wh
         assert (lead in ('\\"', "\n")) or same != another
     key = b"-----BEGIN CERTIFICATE-----\n" + bytes(900) + b"\n-----BEGIN RSA PRIVATE KEY-----\n" + run.encode()
     assert b"[redacted:private-key:" in redact(line({"a": base64.b64encode(key).decode()}))
+
+
+def test_a_value_of_any_length_is_replaced_whole() -> None:
+    """A long match is looked at by its beginning; where its secret begins and ends is the same as of a short one."""
+    for name in (b"token=", b"--x my_secret-key = ", b"a password: ", b"db.passwd=>"):
+        for size in (40, 4_000, 4_096, 4_097, 5_000, 300_000):
+            value = (b"a1B2~c3D4+e5F6/" * (size // 15 + 1))[:size]
+            text = b"x " + name + value + b" y"
+            clean = REDACTOR.redact_line(text)
+            assert clean.startswith(b"x " + name + b"[redacted:"), (name, size, clean[:80])
+            assert clean.endswith(b"] y"), (name, size, clean[-80:])
+            assert len(clean) < 80
+            assert clean == REDACTOR.redact_line(b"z" * 5_000 + b" " + text)[5_001:]
+
+
+def test_colours_of_all_sorts_are_read() -> None:
+    """How many sorts there are makes no difference, nor do signs among them."""
+    for sorts in range(1, 40):
+        codes = [f"\x1b[{number};1m" for number in range(sorts)]
+        cut = "".join(code + "%41"[: number % 4] for number, code in enumerate(codes))
+        text = json.dumps({"a": f"{cut} ghp_0a1B2c3D4e5{''.join(codes)}F6g7H8i9J0kLmNoPqRsTuVwXy {cut}"})
+        clean = REDACTOR.redact_lines(text.encode()).data
+        assert b"[redacted:github-token:" in clean, sorts
+        assert b"F6g7" not in clean
+
+
+def test_lines_that_are_looked_at_together_hide_nothing() -> None:
+    """Signs that are written as several, in many lines: what any of them holds is seen."""
+    words = [f"\x1b[3{number % 8}mword {number}\x1b[0m &quot;b&quot; %3A %22" for number in range(60)]
+    lines = [json.dumps({"a": one}) for one in words]
+    assert REDACTOR.redact_lines("\n".join(lines).encode()).counts == {}
+    secrets = (
+        "ghp_0a1B2c3D4e5\x1b[0mF6g7H8i9J0kLmNoPqRsTuVwXy",
+        "api_key=3D=\n22a1b2c3d4e5f6g7h8i9j0",
+        "token%3Da1b2c3d4e5f6g7h8",
+    )
+    for secret in secrets:
+        for at in (0, 7, 59):
+            some = [*lines[:at], json.dumps({"a": secret}), *lines[at:]]
+            clean = REDACTOR.redact_lines("\n".join(some).encode())
+            assert sum(clean.counts.values()) == 1, (secret, at)
+            assert clean.data.split(b"\n")[:at] == [one.encode() for one in lines[:at]]

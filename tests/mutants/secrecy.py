@@ -423,6 +423,20 @@ REDACTION = (
         ("tests/core/test_redaction.py::test_no_sort_of_secrets_is_found_less",),
     ),
     Mutant(
+        "lines that are looked at together hold nothing, however they read",
+        "agent/core/finding.py",
+        "        return all(self.screen(",
+        "        return True or all(self.screen(",
+        ("tests/core/test_redaction.py::test_lines_that_are_looked_at_together_hide_nothing",),
+    ),
+    Mutant(
+        "a long value is replaced as far as its beginning goes",
+        "agent/core/finding.py",
+        "yield (since, head.start(1), until) if head",
+        "yield (since, *head.span(1)) if head",
+        ("tests/core/test_redaction.py::test_a_value_of_any_length_is_replaced_whole",),
+    ),
+    Mutant(
         "the middle of a long run is left out, also where a private key stands in it",
         "agent/core/notations.py",
         "if any(text.find(one, since, until) >= 0 for one in _KEY_IN_A_RUN):",
