@@ -1,6 +1,7 @@
 """Does what the keeper asks: second names for files, or copies of them within a limit, and their end."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -32,15 +33,17 @@ class Holding:
         """The sum is kept beside it: there may be 100,000, and each asks for what is left."""
 
     def find(self) -> list[FoundHeld]:
-        """What an earlier life held; nothing when that can't be seen. A file that has no other name counts as a copy,
+        """What an earlier life held; nothing when that can't be seen. A file with no name but ours counts as a copy,
         whatever it was: what it is the beginning of, only its content tells."""
         found = []
         try:
             self._kept_files.drop_unfinished()
-            for one in sorted(self._kept_files.list_kept()):
-                copied_bytes = one.size if one.links == 1 else 0
-                self._count(one.name, copied_bytes)
-                inode = one.inode if one.links > 1 else 0
+            kept = sorted(self._kept_files.list_kept())
+            names = Counter((one.device, one.inode) for one in kept)
+            for one in kept:
+                is_link = one.links > names[one.device, one.inode]
+                self._count(one.name, 0 if is_link else one.size)
+                inode = one.inode if is_link else 0
                 found.append(FoundHeld(one.name, one.path, one.size, one.mtime_ns, inode))
         except DiskError as exc:
             log.warning("%s; files held against deletion are left alone", exc.message)

@@ -291,6 +291,10 @@ class Sightings:
             self._compare_next(done.stream)
             return
         other.asked = False
+        if done.look is None and is_kept_path(done.path, other.seen.provider, done.stream):
+            self._drop(done.stream, done.path)  # it was let go meanwhile; no scan will tell
+            self._compare_next(done.stream)
+            return
         is_news = not other.again and other.against == _places(self._against(done.stream))
         if is_news and other.is_open and not other.is_new:
             if done.relation is not None and done.look is not None:
