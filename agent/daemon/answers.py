@@ -246,7 +246,10 @@ class Answers:
         """That a file of somebody else is gone is for the scanner to say: it alone notices when the same file comes
         back, or stands elsewhere. One of ours is nobody's but ours."""
         track, stream = self._tracks[done.key], done.key.stream
-        if done.vanished and not self._sightings.lose_held(stream, track.path) and self._sightings.fall_back(stream):
+        is_replaced = done.path != track.path  # another file has taken its place meanwhile
+        if done.vanished and (
+            is_replaced or (not self._sightings.lose_held(stream, track.path) and self._sightings.fall_back(stream))
+        ):
             self._teller.apply(done.key, track, Event.REALIGNED)
             return
         track.reason = done.why

@@ -167,14 +167,14 @@ class Pusher:
         try:
             return self._run_stream(task)
         except RedactionTimeout as exc:
-            return Unreadable(task.key, exc.message, vanished=False)
+            return Unreadable(task.key, task.path, exc.message, vanished=False)
         except NotShared as exc:
             grounds = Grounds(*exc.grounds)
             return KeptBack(task.key, exc.message, exc.certain, exc.under, exc.blind, exc.stale, exc.used, grounds)
         except FileVanished as exc:
-            return Unreadable(task.key, exc.message, vanished=True)
+            return Unreadable(task.key, task.path, exc.message, vanished=True)
         except DiskError as exc:
-            return Unreadable(task.key, exc.message, vanished=False)
+            return Unreadable(task.key, task.path, exc.message, vanished=False)
 
     def _run_stream(self, task: StreamTask) -> Outcome:
         match task:

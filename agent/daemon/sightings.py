@@ -351,6 +351,8 @@ class Sightings:
         if look is None:
             for one in self.others.get(origin, {}).values():
                 one.covered = None if one.covered == stream else one.covered
+        if self._vanishing.pop((stream, before.path), None) is not None:
+            return  # it went away while it was sent; what is held of it is compared before it is let go
         other = self._note(before._replace(stream=origin))
         if look is not None:
             other.seen, other.covered = _seen_as(other.seen, look), stream

@@ -95,6 +95,7 @@ class Unreadable(NamedTuple):
     """The file can't be read now, or is no longer there."""
 
     key: TrackKey
+    path: str
     why: str
     vanished: bool
 

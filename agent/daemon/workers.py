@@ -126,7 +126,7 @@ def _try(do: Callable[[Task], Outcome], task: Task) -> Outcome:
         case DeleteTask():
             return SessionDeleted(task.destination, task.session_id, why)
         case _:
-            return Unreadable(task.key, why.why, vanished=False)
+            return Unreadable(task.key, task.path, why.why, vanished=False)
 
 
 def _try_to_keep(do: Callable[[DiskTask], DiskOutcome], task: DiskTask) -> DiskOutcome:

@@ -16,7 +16,7 @@ from agent.core.wire import Request, parse_streams, streams_request
 from agent.daemon.inputs import Retry
 from agent.daemon.keeper import SWEEP_S
 from agent.daemon.report import Surroundings, report
-from agent.daemon.tasks import KeepTask
+from agent.daemon.tasks import KeepTask, PushTask
 from tests.daemon.test_generations import contents, generations
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, no_answer
 from tests.simulation.world import SimulatedAgent
@@ -411,3 +411,27 @@ def test_what_is_retained_of_any_file_of_a_session_arrives_whatever_takes_its_pl
     assert files.owed <= there, f"{len(files.owed - there)} of {len(files.owed)} lines are lost"
     agent.live_for(3 * SWEEP_S)
     assert not copied(agent), "what is sent is let go"
+
+
+def test_a_file_that_moved_while_it_was_sent_is_followed_at_its_new_place(
+    either: Callable[[int], SimulatedAgent], lines: Lines, receiver: AsgiServer, line: Line
+) -> None:
+    """What is held of it does not take its place, since that ends where the file was seen last."""
+    agent = either(0)
+    agent.append("s", lines(2))
+    agent.look()
+    rest(agent)
+    line.away = False
+    agent.engine.handle(Retry())
+    while not [one for one in agent.in_flight if isinstance(one, PushTask)]:
+        assert agent.run_one()
+    moved = agent.root / "q" / "s.jsonl"
+    moved.parent.mkdir()
+    agent.path("s").rename(moved)
+    with moved.open("ab") as file:
+        file.write(lines(2))
+    agent.look()
+    come_back(agent, line)
+    assert agent.track("s").path == str(moved)
+    assert [one for one in contents(receiver, "s") if one == moved.read_bytes()]
+    assert problems(agent) == []

@@ -52,6 +52,8 @@ SEEDS_THAT_BIT = {
     116: "a session that a crash made suspect, marked, shared and marked again in a pause, was not deleted",
     6606: "what was held of a second file was let go when others took both places",
     9387: "a base server got the smaller of two files first, and the larger one passed for sent by its last uuid",
+    10534: "what was held of a file took the place of the one that was sent in its stead",
+    13890: "the same, of a file that had moved while it was sent",
     7136: "a base server that lost everything between two questions had the session refused",
 }
 """What a seed found once, by the number that it had then. A story follows from everything that can happen in one: when
