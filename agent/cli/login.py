@@ -1,6 +1,7 @@
 """`transcriptd login` and `logout`: a server's token goes to where it is kept, and away from there."""
 
 import os
+import shlex
 import sys
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,16 @@ from agent.cli.completing import complete_destination
 from agent.cli.config import change_settings, environment, load_settings
 from agent.cli.consent import ask_consent
 from agent.core.settings import Destination, Settings, TokenIn, check_url
-from agent.errors import AgentError, NotRunning, SettingsError, Unauthorized, Unreachable, UsageError
+from agent.errors import (
+    AgentError,
+    KeyringError,
+    KeyringMissing,
+    NotRunning,
+    SettingsError,
+    Unauthorized,
+    Unreachable,
+    UsageError,
+)
 from agent.system.paths import Paths, default_paths
 from agent.system.tokens import VARIABLE, Secret, token_in
 from agent.system.tokens.backends import AUTO, BACKENDS, choose_backend
@@ -64,6 +74,8 @@ def login(
         click.echo(f"not checked: the credential {one.credential} is handed to the service only", err=True)
     else:
         check_token(one, token)
+    if one.token == TokenIn.KEYRING:
+        _check_keyring(paths, one)
     take_over(paths, may_ask=consent.is_terminal())
     # From here on a running agent may send.
     ask_consent(paths, one)
@@ -141,13 +153,16 @@ def _take_token(one: Destination, *, from_stdin: bool) -> Secret | None:
         case TokenIn.FILE:
             text = read_token_file(one.token_file)
             missing = f"token file {one.token_file} is not there, or empty"
+            hint = f"put the token there first: (umask 077; cat > {shlex.quote(one.token_file)})"
         case TokenIn.CREDENTIAL:
             if not environment().get(CREDENTIALS):
                 return None
             text = read_credential(one.credential, environment())
             missing = f"there is no credential {one.credential}"
+            hint = f"LoadCredential={one.credential}:FILE in the service's unit"
         case TokenIn.ENVIRONMENT:
             text, missing = token_in(environment()), f"{VARIABLE} is not set"
+            hint = f"set {VARIABLE} to a token of that server"
         case _ if from_stdin:
             text, missing = sys.stdin.readline(_MOST_TOKEN).strip(), "no token on stdin"
         case _ if is_terminal():
@@ -189,6 +204,16 @@ def _keyring(one: Destination) -> Any:
     from agent.system.tokens.client import Keyring
 
     return Keyring(choose_backend(one.keyring))
+
+
+def _check_keyring(paths: Paths, one: Destination) -> None:
+    """Raises KeyringMissing before anything is asked or written. One that is locked is unlocked when it is needed."""
+    try:
+        _keyring(one).find(place_of(one, paths.instance))
+    except KeyringMissing:
+        raise
+    except KeyringError:
+        return
 
 
 # --- what others get to know -------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ docs/control-socket.md is compared with it. What a method does not know is refus
 written wrongly (`dryRun`, or `private` where the private list decides) must not look granted.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -181,6 +180,8 @@ def _choose(forms: tuple[Form, ...], params: Mapping[str, Any]) -> Form:
 
 
 def _nearest(name: str, known: list[str]) -> str:
+    import difflib  # for an error only, and 0.4 MB
+
     near = difflib.get_close_matches(name[:64].casefold().replace("-", "_"), known, n=1, cutoff=0.0)
     return f"; the nearest is {near[0]}" if near else ", nor any other"
 

@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 
 from agent.core.settings import Settings, TokenIn, parse_settings
+from agent.errors import KeyringError, KeyringLocked, KeyringMissing
 from agent.system.tokens import Secret
 from agent.system.tokens.client import Keyring, Place
 from tests.cli.running import run
@@ -118,6 +119,35 @@ def test_a_terminal_is_asked_without_showing_what_is_typed(
     assert done.status == 0
     assert asked == [(f"token for {server.url}", True)]
     assert list(keyring.values()) == [GOOD]
+
+
+@pytest.mark.parametrize(("trouble", "status"), [(KeyringMissing, 77), (KeyringLocked, 0), (KeyringError, 0)], ids=str)
+def test_a_keyring_that_is_not_there_is_told_before_anything_is_asked_or_written(
+    trouble: type[KeyringError], status: int, config: Path, keyring: dict[Place, str]
+) -> None:
+    """One that is locked may be unlocked when the token is stored."""
+
+    def fail(*_: object) -> None:
+        raise trouble("the keyring", hint="--token-file FILE")
+
+    with bulk_server() as server, mock.patch.object(Keyring, "find", fail):
+        done = run("login", server.url, "--token-stdin", stdin=GOOD)
+    assert done.status == status
+    assert config.exists() == (list(keyring.values()) == [GOOD]) == (status == 0)
+    assert ("shared" in done.err) == (status == 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(["--token-file", "gone"], "(umask 077; cat > "), (["--environment"], "set TRANSCRIPTD_TOKEN")],
+)
+def test_a_token_that_is_not_in_its_place_is_told_with_the_way_there(
+    options: list[str], words: str, config: Path
+) -> None:
+    done = run("login", "http://127.0.0.1:1", *options)
+    assert done.status == 2
+    assert words in done.err
+    assert "--token-stdin" not in done.err, "that goes to the keyring"
 
 
 @pytest.mark.parametrize("make", [bulk_server, simple_server])
