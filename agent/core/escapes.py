@@ -67,12 +67,15 @@ def _unescape(block: bytes) -> bytes:
         return block
     # From the left, pairs first: a run of backslashes always begins at the border of an escape.
     text = undo_pairs(block)
-    if b"\\u" in text:
+    if _COLOUR in text:
         text = text.replace(_COLOUR, b"\x1b")
+    if b"\\u" in text:
         parts = _UNICODE.split(text)  # in C: there may be a million
         parts[1::2] = [_SIGNS.get(one) or _signs(one) for one in parts[1::2]]
         text = b"".join(parts)
     for escape, plain in _SHORT:
+        if b"\\" not in text:  # which is told faster than anything is replaced
+            break
         text = text.replace(escape, plain)
     return text.replace(_PAIR, b"\\")
 

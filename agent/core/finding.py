@@ -142,7 +142,7 @@ class Searcher:
         """In order, and whether there are too many to tell apart: then none is given. `hits`: what `screen` said
         of `raw`. `escaped`: a backslash always begins an escape, so none is cut in two."""
         hits = [one for one in hits if one != self.blocks_signal]  # which is for whoever joins them
-        if not hits:
+        if not hits or self.is_clear(raw, hits, escaped=escaped):
             return [], False
         if (
             len(raw) > 4 * _NEAR_BYTES
