@@ -604,6 +604,7 @@ class Engine:
 
     def refuse(self, key: TrackKey, track: Track, reason: str) -> None:
         self.answers.refuse(key, track, reason)
+        self.sightings.push_ended(key)  # what waits for this one waits in vain where every other server has it
 
     def _unpark(self, key: TrackKey) -> None:
         """The side files of a session whose transcript is sent, or is not going to be, get their turn."""

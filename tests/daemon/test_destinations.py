@@ -8,12 +8,14 @@ import pytest
 
 from agent.core.lifecycle import Condition, State
 from agent.core.pressure import Window
+from agent.core.session import StreamId
 from agent.core.wire import Request
 from agent.daemon.answers import OUTSIDE
 from agent.daemon.outbox import BATCH_BYTES
 from agent.daemon.tasks import PushTask, TrackKey
 from agent.daemon.world import Limits
 from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, no_answer, reply
+from tests.simulation.server import ModelServer
 from tests.simulation.world import SimulatedAgent, entry
 
 Make = Callable[..., SimulatedAgent]
@@ -40,6 +42,33 @@ def test_each_has_its_own_place_in_the_file(make_agent: Make, lines: Lines, rece
     agent.settle()
     assert base.sessions["s"] == agent.whole_lines("s")
     assert stored(receiver, "s") == agent.path("s").read_bytes()
+
+
+def test_a_file_that_goes_away_while_two_are_about_to_get_it_reaches_both(make_agent: Make, lines: Lines) -> None:
+    models = {"there": ModelServer(), "elsewhere": ModelServer()}
+    servers = {name: ScriptedServer(one, lambda _: no_answer()) for name, one in models.items()}
+    agent = make_agent(servers["there"], beside={"elsewhere": servers["elsewhere"]})
+    agent.append("s", data := lines(4))
+    agent.look()
+    agent.live_for(60)
+    for one in servers.values():
+        one.script = lambda request: reply(503) if request.path.endswith("/entries") else None
+    while sum(isinstance(one, PushTask) for one in agent.in_flight) < 2:
+        probes = [one for one in agent.in_flight if not isinstance(one, PushTask)]
+        if probes:
+            agent.in_flight.sort(key=lambda one: isinstance(one, PushTask))
+            agent.engine.handle(agent._pusher.run(agent.in_flight.pop(0)))
+            agent.engine.tick()
+        else:
+            assert agent.wait()
+    agent.path("s").unlink()
+    for one in servers.values():
+        one.script = lambda _: None
+    agent.settle()
+    for model in models.values():
+        current = model.current(StreamId("s", ""))
+        assert current is not None
+        assert bytes(current.data) == data
 
 
 def test_the_trouble_of_one_does_not_hold_up_another(make_agent: Make, lines: Lines, receiver: AsgiServer) -> None:
@@ -136,3 +165,32 @@ def test_a_session_that_names_its_project_late_is_sent_then(
     agent.append("s", entry(random.Random(1), cwd="/home/dev/work"))
     agent.settle()
     assert stored(receiver, "s") == agent.path("s").read_bytes()
+
+
+def test_a_subagent_s_file_that_took_another_s_name_is_sent_where_a_base_server_takes_neither(
+    make_agent: Make, lines: Lines
+) -> None:
+    model, subagent = ModelServer(), "subagents/agent-a"
+    server = ScriptedServer(model, lambda _: no_answer())
+    base = ScriptedServer(StrictBaseServer(), lambda _: no_answer())
+    agent = make_agent(server, beside={"base": base})
+    agent.append("s", lines(1))
+    agent.append("s", first := lines(4), subagent)
+    agent.look()
+    agent.live_for(60)
+    made = agent.root / "made"
+    made.write_bytes(second := lines(2))
+    made.replace(agent.path("s", subagent))
+    agent.look()
+    agent.live_for(60)
+    server.script = lambda _: None
+    agent.live_for(400)
+    base.script = lambda _: None
+    agent.settle()
+    held = {
+        bytes(one.data)
+        for key, stream in model.sessions["s"].streams.items()
+        if key
+        for one in stream.generations.values()
+    }
+    assert {first, second} <= held

@@ -9,13 +9,13 @@ from agent.core.lifecycle import State
 from agent.core.objects import is_object
 from agent.core.session import StreamId, is_side_file
 from agent.core.sources import origin_of
+from agent.core.status import LOST
 from agent.core.transcript import EMPTY_CHAIN, entry_uuid, tombstone_line
 from agent.core.wire import Request
 from agent.daemon.answers import DIVERGED
 from agent.daemon.permits import read_passage
 from agent.daemon.tasks import LetGoTask, TrackKey
 from agent.daemon.tracks import Track
-from tests.simulation.process import DESTINATION
 from tests.simulation.server import Generation, parse_target
 from tests.simulation.transcripts import Version
 
@@ -85,7 +85,7 @@ def _own(story: "Story", lines: Iterable[bytes]) -> list[bytes]:
     """Without what another agent wrote; on a base server that may stand in between."""
     if story.server.bulk:
         return list(lines)
-    return [line for line in lines if line not in story.foreign]
+    return [line for line in lines if line not in story.there.foreign]
 
 
 def check_leave(story: "Story", request: Request) -> None:
@@ -104,7 +104,7 @@ def check_cursor(story: "Story", key: TrackKey) -> None:
         return
     if story.wire.fell_back:
         return  # one by one, entries without a uuid are passed over; a 409 puts that right
-    if story.process.destination.bulk:
+    if story.process.destinations[story.there.name].bulk:
         found = story.server.generation(key.stream, cursor.generation or "")
         assert found is not None, f"{key.stream}: the cursor stands in a generation that the server does not know"
         chain = found.chains[cursor.entry_count] if cursor.entry_count < len(found.chains) else EMPTY_CHAIN
@@ -125,9 +125,11 @@ def check_release(story: "Story", task: LetGoTask) -> None:
     if not story.server.bulk or (story.wire.fell_back and task.stream.subpath):
         return  # it has no place for subagents, or seemed to have none
     stream = _origin(task.stream)
-    family = {key.stream: one for key, one in story.process.engine.tracks.items() if _origin(key.stream) == stream}
+    family = _family(story, stream)
     if _is_excused(story, stream, family):
         return
+    if len(story.destinations) > 1 and any(one.reason == LOST for one in family.values()):
+        return  # this server has what stood there later, the other one lacks both; the loss is told
     seen_bytes = max((one.size for one in family.values()), default=0)  # a link may have more, which nobody saw
     lines = story.disk.read(found.path)[:seen_bytes].split(b"\n")[:-1]
     beginning = b"".join(line + b"\n" for line in lines)
@@ -157,8 +159,10 @@ def check_end(story: "Story") -> None:
     """When nothing stands in the way any more: each file is on the server, once and in order."""
     for path in story.transcripts.files:
         _check_known(story, path)
-    for stream in story.transcripts.versions:
-        _check_stream(story, stream)
+    for there in story.destinations.values():
+        with story.at(there):
+            for stream in story.transcripts.versions:
+                _check_stream(story, stream)
     held = list(story.kept.list_kept())
     keeper = story.process.engine.keeper
     for one in held:
@@ -176,14 +180,14 @@ def _check_known(story: "Story", path: str) -> None:
     if found is None:
         return  # the next scan brings it; that all of it is sent is looked at below
     if found.is_new:
-        track = engine.tracks[TrackKey(DESTINATION, *found.copy)]
-        assert track.state in STAYS, f"{path} waits for what is {track.state}"
+        states = [engine.tracks[TrackKey(name, *found.copy)].state for name in story.process.destinations]
+        assert STAYS.intersection(states), f"{path} waits for what is {states}"
     else:
         assert not found.is_open or found.trouble, f"{path} was compared with nothing"
 
 
 def _check_stream(story: "Story", stream: StreamId) -> None:
-    track = story.process.engine.tracks.get(TrackKey(DESTINATION, *stream))
+    track = story.process.engine.tracks.get(TrackKey(story.there.name, *stream))
     if stream.session_id in story.rules.sessions:
         _check_private(story, stream, track)
         return
@@ -193,8 +197,7 @@ def _check_stream(story: "Story", stream: StreamId) -> None:
     if not paths or stream in story.wire.deleted:
         return
     if not story.server.bulk and stream.subpath:
-        follows = [one for key, one in story.process.engine.tracks.items() if _origin(key.stream) == stream]
-        states = {one.state for one in follows} - {State.GONE}
+        states = {one.state for one in _family(story, stream).values()} - {State.GONE}
         assert states <= {State.REFUSED, State.SYNCED}, f"{stream} is {states} on a base server"
         assert states, f"{stream} is followed by nobody on a base server"
         return
@@ -203,7 +206,7 @@ def _check_stream(story: "Story", stream: StreamId) -> None:
         return
     if stream in story.transcripts.unseen and not (EXPECT_SLOW_AUDIT and story.audits):
         return
-    family = {key.stream: one for key, one in story.process.engine.tracks.items() if _origin(key.stream) == stream}
+    family = _family(story, stream)
     assert family, f"{stream} was never seen"
     for path in paths:
         followed = next(
@@ -213,6 +216,14 @@ def _check_stream(story: "Story", stream: StreamId) -> None:
             _check_file(story, followed, family[followed])
         else:
             _check_covered(story, path, family)
+
+
+def _family(story: "Story", stream: StreamId) -> dict[StreamId, Track]:
+    """The stream and its copies, at the destination that the story is at."""
+    tracks = story.process.engine.tracks.items()
+    return {
+        key.stream: one for key, one in tracks if key.destination == story.there.name and _origin(key.stream) == stream
+    }
 
 
 def _origin(stream: StreamId) -> StreamId:
@@ -270,7 +281,7 @@ def _check_file(story: "Story", stream: StreamId, track: Track) -> None:
 def _check_private(story: "Story", stream: StreamId, track: Track | None) -> None:
     if track is not None:
         assert track.state in (State.PRIVATE, State.GONE), f"{stream} is private, and {track.state}"
-    forgets = story.server.has_lost or story.has_lost_state or stream in story.wire.deleted | story.diverged
+    forgets = story.server.has_lost or story.has_lost_state or stream in story.wire.deleted | story.there.diverged
     if story.server.bulk and not forgets:
         current = story.server.current(stream)
         assert current is None or not current.lines, f"{stream} is private, and still on the server"
@@ -289,7 +300,7 @@ def is_copy(story: "Story", stream: StreamId) -> bool:
 
 def _is_crowded(story: "Story", stream: StreamId) -> bool:
     """A base server has one chain, whatever histories came to stand in it."""
-    return stream in story.transcripts.rewritten or stream in story.diverged
+    return stream in story.transcripts.rewritten or stream in story.there.diverged
 
 
 def _is_whole(version: Version) -> bool:
@@ -297,7 +308,7 @@ def _is_whole(version: Version) -> bool:
 
 
 def _may_be_refused(story: "Story", stream: StreamId) -> bool:
-    diverged = stream in story.transcripts.rewritten or stream in story.diverged
+    diverged = stream in story.transcripts.rewritten or stream in story.there.diverged
     return diverged and (not EXPECT_GENERATIONS or not story.server.bulk)
 
 

@@ -46,7 +46,7 @@ def _any_place(story: "Story") -> tuple[str, Place] | None:
     return story.rng.choice(paths) if paths else None
 
 
-def _any_file(story: "Story") -> tuple[str, Place] | None:
+def any_file(story: "Story") -> tuple[str, Place] | None:
     files = story.transcripts.files
     if not files:
         return None
@@ -54,7 +54,7 @@ def _any_file(story: "Story") -> tuple[str, Place] | None:
     return path, files[path][0]
 
 
-def _lines(story: "Story", path: str, place: Place) -> bytes:
+def lines_for(story: "Story", path: str, place: Place) -> bytes:
     session_id = place.stream.session_id
     if place.flat and path not in story.transcripts.files:
         return story.writer.entry(session_id)
@@ -63,60 +63,60 @@ def _lines(story: "Story", path: str, place: Place) -> bytes:
 
 def append(story: "Story") -> None:
     if found := _any_place(story):
-        story.transcripts.append(*found, _lines(story, *found))
+        story.transcripts.append(*found, lines_for(story, *found))
 
 
 def append_part(story: "Story") -> None:
     found = _any_place(story)
     if found and not found[1].flat:
-        data = _lines(story, *found) + story.writer.entry(found[1].stream.session_id)
+        data = lines_for(story, *found) + story.writer.entry(found[1].stream.session_id)
         story.transcripts.append_part(*found, data)
 
 
 def finish_part(story: "Story") -> None:
-    if found := _any_file(story):
+    if found := any_file(story):
         story.transcripts.finish(*found)
 
 
 def touch(story: "Story") -> None:
-    if found := _any_file(story):
+    if found := any_file(story):
         story.transcripts.touch(found[0], int(story.clock.now_s() * 1e9))
 
 
 def side_file(story: "Story") -> None:
-    if found := _any_file(story):
+    if found := any_file(story):
         story.transcripts.write_beside(beside(found[0]), story.rng.randbytes(20))
 
 
 def delete(story: "Story") -> None:
-    if found := _any_file(story):
+    if found := any_file(story):
         story.transcripts.delete(found[0])
 
 
 def move(story: "Story") -> None:
-    found = _any_file(story)
+    found = any_file(story)
     if found and other_place(found[0]) not in story.transcripts.files:
         story.transcripts.move(found[0], other_place(found[0]))
 
 
 def copy(story: "Story") -> None:
-    found = _any_file(story)
+    found = any_file(story)
     if found and other_place(found[0]) not in story.transcripts.files:
         story.transcripts.copy(found[0], other_place(found[0]))
 
 
 def replace_same(story: "Story") -> None:
-    if found := _any_file(story):
+    if found := any_file(story):
         story.transcripts.replace(found[0], bytes(story.transcripts.files[found[0]][1].content))
 
 
 def replace_other(story: "Story") -> None:
-    if found := _any_file(story):
+    if found := any_file(story):
         story.transcripts.replace(found[0], _other_content(story, *found))
 
 
 def rewrite_in_place(story: "Story") -> None:
-    if found := _any_file(story):
+    if found := any_file(story):
         _note_torn(story, found[0])
         story.transcripts.rewrite_in_place(found[0], _other_content(story, *found))
 
@@ -127,11 +127,11 @@ def _other_content(story: "Story", path: str, place: Place) -> bytes:
     kept = lines[: story.rng.randrange(len(lines) + 1)]
     if place.flat:
         kept = kept or lines[:1]
-    return b"".join(line + b"\n" for line in kept) + _lines(story, path, place)
+    return b"".join(line + b"\n" for line in kept) + lines_for(story, path, place)
 
 
 def truncate(story: "Story") -> None:
-    found = _any_file(story)
+    found = any_file(story)
     if found and not found[1].flat:
         size = len(story.transcripts.files[found[0]][1].content)
         _note_torn(story, found[0])
@@ -139,7 +139,7 @@ def truncate(story: "Story") -> None:
 
 
 def scrub(story: "Story") -> None:
-    found = _any_file(story)
+    found = any_file(story)
     if found and not found[1].flat:
         content = story.transcripts.files[found[0]][1].content
         at = story.rng.randrange(len(content)) if content else 0
@@ -155,7 +155,7 @@ def _note_torn(story: "Story", path: str) -> None:
 
 
 def rewrite_unseen(story: "Story") -> None:
-    found = _any_file(story)
+    found = any_file(story)
     if found and not found[1].flat:
         content = bytes(story.transcripts.files[found[0]][1].content)
         story.transcripts.rewrite_in_place(found[0], content.replace(b"w", b"v"), same_time=True)
@@ -249,7 +249,7 @@ def roll_back(story: "Story") -> None:
 
 
 def spoil_file(story: "Story") -> None:
-    if found := _any_file(story):
+    if found := any_file(story):
         story.files.faults[found[0]] = story.rng.choice(badfiles.FAULTS)
 
 
@@ -288,23 +288,23 @@ def give_token(story: "Story") -> None:
 
 def refuse_session(story: "Story") -> None:
     session_id = story.rng.choice(PLACES).stream.session_id
-    story.session_statuses[session_id] = story.rng.choice((403, 413, 422, 400, 500, 503, 429))
+    story.there.session_statuses[session_id] = story.rng.choice((403, 413, 422, 400, 500, 503, 429))
 
 
 def accept_sessions(story: "Story") -> None:
-    story.session_statuses.clear()
+    story.there.session_statuses.clear()
 
 
 def delete_on_server(story: "Story") -> None:
-    story.session_statuses[story.rng.choice(PLACES).stream.session_id] = 410
+    story.there.session_statuses[story.rng.choice(PLACES).stream.session_id] = 410
 
 
 def poison(story: "Story") -> None:
     """From now on the server can't stand one of the entries that were written already."""
-    if found := _any_file(story):
+    if found := any_file(story):
         lines = [line for line in story.transcripts.files[found[0]][1].lines() if len(line) > 40]
         if lines:
-            story.poison[story.rng.choice(lines)] = story.rng.choice((400, 413, 422))
+            story.there.poison[story.rng.choice(lines)] = story.rng.choice((400, 413, 422))
 
 
 NEVER_S = 30.0
@@ -328,11 +328,11 @@ def agree(story: "Story") -> None:
 
 
 def back_up(story: "Story") -> None:
-    story.backups.append(story.server.copy())
+    story.there.backups.append(story.server.copy())
 
 
 def set_back(story: "Story") -> None:
-    story.server.set_back(story.rng.choice(story.backups))
+    story.server.set_back(story.rng.choice(story.there.backups))
 
 
 def write_as_another(story: "Story") -> None:
@@ -340,8 +340,8 @@ def write_as_another(story: "Story") -> None:
     if stream is None:
         return
     lines = split_lines(story.writer.entry(stream.session_id))
-    story.foreign.update(lines)
-    story.diverged.add(stream)
+    story.there.foreign.update(lines)
+    story.there.diverged.add(stream)
     story.server.write_as_another(stream, lines)
 
 
@@ -355,7 +355,7 @@ def send_ahead(story: "Story") -> None:
     lines = version.lines()
     if lines[: len(current.lines)] == current.lines and len(lines) > len(current.lines):
         story.server.write_as_another(stream, lines[len(current.lines) :][: story.rng.randrange(1, 4)])
-        story.is_led = True
+        story.there.is_led = True
 
 
 def _any_stored(story: "Story") -> StreamId | None:
@@ -491,7 +491,8 @@ def delete_there(story: "Story") -> None:
 def restore(story: "Story") -> None:
     session_id = story.rng.choice(PLACES).stream.session_id
     story.process.inbox.append(Restore(frozenset({session_id})))
-    story.wire.user_wants_back(session_id)
+    for there in story.destinations.values():
+        there.wire.user_wants_back(session_id)
 
 
 PRIVATE_TABLE = (
@@ -552,56 +553,6 @@ PAUSE_TABLE = (
 
 def draw_pause(rng: random.Random) -> Operation:
     return rng.choices(PAUSE_TABLE, [one.weight for one in PAUSE_TABLE])[0]
-
-
-# --- several files of one session ------------------------------------------------------------------------------------
-
-
-def _second_file(story: "Story") -> tuple[str, Place] | None:
-    """A file of a session that has two."""
-    files = story.transcripts.files
-    paths = [path for path in files if other_place(path) in files]
-    return (path, files[path][0]) if (path := story.copies.choice(paths) if paths else "") else None
-
-
-def append_to_one(story: "Story") -> None:
-    if found := _second_file(story):
-        story.transcripts.append(*found, _lines(story, *found))
-
-
-def append_alike(story: "Story") -> None:
-    """Both grow by the same, as where a program keeps them equal."""
-    if found := _second_file(story):
-        data = _lines(story, *found)
-        story.transcripts.append(*found, data)
-        other = other_place(found[0])
-        if story.transcripts.files[other][1] is not story.transcripts.files[found[0]][1]:
-            story.transcripts.append(other, found[1], data)
-
-
-def link(story: "Story") -> None:
-    found = _any_file(story)
-    if found and other_place(found[0]) not in story.transcripts.files and not story.rewrites:
-        story.transcripts.link(found[0], other_place(found[0]))
-
-
-def delete_one(story: "Story") -> None:
-    if found := _second_file(story):
-        story.transcripts.delete(found[0])
-
-
-COPIES_TABLE = (
-    Operation("copy", 3, copy),
-    Operation("append to one", 8, append_to_one),
-    Operation("append alike", 2, append_alike),
-    Operation("link", 1, link),
-    Operation("delete one", 1, delete_one),
-)
-"""The same for stories in which sessions have several files."""
-
-
-def draw_copy(rng: random.Random) -> Operation:
-    return rng.choices(COPIES_TABLE, [one.weight for one in COPIES_TABLE])[0]
 
 
 def draw_table(story: "Story") -> Table:

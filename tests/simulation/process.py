@@ -7,7 +7,7 @@ taken, a task until it is run. A crash is that nobody calls any more.
 import random
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from agent.core.lifecycle import UNSENT, Condition
@@ -48,7 +48,7 @@ class Machine(NamedTuple):
     """What a process finds around it. `checked(key)` is called when the engine has taken an outcome for a stream."""
 
     files: Files
-    sender: Sender
+    senders: Mapping[str, Sender]
     root: str
     clock: FakeClock
     rng: random.Random
@@ -75,13 +75,15 @@ class Process:
         self._rng = rng = machine.rng
         self._checked = machine.checked
         world = World(clock.now_s, clock.monotonic_s, rng.random, self._new_uuid)
-        self.destination = DestinationState(DESTINATION, "http://127.0.0.1", compress=machine.compress)
+        self.destinations = {
+            name: DestinationState(name, "http://127.0.0.1", compress=machine.compress) for name in machine.senders
+        }
         self.looks: deque[DiskTask] = deque()
         self._released = machine.released
         self.holding = Holding(machine.kept, machine.kept_bytes)
         self._files, self._guard = machine.files, Guard(machine.rulebook, machine.files)
         self.engine = Engine(
-            [self.destination],
+            list(self.destinations.values()),
             store,
             world,
             self._dispatch,
@@ -91,7 +93,7 @@ class Process:
             found_held=self.holding.find(),
         )
         self._pusher = Pusher(
-            {DESTINATION: machine.sender},
+            machine.senders,
             PROVIDERS,
             clock.now_s,
             lambda: self.is_stopping,
@@ -221,18 +223,23 @@ class Process:
                 return
             if not self.wait():
                 return
-        states = {f"{key.session_id}/{key.subpath}": str(track.state) for key, track in self.engine.tracks.items()}
-        raise AssertionError(f"not settled after {most} steps: {states}, {self.destination.condition}")
+        states = {"/".join(key): str(track.state) for key, track in self.engine.tracks.items()}
+        conditions = [one.condition for one in self.destinations.values()]
+        raise AssertionError(f"not settled after {most} steps: {states}, {conditions}")
 
     def _is_waiting(self) -> bool:
         """A stream waits for a time that will come by itself, not for a person."""
-        if self.destination.condition in (Condition.NEEDS_LOGIN, Condition.MISCONFIGURED):
-            return False
-        if any(track.status == OWED for track in self.engine.tracks.values()) and self.destination.deletes:
+        asking = {
+            name
+            for name, one in self.destinations.items()
+            if one.condition not in (Condition.NEEDS_LOGIN, Condition.MISCONFIGURED)
+        }
+        tracks = [(key, track) for key, track in self.engine.tracks.items() if key.destination in asking]
+        if any(track.status == OWED and self.destinations[key.destination].deletes for key, track in tracks):
             return True
         if self.engine.pausing.why:
             return False
-        return any(track.state in UNSENT for track in self.engine.tracks.values())
+        return any(track.state in UNSENT for _, track in tracks)
 
 
 def _stream_of(task: Task) -> TrackKey | None:

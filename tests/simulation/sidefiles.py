@@ -168,14 +168,16 @@ def check_side_files(story: "Story") -> None:
 
 def _check_one(story: "Story", path: str, stream: StreamId, data: bytes) -> None:
     session, origin = stream.session_id, stream
-    here = [(key, one) for key, one in story.process.engine.tracks.items() if key.session_id == session]
+    tracks, name = story.process.engine.tracks.items(), story.there.name
+    here = [(key, one) for key, one in tracks if (key.destination, key.session_id) == (name, session)]
     main = next((one for key, one in here if not key.subpath), None)
     # One that was deleted and written anew before all was sent has a place of its own.
     family = [(key.stream, one) for key, one in here if origin_of(key.subpath) == stream.subpath]
     track = next((one for _, one in family if one.path == path and one.state is not State.GONE), None)
     waiting = story.process.engine.sightings.others.get(stream, {}).get(path)
     if track is None and waiting is not None and (waiting.is_new or waiting.trouble):
-        assert any(one.state in STAYS for _, one in family), f"{path} waits for nothing"
+        states = {one.state for key, one in tracks if key.stream in (stream, waiting.copy)}
+        assert states & STAYS, f"{path} waits for what is {states}"
         return
     if track is None and waiting is not None and waiting.covered is not None:
         track = next((one for of, one in family if of == waiting.covered), None)

@@ -6,7 +6,8 @@ The same seed gives the same story, step by step. Nothing here waits, and nothin
 import hashlib
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agent.core.session import StreamId
@@ -18,15 +19,16 @@ from agent.daemon.pausing import HeldOff, ResumeAsked
 from agent.daemon.tasks import LetGoTask, TrackKey
 from agent.daemon.world import Limits
 from tests.fakes import FakeClock, FakeRules
-from tests.simulation import operations, sidefiles
+from tests.simulation import copies, operations, sidefiles
 from tests.simulation.badfiles import BadFiles
 from tests.simulation.checks import check_cursor, check_end, check_generation, check_leave, check_release
 from tests.simulation.disk import FakeDisk
 from tests.simulation.kept import FakeKept
-from tests.simulation.process import Machine, Process
+from tests.simulation.process import DESTINATION, Machine, Process
 from tests.simulation.server import Generation, ModelServer
 from tests.simulation.sidefiles import SideFiles, check_file, check_side_files
 from tests.simulation.store import Medium
+from tests.simulation.there import SECOND, There, draw_at_second
 from tests.simulation.transcripts import ROOT, Transcripts, Writer
 from tests.simulation.wire import Crash, Wire
 
@@ -52,6 +54,9 @@ COPIES_SHARE, COPIES_STEPS = 0.25, 0.15
 
 SIDE_SHARE, SIDE_STEPS, SUDDEN_SIDE = 0.25, 0.15, 0.02
 """The same of stories of side files, and how often one changes between two steps of a look or a push."""
+
+SECOND_SHARE, SECOND_STEPS = 0.15, 0.08
+"""The same of stories with a second destination, and of what happens there."""
 
 PAUSED_SHARE, PAUSED_STEPS = 0.2, 0.05
 """The same of stories in which somebody, or a network, wants the agent to rest."""
@@ -80,14 +85,6 @@ class Story:
         is_base = rng.random() < 0.2
         self.rewrites = rng.random() < (0.35 if not is_base else 0.1)
         """Whether files are anything but append-only."""
-        self.foreign: set[bytes] = set()
-        """What another agent wrote."""
-        self.diverged: set[StreamId] = set()
-        self.is_led = False
-        """Whether a server got something of a file that this agent did not send."""
-        self.poison: dict[bytes, int] = {}
-        """What an entry holds that is refused, and with which status."""
-        self.session_statuses: dict[str, int] = {}
         # Drawn apart, so that the other stories stay what they were.
         self._fate = random.Random(~seed)
         self.is_private = self._fate.random() < PRIVATE_SHARE
@@ -106,11 +103,15 @@ class Story:
         self.ever_private: set[str] = set()
         self.has_lost_state = False
         """Whether the state may say less than what was once written to it, and nobody can tell."""
-        self.server = _make_server(self, is_base)
-        self.backups = [self.server.copy()]
-        self.wire = Wire(self.server, rng, self.log, self.between, self._check_leave)
-        self.wire.trouble = rng.choice((0.0, 0.0, 0.1, 0.3, 0.6))
-        self.wire.harsh = rng.random() < 0.15
+        self.there = _make_there(self, DESTINATION, rng, is_base)
+        """The destination that is spoken of."""
+        self.destinations = {DESTINATION: self.there}
+        # Apart from those too.
+        self.second = random.Random(f"second {seed}")
+        if self.second.random() < SECOND_SHARE:
+            is_second_base = self.second.random() < 0.2
+            self.destinations[SECOND] = _make_there(self, SECOND, self.second, is_second_base)
+            is_base = is_base or is_second_base
         # Apart from those too.
         self._holds = random.Random(f"holds {seed}")
         self.has_mounts = self._holds.random() < MOUNTED_SHARE
@@ -134,7 +135,7 @@ class Story:
         limits = Limits(workers=rng.choice((1, 2, 8)), audit_interval_s=AUDIT_S if self.audits else 0.0)
         self._machine = Machine(
             self.files,
-            self.wire,
+            {name: one.wire for name, one in self.destinations.items()},
             root,
             self.clock,
             rng,
@@ -162,7 +163,9 @@ class Story:
             self.step()
         self.end_trouble()
         check_end(self)
-        check_side_files(self)
+        for there in self.destinations.values():
+            with self.at(there):
+                check_side_files(self)
         self.process.store.close()
 
     def step(self) -> None:
@@ -170,14 +173,18 @@ class Story:
         if self.is_private and self._fate.random() < PRIVATE_STEPS:
             operation = operations.draw_private(self._fate)
         if self.has_copies and self.copies.random() < COPIES_STEPS:
-            operation = operations.draw_copy(self.copies)
+            operation = copies.draw(self.copies)
         if self.has_pauses and self._rests.random() < PAUSED_STEPS:
             operation = operations.draw_pause(self._rests)
         if self.has_side_files and self.besides.random() < SIDE_STEPS:
             operation = sidefiles.draw(self.besides)
+        there = self.there
+        if len(self.destinations) > 1 and self.second.random() < SECOND_STEPS:
+            operation, there = draw_at_second(self, self.second), self.destinations[SECOND]
         try:
-            self.log(operation.name)
-            operation.act(self)
+            self.log(operation.name if there is self.there else f"{there.name}: {operation.name}")
+            with self.at(there):
+                operation.act(self)
             self._keep_time()
         except Crash:
             self.boot()
@@ -186,21 +193,19 @@ class Story:
         """Everything that was broken works again. What somebody has to say `retry` after, gets it."""
         self.log("the trouble is over")
         self._haste = 0.0
-        self.wire.trouble, self.wire.is_cut, self.wire.is_locked = 0.0, False, False
-        self.session_statuses.clear()
+        for there in self.destinations.values():
+            there.end_trouble()
         self.files.faults.clear()
         self.files.out_of_descriptors = False
         self.medium.is_full = False
         self.rules.blind = ""
-        self.server.contradicts = self.server.breaks_off = False
         if self.has_pauses:
             self.process.inbox.extend((HeldOff(""), ResumeAsked()))
-        self.wire.deliver_all_late()
-        if self.server.has_lost or self.diverged or self.is_led:
+        if any(there.may_hold_another for there in self.destinations.values()):
             for path, (place, _) in list(self.transcripts.files.items()):
                 # That a server holds something else comes out when it is spoken to, with a line of its own.
                 self.transcripts.append(path, place, b"\n" + self.writer.entry(place.stream.session_id))
-        if self.wire.stopped or self.server.has_lost:
+        if any(there.wire.stopped or there.server.has_lost for there in self.destinations.values()):
             self.process.inbox.append(Retry())
         self.process.settle()
         self._let_quiet_pass()
@@ -214,7 +219,8 @@ class Story:
 
     def boot(self) -> None:
         """A new process over the same files and state; what the old one had not written is forgotten."""
-        self.wire.told_deleted.clear()
+        for there in self.destinations.values():
+            there.wire.told_deleted.clear()
         for _ in range(9):
             try:
                 self.process = Process(self._machine, self.medium.open())
@@ -262,41 +268,66 @@ class Story:
 
     # --- what must hold meanwhile -----------------------------------------------------------------------------
 
-    def note_append(self, stream: StreamId, generation: Generation) -> None:
-        check_generation(self, stream, generation)
-
-    def note_file(self, stream: StreamId, data: bytes) -> None:
-        check_file(self, stream, data)
-
-    def _check_leave(self, request: Request) -> None:
-        check_leave(self, request)
-
     def _check_cursor(self, key: TrackKey) -> None:
-        check_cursor(self, key)
+        with self.at(self.destinations[key.destination]):
+            check_cursor(self, key)
 
     def _check_release(self, task: LetGoTask) -> None:
-        check_release(self, task)
+        for there in self.destinations.values():
+            with self.at(there):
+                check_release(self, task)
 
-    def refuse(self, session_id: str, lines: list[bytes]) -> int | None:
-        if session_id in self.session_statuses:
-            return self.session_statuses[session_id]
-        for mark, status in self.poison.items():
-            if any(mark in line for line in lines):
-                return status
-        return None
+    # --- where it is at ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def at(self, there: There) -> Iterator[None]:
+        """What is done and asked meanwhile concerns this destination."""
+        before, self.there = self.there, there
+        try:
+            yield
+        finally:
+            self.there = before
+
+    @property
+    def server(self) -> ModelServer:
+        return self.there.server
+
+    @property
+    def wire(self) -> Wire:
+        return self.there.wire
 
 
-def _make_server(story: Story, is_base: bool) -> ModelServer:
-    rng = story.rng
+def _make_there(story: Story, name: str, rng: random.Random, is_base: bool) -> There:
+    server = _make_server(rng, is_base)
+    server.files = story.has_side_files
+    told = story.log if name == DESTINATION else lambda what: story.log(f"{name}: {what}")
+
+    def leaves(request: Request) -> None:
+        with story.at(there):
+            check_leave(story, request)
+
+    def changed(stream: StreamId, generation: Generation) -> None:
+        with story.at(there):
+            check_generation(story, stream, generation)
+
+    def took_file(stream: StreamId, data: bytes) -> None:
+        with story.at(there):
+            check_file(story, stream, data)
+
+    wire = Wire(server, rng, told, story.between, leaves)
+    there = There(name, server, wire, [server.copy()])
+    server.refuse, server.changed, server.took_file = there.refuse, changed, took_file
+    wire.trouble = rng.choice((0.0, 0.0, 0.1, 0.3, 0.6))
+    wire.harsh = rng.random() < 0.15
+    return there
+
+
+def _make_server(rng: random.Random, is_base: bool) -> ModelServer:
     offer = BulkOffer(rng.choice((8 << 20, 8 << 20, 2000, 300)), rng.choice((10_000, 10_000, 3, 1)), ("zstd", "gzip"))
     server = ModelServer(
         bulk=offer,
         max_entry_bytes=rng.choice((1 << 20, 1 << 20, 1 << 20, 1000)),
-        refuse=story.refuse,
-        changed=story.note_append,
-        took_file=story.note_file,
     )
-    server.files = story.has_side_files
     if is_base:
         server.bulk = None
         server.tells_head = rng.random() < 0.7

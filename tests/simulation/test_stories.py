@@ -24,6 +24,7 @@ from tests.simulation.real import RealFolder
 from tests.simulation.seeds import REPOSITORY, quiet, run_seeds, try_seed
 from tests.simulation.server import Generation, ModelServer, Target
 from tests.simulation.story import Story
+from tests.simulation.there import SECOND, SECOND_NAMES
 from tests.simulation.twin import Twin
 
 SEEDS = int(os.environ.get("TRANSCRIPTD_SEEDS") or (3_000 if os.environ.get("TRANSCRIPTD_CI") else 1_000))
@@ -95,6 +96,7 @@ def test_the_same_seed_tells_the_same_story_and_all_that_can_happen_does() -> No
         )
     every = (*operations.TABLE, *operations.PRIVATE_TABLE, *operations.PAUSE_TABLE, *sidefiles.TABLE)
     assert not [one.name for one in every if not drawn[one.name]], "no story drew these"
+    assert not [name for name in SECOND_NAMES if not drawn[f"{SECOND}: {name}"]], "these happened at no second server"
     assert kinds["mounted: True"] > 20
     assert len([one for one in kinds if one.startswith("copies: ")]) == 4
     assert [one for one in kinds if one.startswith("meanwhile: ")], "rules change in the middle of a look or a push"

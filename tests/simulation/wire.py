@@ -88,6 +88,8 @@ class Wire:
         stream = _written_stream(request)
         if stream is None:
             answer = self._send(request)
+            if answer.status == 410 and (target := parse_target(request.path)):
+                self.deleted.add(target.stream)
             if request.path.endswith("/restore") and answer.status == 204:
                 self.told_deleted = {one for one in self.told_deleted if f"/{one.session_id}/" not in request.path}
             return answer
