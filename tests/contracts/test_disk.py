@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.errors import DiskError
+from agent.errors import DiskError, FileVanished
 from agent.system import files as real_files
 from tests.fakes import FakeClock
 from tests.simulation.disk import FakeDisk
@@ -178,3 +178,30 @@ def test_a_number_comes_back_once_its_file_is_gone_and_closed() -> None:
         assert number(path) != first
     disk.append(other, b"z")
     assert number(other) == first
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making a link takes a right of its own there")
+def test_links_are_told_and_not_followed(tmp_path: Path) -> None:
+    both = Both(tmp_path.resolve())
+    for disk in (both.fake, both.real):
+        disk.make_folder(both.path("sub"))
+        for name, target in (("file", "a"), ("folder", "sub"), ("nowhere", "missing"), ("twice", "folder")):
+            disk.symlink(both.path(target), both.path(name))
+    both.do("append", "a", b"x\n")
+    both.do("append", "sub/c", b"y\n")
+    for name in ("file", "folder", "nowhere", "twice", "folder/c", "twice/c", "file/below"):
+        path = both.path(name)
+        both.see(partial(_look, path=path))
+        both.see(partial(_leads, path=path))
+        for files in (both.fake, real_files):
+            for ask in (partial(_list, files), partial(_read_lines, files, limit=9)):
+                with pytest.raises(FileVanished):
+                    ask(path=path)
+    both.do("unlink", "folder")
+    both.see(partial(_look, path=both.path("folder")))
+    both.see(partial(_look, path=both.path("sub/c")))
+
+
+def _leads(files: Any, path: str) -> Any:
+    entry = files.look_at(path)
+    return files.resolve(path), entry and entry.link

@@ -24,6 +24,8 @@ class BadFiles:
         self.between = between
         self.faults: dict[str, str] = {}
         self.out_of_descriptors = False
+        self.fence = ""
+        """Nothing below that is opened; empty for no such folder."""
 
     def open_file(self, path: str) -> AbstractContextManager[OpenFile]:
         self._refuse_opening(path)
@@ -50,6 +52,7 @@ class BadFiles:
         return self._files.resolve(path)
 
     def _refuse_opening(self, path: str) -> None:
+        assert not self.fence or not path.startswith(self.fence), f"{path} lies outside, and is opened"
         self.between()
         if self.out_of_descriptors:
             raise DiskError(f"{path} can't be read: Too many open files")

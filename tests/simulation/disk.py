@@ -29,12 +29,21 @@ class Inode:
         self.opens = 0
 
 
+class Link:
+    """A symbolic link. `target` is absolute."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+
 class Folder:
     __slots__ = ("names", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.names: dict[str, Inode | Folder] = {}
+        self.names: dict[str, Inode | Folder | Link] = {}
 
 
 class FakeDisk:
@@ -64,7 +73,7 @@ class FakeDisk:
         found = self._find(path)
         if isinstance(found, Folder):
             raise DiskError(f"{path} can't be read: Is a directory")
-        if found is None:
+        if not isinstance(found, Inode):
             raise FileVanished(f"{path} is no longer there")
         return found
 
@@ -79,12 +88,20 @@ class FakeDisk:
         return None if found is None else self._entry(os.path.basename(path), path, found)
 
     def is_missing(self, path: str) -> bool:
-        return self._find(path) is None
+        return not isinstance(self._find(path), (Inode, Folder))
 
     def resolve(self, path: str) -> str:
-        return path  # it has no links
+        at: Inode | Folder | Link | None = self._root
+        names = _names(path)
+        for number, name in enumerate(names):
+            at = at.names.get(name) if isinstance(at, Folder) else None
+            if isinstance(at, Link):
+                return self.resolve(os.path.join(at.target, *names[number + 1 :]))
+        return path
 
-    def _entry(self, name: str, path: str, found: Inode | Folder) -> Entry:
+    def _entry(self, name: str, path: str, found: Inode | Folder | Link) -> Entry:
+        if isinstance(found, Link):
+            return Entry(name, path, False, -1, 0, 0, 0, link=self.resolve(path))
         if isinstance(found, Folder):
             return Entry(name, path, True, 0, 0, self.device_of(path), found.number)
         return Entry(name, path, False, len(found.data), found.mtime_ns, self.device_of(path), found.number)
@@ -105,7 +122,7 @@ class FakeDisk:
     def append(self, path: str, data: bytes) -> None:
         """Behind the end of the file, which is made if it is not there."""
         node = self._find(path)
-        if isinstance(node, Folder):
+        if isinstance(node, (Folder, Link)):
             raise IsADirectoryError(path)
         node = node or self._create(path)
         node.data += data
@@ -136,8 +153,11 @@ class FakeDisk:
             self._let_go(old)
 
     def unlink(self, path: str) -> None:
-        node = self._file(path)
         folder, name = self._place(path)
+        if isinstance(folder.names.get(name), Link):
+            del folder.names[name]
+            return
+        node = self._file(path)
         del folder.names[name]
         self._let_go(node)
 
@@ -146,7 +166,7 @@ class FakeDisk:
         node = self._file(old)
         folder, name = self._place(new)
         there = folder.names.get(name)
-        if isinstance(there, Folder):
+        if isinstance(there, (Folder, Link)):
             raise IsADirectoryError(new)
         if there is node:
             return
@@ -166,6 +186,12 @@ class FakeDisk:
             raise FileExistsError(new)
         folder.names[name] = node
         node.links += 1
+
+    def symlink(self, target: str, path: str) -> None:
+        folder, name = self._place(path)
+        if name in folder.names:
+            raise FileExistsError(path)
+        folder.names[name] = Link(target)
 
     def read(self, path: str) -> bytes:
         return bytes(self._file(path).data)
@@ -190,13 +216,14 @@ class FakeDisk:
         assert isinstance(removed, Folder)
         heapq.heappush(self._free[self.device_of(path)], removed.number)
 
-    def find(self, path: str) -> "Inode | Folder | None":
+    def find(self, path: str) -> "Inode | Folder | Link | None":
         return self._find(path)
 
     # --- inside -----------------------------------------------------------------------------------------------
 
-    def _find(self, path: str) -> Inode | Folder | None:
-        at: Inode | Folder = self._root
+    def _find(self, path: str) -> Inode | Folder | Link | None:
+        """What has that name; no link is followed on the way."""
+        at: Inode | Folder | Link = self._root
         for name in _names(path):
             if not isinstance(at, Folder) or name not in at.names:
                 return None
@@ -207,7 +234,7 @@ class FakeDisk:
         node = self._find(path)
         if node is None:
             raise FileNotFoundError(path)
-        if isinstance(node, Folder):
+        if isinstance(node, (Folder, Link)):
             raise IsADirectoryError(path)
         return node
 

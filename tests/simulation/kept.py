@@ -35,7 +35,7 @@ class FakeKept:
         if not isinstance(node, Inode):
             raise FileVanished(f"{source} is no longer there")
         held = self._disk.find(target)
-        assert not isinstance(held, Folder)
+        assert held is None or isinstance(held, Inode)
         if held is node:
             return self._kept(target, node, linked=True)
         try:
@@ -102,7 +102,7 @@ class FakeKept:
             where, called = os.path.join(path, below), f"{name}/{below}".lstrip("/")
             if isinstance(one, Folder):
                 yield from self._list(where, called)
-            else:
+            elif isinstance(one, Inode):
                 device = self._disk.device_of(where)
                 yield Held(called, where, len(one.data), one.mtime_ns, device, one.number, one.links)
 

@@ -52,6 +52,9 @@ class RealFolder:
     def link(self, old: str, new: str) -> None:
         os.link(old, new)
 
+    def symlink(self, target: str, path: str) -> None:
+        os.symlink(target, path)
+
     def read(self, path: str) -> bytes:
         return Path(path).read_bytes()
 

@@ -19,7 +19,7 @@ from agent.daemon.pausing import HeldOff, ResumeAsked
 from agent.daemon.tasks import LetGoTask, TrackKey
 from agent.daemon.world import Limits
 from tests.fakes import FakeClock, FakeRules
-from tests.simulation import copies, operations, sidefiles
+from tests.simulation import copies, links, operations, sidefiles
 from tests.simulation.badfiles import BadFiles
 from tests.simulation.checks import check_cursor, check_end, check_generation, check_leave, check_release
 from tests.simulation.disk import FakeDisk
@@ -57,6 +57,9 @@ SIDE_SHARE, SIDE_STEPS, SUDDEN_SIDE = 0.25, 0.15, 0.02
 
 SECOND_SHARE, SECOND_STEPS = 0.15, 0.08
 """The same of stories with a second destination, and of what happens there."""
+
+LINKS_SHARE, LINKS_STEPS = 0.15, 0.1
+"""The same of stories with symbolic links."""
 
 PAUSED_SHARE, PAUSED_STEPS = 0.2, 0.05
 """The same of stories in which somebody, or a network, wants the agent to rest."""
@@ -123,6 +126,14 @@ class Story:
         self.hints: list[str] = []
         self.transcripts = Transcripts(self.disk, rng, self.hints.append, root)
         self.sides = SideFiles(self.disk, self.hints.append, root)
+        self.root = root
+        self.linking = random.Random(f"links {seed}")
+        self.has_links = self.linking.random() < LINKS_SHARE
+        self.links: dict[str, str] = {}
+        """Path → where it leads."""
+        if self.has_links:
+            links.prepare(self)
+            self.files.fence = links.outside(root)
         self.writer = Writer(rng, unique=is_base, long=rng.random() < 0.3)
         self.medium = medium or Medium()
         fake_kept = FakeKept(self.disk, kept_root, self.between, lambda: self.medium.is_full)
@@ -166,6 +177,8 @@ class Story:
         for there in self.destinations.values():
             with self.at(there):
                 check_side_files(self)
+        if self.has_links:
+            links.check_links(self)
         self.process.store.close()
 
     def step(self) -> None:
@@ -178,6 +191,8 @@ class Story:
             operation = operations.draw_pause(self._rests)
         if self.has_side_files and self.besides.random() < SIDE_STEPS:
             operation = sidefiles.draw(self.besides)
+        if self.has_links and self.linking.random() < LINKS_STEPS:
+            operation = links.draw(self.linking)
         there = self.there
         if len(self.destinations) > 1 and self.second.random() < SECOND_STEPS:
             operation, there = draw_at_second(self, self.second), self.destinations[SECOND]

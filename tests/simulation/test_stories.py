@@ -13,13 +13,14 @@ from agent.core.session import FILES, StreamId
 from agent.core.wire import RawReply, Request
 from agent.daemon.engine import Engine
 from agent.daemon.pusher import Pusher
+from agent.daemon.scanner import Scanner
 from agent.daemon.tasks import Outcome, Pushed, PushTask, Task
 from agent.receiver.bodies import Limits
 from agent.system.keeping import KeptFiles
 from agent.system.state_db import open_state
 from tests.fakes import FakeClock, receiver_without_network
 from tests.reliability import MakeTally
-from tests.simulation import operations, server, sidefiles
+from tests.simulation import links, operations, server, sidefiles
 from tests.simulation.real import RealFolder
 from tests.simulation.seeds import REPOSITORY, quiet, run_seeds, try_seed
 from tests.simulation.server import Generation, ModelServer, Target
@@ -94,7 +95,7 @@ def test_the_same_seed_tells_the_same_story_and_all_that_can_happen_does() -> No
         kinds.update(
             f"meanwhile: {one.name}" for one in operations.RULES_CHANGE if f"meanwhile: {one.name}" in story.trace
         )
-    every = (*operations.TABLE, *operations.PRIVATE_TABLE, *operations.PAUSE_TABLE, *sidefiles.TABLE)
+    every = (*operations.TABLE, *operations.PRIVATE_TABLE, *operations.PAUSE_TABLE, *sidefiles.TABLE, *links.TABLE)
     assert not [one.name for one in every if not drawn[one.name]], "no story drew these"
     assert not [name for name in SECOND_NAMES if not drawn[f"{SECOND}: {name}"]], "these happened at no second server"
     assert kinds["mounted: True"] > 20
@@ -242,6 +243,11 @@ def _garble_a_side_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(server._ANSWERS, ("PUT", FILES), garble)
 
 
+def _follow_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever has a name below a root lies there."""
+    monkeypatch.setattr(Scanner, "_root_of", lambda self, path: self._roots[0])
+
+
 def _run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cursor moves whatever the server said."""
     run = Pusher.run
@@ -276,7 +282,15 @@ def _never_scan_again(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-BREAKS = (_garble_a_line, _repeat_a_batch, _garble_a_side_file, _run_ahead, _skip_the_marker, _never_scan_again)
+BREAKS = (
+    _garble_a_line,
+    _repeat_a_batch,
+    _garble_a_side_file,
+    _follow_links,
+    _run_ahead,
+    _skip_the_marker,
+    _never_scan_again,
+)
 
 
 @pytest.mark.parametrize("break_it", BREAKS)
