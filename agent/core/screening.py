@@ -17,8 +17,8 @@ Screen = Callable[[bytes], list[int] | None]
 _DFA_BYTES = 8 << 20
 """What RE2's automaton may grow to; it keeps what it has seen, and begins anew when that is full."""
 
-MUCH_BYTES = 32 << 20
-"""After so much Hyperscan has paid for itself; who sends a backlog has it, who sends some lines a minute has not."""
+MUCH_BYTES = 128 << 20
+"""After so much Hyperscan has paid for itself, its memory too: who sends a large backlog has it, who rests has not."""
 
 _CANARY = b"ghp_0a1B2c3D4e5F6g7H8i9J0kLmNoPqRsTuVwXy"
 _TOO_MANY = "privacy.patterns are too many, or too long, to look for at once"
