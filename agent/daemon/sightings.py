@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.core.audit import AuditKind
+from agent.core.identity import START
 from agent.core.lifecycle import BUSY, WITHHELD, Event, State
 from agent.core.packed import is_packed
 from agent.core.session import Gone, Observation, StreamId, is_side_file
@@ -17,7 +18,7 @@ from agent.daemon.gates import Gates
 from agent.daemon.journal import Journal
 from agent.daemon.keeper import Keeper, is_kept_path, is_wanted
 from agent.daemon.tasks import Against, Compared, CompareTask, Held, Look, NotHeld, TrackKey
-from agent.daemon.tracks import Track
+from agent.daemon.tracks import Track, is_of_bulk
 
 
 class Teller(Protocol):
@@ -363,6 +364,10 @@ class Sightings:
         if (held_path := self._held_path(stream)) is not None:
             self._drop(origin_stream(stream), held_path)  # what is held of a stream's file before this one goes first
         self._doubted.discard(stream)
+        for key, track in self._followed.of(stream):
+            if track.cursor.offset and not is_of_bulk(track.cursor) and track.state not in BUSY:
+                track.cursor = START  # one chain, which may be further on in this file: a 409 tells
+                self._journal.note_change(key)
         if origin_stream(stream) in self.others:
             self._identities[stream] = (seen.device, seen.inode)
         self._forward(seen._replace(stream=stream), live=False)

@@ -235,8 +235,10 @@ class Process:
             if one.condition not in (Condition.NEEDS_LOGIN, Condition.MISCONFIGURED)
         }
         tracks = [(key, track) for key, track in self.engine.tracks.items() if key.destination in asking]
-        if any(track.status == OWED and self.destinations[key.destination].deletes for key, track in tracks):
-            return True
+        for key, track in tracks:
+            there = self.destinations[key.destination]
+            if track.status == OWED and (there.deletes or there.condition is not Condition.RUNNING):
+                return True
         if self.engine.pausing.why:
             return False
         return any(track.state in UNSENT for _, track in tracks)
