@@ -32,7 +32,8 @@ def test_the_offer_on_the_page_is_the_default() -> None:
     encodings = ", ".join(f'"{name}"' for name in ENCODINGS)
     offer = f'{{"max_bytes": {limits.max_bytes}, "max_entries": {limits.max_entries}, "encodings": [{encodings}]}}'
     assert offer in PAGE
-    assert f"up to {limits.max_entry_bytes >> 20} MiB" in PAGE
+    assert f'"max_entry_bytes": {limits.max_entry_bytes}' in PAGE
+    assert f"up to `max_entry_bytes`, {limits.max_entry_bytes >> 20} MiB" in PAGE
 
 
 def test_every_path_is_on_the_page() -> None:
