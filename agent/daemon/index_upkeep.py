@@ -20,8 +20,8 @@ from agent.system.paths import Paths, make_private_folder
 def held_index(paths: Paths, *, wait_s: float = 0.0) -> Iterator[IndexDb | None]:
     """For writing; None when somebody else is at it. Raises DiskError."""
     make_private_folder(paths.state)
-    lock = lock_own(paths.index_lock)
     try:
+        lock = lock_own(paths.index_lock)
         lock.acquire(timeout=wait_s)
     except filelock.Timeout:
         yield None
@@ -56,10 +56,11 @@ def bring_up_to_date(
 def clear_index(paths: Paths) -> bool:
     """Removes it with all that it says of sessions; False when another process is at it."""
     make_private_folder(paths.state)
-    lock = lock_own(paths.index_lock)
     try:
-        with lock.acquire(timeout=0):
+        with lock_own(paths.index_lock).acquire(timeout=0):
             remove_index(paths.index)
     except filelock.Timeout:
         return False
+    except OSError as exc:
+        raise DiskError(f"{paths.index_lock} can't be locked: {exc.strerror}") from exc
     return True

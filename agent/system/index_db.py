@@ -268,7 +268,7 @@ def _is_ours(path: Path) -> bool:
     try:
         for ending in _ENDINGS:
             check_own(path.with_name(path.name + ending))
-    except DiskError:
+    except (DiskError, OSError):
         return False
     return True
 

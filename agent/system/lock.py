@@ -47,8 +47,8 @@ class DaemonLock:
     def acquire(self) -> None:
         """Raises AlreadyRunning when another process holds it, DiskError when the file can't be made or is not ours.
         A full disk has no room for the process id, and must not keep the daemon from running."""
-        check_own(self._path)
         try:
+            check_own(self._path)
             self._lock.acquire(timeout=0)
         except filelock.Timeout as exc:
             raise AlreadyRunning(f"another transcriptd{self._holder()} is at work", hint="transcriptd status") from exc

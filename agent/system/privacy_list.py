@@ -350,8 +350,8 @@ class PrivacyList:
     def _locked(self) -> Iterator[None]:
         import filelock  # `status` reads the list too, and has to answer fast
 
-        lock = lock_own(self.path.with_name(self.path.name + ".lock"))
         try:
+            lock = lock_own(self.path.with_name(self.path.name + ".lock"))
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock.acquire(timeout=LOCK_S)
         except filelock.Timeout as exc:

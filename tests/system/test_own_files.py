@@ -1,6 +1,7 @@
 """Files of ours, opened as if anybody could have put something in their place: each file × what may stand there."""
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ from types import FrameType
 
 import pytest
 
+from agent.core.privacy import Rule
 from agent.core.runs import Run
 from agent.errors import AgentError, DiskError, NotOurs
 from agent.system import index_db, logs, own_files
@@ -270,3 +272,27 @@ def remove(path: Path) -> None:
         path.rmdir()
     else:
         path.unlink()
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        lambda folder: DaemonLock(folder / "daemon.lock").acquire(),
+        lambda folder: PrivacyList(folder / "private.txt").add([Rule("project", "/a")]),
+        lambda folder: Annotations(folder / "annotations.json").forget({"s"}),
+    ],
+    ids=["daemon", "private list", "annotations"],
+)
+def test_a_lock_that_a_disk_cant_look_at_is_a_disk_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lock: Callable[[Path], object]
+) -> None:
+    look = os.lstat
+
+    def fail(path: os.PathLike[str] | str) -> os.stat_result:
+        if os.fspath(path).endswith(".lock"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "lstat", fail)
+    with pytest.raises(DiskError, match="can't be locked"):
+        lock(tmp_path)
