@@ -446,11 +446,12 @@ class Sightings:
         """Whether what is held is what a file has that is followed or was compared, or is nobody's business."""
         family = self._followed.family(origin_stream(held.stream))
         tracks = [track for stream in family for _, track in self._followed.of(stream)]
-        ours = self._keeper.held[held.stream]
-        seen = [(one.inode, one.size, one.mtime_ns) for one in tracks]
-        seen += [(one.seen.inode, one.seen.size, one.seen.mtime_ns) for one in others]
-        is_withheld = any(one.state in WITHHELD for one in tracks)
-        return is_withheld or held.path in {one.path for one in tracks} or any(ours.holds(*one) for one in seen)
+        if any(one.state in WITHHELD or one.path == held.path for one in tracks):
+            return True
+        # A track that has gone over to a file of ours still has the looks of the one before.
+        looks = [(one.inode, one.size, one.mtime_ns) for one in tracks if not self._keeper.holds_path(one.path)]
+        looks += [(one.seen.inode, one.seen.size, one.seen.mtime_ns) for one in others if not one.is_new]
+        return any(self._keeper.held[held.stream].holds(*one) for one in looks)
 
     # --- what is gone -----------------------------------------------------------------------------------------
 
