@@ -398,7 +398,7 @@ def either(request: pytest.FixtureRequest, make_agent: Make, line: Line) -> Call
     return lambda seed: make_agent(line.server, seed=seed, state_folder=folder)
 
 
-@pytest.mark.parametrize("seed", [*range(10), 332, 338, 387, 613, 1070, 1126, 3409])
+@pytest.mark.parametrize("seed", [*range(10), 332, 338, 387, 613, 1070, 1126, 3409, 3436, 3728, 3828])
 def test_what_is_retained_of_any_file_of_a_session_arrives_whatever_takes_its_place(
     either: Callable[[int], SimulatedAgent], lines: Lines, receiver: AsgiServer, line: Line, seed: int
 ) -> None:

@@ -59,7 +59,7 @@ FILES = (
         SIGHTINGS,
         " or has_left or self._keeper.holds(done.of):",
         " or has_left:",
-        ("tests/simulation/test_stories.py::test_a_seed_that_bit_bites_no_more",),
+        (f"{TEST_COPIES}what_is_retained_of_any_file_of_a_session_arrives_whatever_takes_its_place",),
     ),
     Mutant(
         "what another file covered stays covered when that one has to wait",
