@@ -40,6 +40,7 @@ from agent.daemon.inputs import (
     Requeued,
     Restore,
     Retry,
+    RulesChanged,
     SaidOver,
     ScanEnded,
     Seen,
@@ -52,7 +53,7 @@ from agent.daemon.milestones import Milestones
 from agent.daemon.outbox import Outbox
 from agent.daemon.pausing import PAUSED, TIMER, HeldOff, PauseAsked, Pausing, ResumeAsked
 from agent.daemon.permits import Guard
-from agent.daemon.private import REVIEWED, Private, RulesChanged
+from agent.daemon.private import REVIEWED, Private
 from agent.daemon.sightings import Sightings
 from agent.daemon.tasks import (
     Compared,

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 from agent.daemon.engine import Engine
 from agent.daemon.heartbeats import Heartbeats
 from agent.daemon.inputs import Input, ScanEnded
-from agent.daemon.workers import where
 from agent.errors import NotRunning
+from agent.system.logs import where
 from agent.system.process import give_back_memory
 
 log = logging.getLogger(__name__)

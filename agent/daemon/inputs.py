@@ -6,7 +6,6 @@ from typing import NamedTuple
 from agent.core.runs import End
 from agent.core.session import Facts, Gone, Observation
 from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
-from agent.daemon.private import RulesChanged
 from agent.daemon.tasks import DiskOutcome, Outcome
 from agent.system.state_db import TrackRow
 
@@ -71,6 +70,11 @@ class DeletedThere(NamedTuple):
 
 class ScanEnded(NamedTuple):
     """All files that are there have been told of."""
+
+
+class RulesChanged(NamedTuple):
+    """The private list or the settings of privacy are others, or can be read again, or no more. What they say now is
+    asked when that is taken in: workers may have brought it already, and what came after."""
 
 
 ByHand = Retry | Restore | Requeued | SaidOver | PulledHere | DeletedThere

@@ -9,7 +9,7 @@ from functools import partial
 from agent.daemon.heartbeats import Heartbeats
 from agent.daemon.hints import Hints
 from agent.daemon.scanner import Scanner
-from agent.daemon.workers import where
+from agent.system.logs import where
 
 log = logging.getLogger(__name__)
 

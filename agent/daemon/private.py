@@ -3,7 +3,7 @@ queue, and what a server has of them is deleted there. The last word has whoever
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from agent.core.audit import AuditKind
 from agent.core.lifecycle import BUSY, Event, State
@@ -23,11 +23,6 @@ NAMED = "the private list names it"
 
 REVIEWED = "reviewed"
 """Under which rules all that was sent had been judged, as the store remembers it."""
-
-
-class RulesChanged(NamedTuple):
-    """The private list or the settings of privacy are others, or can be read again, or no more. What they say now is
-    asked when that is taken in: workers may have brought it already, and what came after."""
 
 
 class Teller(Protocol):

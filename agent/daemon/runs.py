@@ -23,9 +23,9 @@ from agent.core.session import Observation, is_conversation, is_side_file
 from agent.daemon.events import Ring
 from agent.daemon.heartbeats import Heartbeats
 from agent.daemon.message_feed import Followed, ListFeed, MessageFeed, Since, run_json, told_of
-from agent.daemon.workers import where
 from agent.errors import DiskError, NotRunning, UsageError
 from agent.providers.ending import ENDING, says_over
+from agent.system.logs import where
 
 if TYPE_CHECKING:
     from agent.core.session import Provider

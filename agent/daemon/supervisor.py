@@ -37,12 +37,22 @@ from agent.daemon.events import Ring, open_ring
 from agent.daemon.heartbeats import Heartbeats, Stuck
 from agent.daemon.holding import Holding
 from agent.daemon.index_keeper import IndexKeeper
-from agent.daemon.inputs import Input, Observed, Requeued, Restore, Retry, SaidOver, ScanEnded, Vanished, Woken
+from agent.daemon.inputs import (
+    Input,
+    Observed,
+    Requeued,
+    Restore,
+    Retry,
+    RulesChanged,
+    SaidOver,
+    ScanEnded,
+    Vanished,
+    Woken,
+)
 from agent.daemon.looks import Looks
 from agent.daemon.notifying import LOOK_S, MEMORY, Notifying, find_concerns
 from agent.daemon.pausing import PauseAsked, ResumeAsked
 from agent.daemon.permits import Guard
-from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
 from agent.daemon.redacting import REDACTION_S, Budget, open_redactor
 from agent.daemon.report import News, Surroundings, describe_line

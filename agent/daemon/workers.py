@@ -1,10 +1,8 @@
 """The threads that do what the engine hands out: each takes a task from a queue and puts its outcome into the inbox."""
 
 import logging
-import os
 import queue
 import threading
-import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -29,6 +27,7 @@ from agent.daemon.tasks import (
     Task,
     Unreadable,
 )
+from agent.system.logs import where
 
 log = logging.getLogger(__name__)
 
@@ -140,10 +139,3 @@ def _try_to_keep(do: Callable[[DiskTask], DiskOutcome], task: DiskTask) -> DiskO
         if isinstance(task, CompareTask):
             return Compared(task.stream, task.path, None, task.stream, "", None, None, why)
         return NotHeld(task.stream, why)
-
-
-def where(exc: BaseException) -> str:
-    """The kind and place of an error without its values: those may be transcript text."""
-    frames = traceback.extract_tb(exc.__traceback__)
-    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
-    return f"{type(exc).__name__}{place}"

@@ -9,6 +9,7 @@ import logging.handlers
 import os
 import re
 import stat
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
@@ -202,3 +203,10 @@ def read_unit() -> str:
         return find_unit(Path("/proc/self/cgroup").read_text(encoding="ascii", errors="replace"))
     except OSError:
         return ""
+
+
+def where(exc: BaseException) -> str:
+    """The kind and place of an error without its values: those may be transcript text."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return f"{type(exc).__name__}{place}"

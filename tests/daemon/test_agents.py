@@ -19,8 +19,8 @@ from agent.core.settings import AGENTS, Privacy, Watch
 from agent.core.status import count_streams
 from agent.core.transcript import split_lines
 from agent.core.wire import Request
+from agent.daemon.inputs import RulesChanged
 from agent.daemon.keeper import SWEEP_S
-from agent.daemon.private import RulesChanged
 from agent.daemon.report import list_streams
 from agent.daemon.rulebook import FixedRules
 from agent.daemon.scanner import Root

@@ -7,9 +7,8 @@ import pytest
 from agent.core.lifecycle import PauseReason, State
 from agent.core.settings import Push
 from agent.core.wire import Request
-from agent.daemon.inputs import Woken
+from agent.daemon.inputs import RulesChanged, Woken
 from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked, decide_hold_off, parse_pause, render_pause
-from agent.daemon.private import RulesChanged
 from agent.daemon.report import Surroundings, describe_line, report
 from agent.daemon.tasks import PushTask
 from agent.daemon.thrift import Readers, Thrift

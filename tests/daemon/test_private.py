@@ -10,9 +10,8 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.status import OWED, Status
 from agent.core.wire import RawReply, Request, delete_request, session_path, streams_request
-from agent.daemon.inputs import Restore, Retry
+from agent.daemon.inputs import Restore, Retry, RulesChanged
 from agent.daemon.pausing import PauseAsked, ResumeAsked
-from agent.daemon.private import RulesChanged
 from agent.daemon.report import Surroundings, report
 from agent.daemon.reviewing import review
 from agent.daemon.tasks import KeptBack, ReviewTask

@@ -12,9 +12,8 @@ import pytest
 from agent.core.events import EventKind, Happening
 from agent.core.lifecycle import UNSENT, State
 from agent.core.runs import QUIET_S, SETTLE_S, End
-from agent.daemon.inputs import Retry, SaidOver
+from agent.daemon.inputs import Retry, RulesChanged, SaidOver
 from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
-from agent.daemon.private import RulesChanged
 from agent.daemon.telling import REST_S
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.simulation.world import SimulatedAgent, any_lines

@@ -16,9 +16,8 @@ from agent.daemon.asking import Sender
 from agent.daemon.comparing import compare
 from agent.daemon.engine import Engine
 from agent.daemon.holding import Holding, Keeping
-from agent.daemon.inputs import Input, Observed, ScanEnded, Vanished
+from agent.daemon.inputs import Input, Observed, RulesChanged, ScanEnded, Vanished
 from agent.daemon.permits import Guard, Rulebook
-from agent.daemon.private import RulesChanged
 from agent.daemon.pusher import Pusher
 from agent.daemon.reviewing import review
 from agent.daemon.scanner import Root, Scanner
