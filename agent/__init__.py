@@ -12,7 +12,9 @@ back into the engine as an event.
 | system    | one module for each outside thing; they do not know each other                       |
 | services  | how systemd, launchd and Windows start the agent and keep it running                 |
 | receiver  | the reference server; knows core and errors only                                     |
-| daemon    | where core meets system                                                              |
+| delivery  | from file to server: discovery, engine, push, privacy, retention                     |
+| sessions  | what lies on this machine: index, search, show, follow, change, pull                 |
+| daemon    | the process: its threads, its control socket, its status                             |
 | cli       | commands, and how we speak                                                           |
 
 Promises: nothing is lost; nothing is sent twice or out of order; private means private; secrets stay home; tokens

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from agent.core.privacy import NO_GROUNDS, Grounds
 from agent.core.wire import INGRESS, LongBody, RawReply, Request
-from agent.daemon.permits import SHARED, RulesNow, Verdict
+from agent.delivery.privacy.permits import SHARED, RulesNow, Verdict
 from agent.errors import Unreachable
 from agent.receiver.app import build_app
 from agent.receiver.blobs import Blobs

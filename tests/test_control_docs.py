@@ -8,8 +8,8 @@ import pytest
 from agent.core.control_params import KINDS, PARAMS
 from agent.core.events import EventKind, Happening
 from agent.core.notices import RULES
-from agent.daemon.control import control_methods
-from agent.daemon.host import RELOAD
+from agent.daemon.control.control import control_methods
+from agent.daemon.control.host import RELOAD
 from agent.system.control_socket import MAX_LINE_BYTES, rpc
 from agent.system.control_socket.server import CAPS
 from tests.conftest import REPOSITORY

@@ -19,6 +19,8 @@ ROWS = (
     ("core",),
     ("providers",),
     ("system", "services", "receiver"),
+    ("delivery",),
+    ("sessions",),
     ("daemon",),
     ("cli", "tray", "ui"),
 )
@@ -28,6 +30,13 @@ KNOWS_ONLY = {
     "receiver": {"errors", "core"},  # other people's servers have no agent beside them
     "tray": {"errors", "core", "providers", "system", "services"},  # a daemon is reached through its socket
     "ui": {"errors", "core", "providers", "system", "services"},
+}
+
+# Rooms of one package, the lowest first: none knows one behind it.
+ROOMS = {
+    "delivery": ("base", "privacy", "discovery", "state", "retention", "engine", "push", "inventory"),
+    "sessions": ("read", "search", "index", "live", "transfer"),
+    "daemon": ("status", "process", "control"),
 }
 
 # `python -m agent` is the command line by another name.
@@ -109,6 +118,11 @@ def _room(module: str) -> str | None:
     return SAME_ROOM.get(rest[0], rest[0]) if rest else ""
 
 
+def _inner(module: str) -> str:
+    """The room inside a package, of a full dotted name: `engine` of `agent.delivery.engine.engine`."""
+    return ".".join(module.split(".")[2:3])
+
+
 def _row(room: str) -> int | None:
     return next((number for number, rooms in enumerate(ROWS) if room in rooms), None)
 
@@ -140,13 +154,22 @@ def breaches(source: str, module: str, *, is_package: bool = False) -> list[str]
                 found.append(f"{line}: {target} stands in no row")
         elif not _may_know(room, other):
             found.append(f"{line}: {room} may not know {target}")
-        elif room == other and room in STRANGERS and not (is_package and module == f"agent.{room}"):
-            own = module.split(".")[:3]
-            if target.split(".")[:3] != own and ".".join(target.split(".")[:3]) not in FLOORS:
-                found.append(f"{line}: {'.'.join(own)} may not know its neighbour {target}")
+        elif room == other and not (is_package and module == f"agent.{room}"):
+            found += [f"{line}: {one}" for one in _breaches_inside(room, module, target)]
     if room in PURE:
         found += impurities(tree, module, is_package=is_package)
     return found
+
+
+def _breaches_inside(room: str, module: str, target: str) -> Iterator[str]:
+    """Of what a module imports from its own package."""
+    own, theirs = _inner(module), _inner(target)
+    if room in ROOMS and not {own, theirs} <= set(ROOMS[room]):
+        yield f"{module} or {target} stands in no room of {room}"
+    elif room in ROOMS and ROOMS[room].index(theirs) > ROOMS[room].index(own):
+        yield f"{room}/{own} may not know {target}"
+    elif room in STRANGERS and own != theirs and f"agent.{room}.{theirs}" not in FLOORS:
+        yield f"agent.{room}.{own} may not know its neighbour {target}"
 
 
 def impurities(tree: ast.AST, module: str, *, is_package: bool = False) -> Iterator[str]:
@@ -201,6 +224,34 @@ def test_every_import_keeps_to_the_layers() -> None:
     assert not found, "\n".join(found)
 
 
+def _package(module: str) -> str | None:
+    """As the table in docs/architecture.md names it: `cli`, `delivery/engine`. None for what lies in none."""
+    room = _room(module)
+    if room is None or room not in ROOMS:
+        return room if room is not None and _row(room) else None  # not errors, which is no package
+    return f"{room}/{_inner(module)}" if _inner(module) else None
+
+
+def known_packages() -> Mapping[str, set[str]]:
+    """Package → those whose modules it imports, without `core` and `errors`, which all may know."""
+    found: dict[str, set[str]] = {}
+    for module, file in _modules().items():
+        own, is_package = _package(module), file.name == "__init__.py"
+        if own is not None and own != "core":
+            known = found.setdefault(own, set())
+            for _, target in imports_of(ast.parse(file.read_text(encoding="utf-8")), module, is_package=is_package):
+                known.add(_package(target) or own)
+    return {own: known - {own, "core"} for own, known in found.items()}
+
+
+def test_the_table_of_packages_is_what_the_imports_say() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("<!-- imports: begin -->")[2].partition("<!-- imports: end -->")[0]
+    rows = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| `")]
+    told = {name.strip(" `"): set(re.findall("`([^`]+)`", known)) for name, _, known in rows}
+    assert told == known_packages()
+
+
 # ---- the reader can tell ----
 
 
@@ -210,14 +261,19 @@ def test_every_import_keeps_to_the_layers() -> None:
         ("agent.core.wire", "import agent.system.clock"),
         ("agent.core.wire", "from agent import daemon"),
         ("agent.core.wire", "from agent.providers.claude import parse"),
-        ("agent.core.wire", "def f():\n    from agent.daemon.engine import Engine"),
+        ("agent.core.wire", "def f():\n    from agent.delivery.engine.engine import Engine"),
+        ("agent.delivery.engine.engine", "from agent.sessions.read import tailing"),
+        ("agent.delivery.engine.engine", "from agent.delivery.push.pusher import Pusher"),
+        ("agent.delivery.engine.engine", "from agent.delivery import push"),
+        ("agent.delivery.rat", "from agent.delivery.base import world"),
+        ("agent.sessions.live.runs", "from agent.daemon.status import report"),
         ("agent.core.wire", "if TYPE_CHECKING:\n    from agent.system.files import Files"),
         ("agent.core.wire", "from ..daemon import engine"),
         ("agent.core.wire", "from .. import cli"),
         ("agent.core.wire", "from agent.nowhere import thing"),
-        ("agent.daemon.engine", "importlib.import_module('agent.cli.main')"),
-        ("agent.daemon.engine", "__import__('agent.tray')"),
-        ("agent.daemon.engine", "from agent.__main__ import main"),
+        ("agent.delivery.engine.engine", "importlib.import_module('agent.cli.main')"),
+        ("agent.delivery.engine.engine", "__import__('agent.tray')"),
+        ("agent.delivery.engine.engine", "from agent.__main__ import main"),
         ("agent.system.clock", "from agent.services import systemd"),
         ("agent.system.clock", "from agent.system.files import Files"),
         ("agent.system.clock", "from agent.system import files"),
@@ -276,6 +332,9 @@ def test_a_breach_is_seen(module: str, source: str) -> None:
         ("agent.system.remote.http", "from .pool import Pool\nfrom agent.system.remote import Remote"),
         ("agent.services.systemd", "from agent import __version__"),
         ("agent.receiver.app", "from agent.core import wire\nfrom agent.receiver.store import Store"),
+        ("agent.delivery.push.pusher", "from agent.delivery.engine.engine import Engine"),
+        ("agent.delivery.push.pusher", "from agent.delivery.push import asking"),
+        ("agent.sessions.live.runs", "from agent.delivery.base.world import World"),
         ("agent.cli.main", "from agent.receiver import app\nfrom agent.daemon import engine"),
         ("agent.__main__", "from agent.cli.main import main"),
         ("agent.errors", "import enum"),

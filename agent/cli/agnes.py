@@ -86,8 +86,8 @@ def _read(path: Path) -> str:
 def _projects(paths: Paths) -> list[str]:
     """The folders in which sessions of Claude Code began, as a look at a few of each project tells; it knows no other
     coding agent."""
-    from agent.daemon.places import read_folders
-    from agent.daemon.roots import find_roots
+    from agent.delivery.discovery.roots import find_roots
+    from agent.sessions.transfer.places import read_folders
 
     roots = [one for one in find_roots(load_settings(paths), environment()) if one.provider.name == "claude"]
     return [project for root in roots for project in read_folders(root, "").values()]

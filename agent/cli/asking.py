@@ -15,10 +15,10 @@ from agent.core.wire import (
     decide_put_reply,
     loglines_request,
 )
-from agent.daemon.asking import Asker, Sender
-from agent.daemon.permits import Guard, NoRules
-from agent.daemon.pusher import Pusher
-from agent.daemon.tasks import Probed, ProbeTask
+from agent.delivery.privacy.permits import Guard, NoRules
+from agent.delivery.push.asking import Asker, Sender
+from agent.delivery.push.pusher import Pusher
+from agent.delivery.state.tasks import Probed, ProbeTask
 from agent.providers import PROVIDERS
 from agent.system import files
 

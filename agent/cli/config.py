@@ -53,7 +53,7 @@ def change_settings(paths: Paths, edit: Callable[[str], str]) -> Settings:
 def _accept(paths: Paths, before: str, settings: Settings) -> None:
     """What a command of ours writes is its owner's word; what somebody else lost before is not."""
     from agent.core.lost_rules import sharing_of
-    from agent.daemon.kept_sharing import accept
+    from agent.delivery.privacy.kept_sharing import accept
 
     try:
         accept(paths.known_sharing, sharing_of(parse_settings(before, str(paths.config))), settings)
@@ -112,7 +112,7 @@ def accept_() -> None:
     Settings that are gone from the file (share = "listed", projects, patterns) hold on for ten minutes, since a file
     may have been cut short. This ends it.
     """
-    from agent.daemon.kept_sharing import accept, narrowed
+    from agent.delivery.privacy.kept_sharing import accept, narrowed
     from agent.system.control_socket import ControlClient
 
     paths = default_paths(environment())

@@ -20,7 +20,7 @@ from agent.system.paths import Paths
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from agent.daemon.survey import SessionHere
+    from agent.delivery.inventory.survey import SessionHere
 
 _SHOWN = 40
 """Projects in the table; the rest is summed up."""
@@ -74,8 +74,8 @@ def is_terminal() -> bool:
 
 def find_projects(paths: Paths, settings: Settings) -> list[ProjectHere]:
     """What lies on this machine, project by project, the one with the most to share first."""
-    from agent.daemon.roots import find_roots
-    from agent.daemon.survey import survey_sessions
+    from agent.delivery.discovery.roots import find_roots
+    from agent.delivery.inventory.survey import survey_sessions
     from agent.system.git import GitRemotes
 
     known, had_list = read_remembered(paths)

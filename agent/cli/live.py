@@ -13,10 +13,10 @@ from rich.text import Text
 from agent.cli.output import age_words, clean, console, make_table, plural, size_words, state_text
 from agent.core.session import Facts
 from agent.core.status import StreamLine
-from agent.daemon.report import list_streams
+from agent.daemon.status.report import list_streams
 
 if TYPE_CHECKING:
-    from agent.daemon.supervisor import Daemon
+    from agent.daemon.process.supervisor import Daemon
 
 _REFRESH_S = 0.25
 _ROWS = 12

@@ -72,7 +72,7 @@ def _ask(paths: Paths, method: str, **params: Any) -> dict[str, Any] | None:
 
 def _note(paths: Paths, for_s: float | None, *, is_paused: bool) -> dict[str, Any]:
     """Into the state, where the next start finds it. Nobody else may be at work there."""
-    from agent.daemon.pausing import PAUSED, render_pause
+    from agent.delivery.state.pausing import PAUSED, render_pause
     from agent.system.lock import DaemonLock
     from agent.system.paths import make_private_folder
     from agent.system.process import kept_private

@@ -30,7 +30,7 @@ from agent.system.privacy_list import BRING_BACK, PrivacyList
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
-    from agent.daemon.survey import SessionHere, Survey
+    from agent.delivery.inventory.survey import SessionHere, Survey
 
 SESSION_VARIABLE = "CLAUDE_CODE_SESSION_ID"
 """Claude Code sets it for the commands of a session since 2.1.132."""
@@ -175,7 +175,7 @@ def remove(as_json: bool, **named: Any) -> None:
     paths = default_paths(environment())
     settings = load_settings(paths)
     rules_list = PrivacyList(paths.private_list, settings.privacy)
-    from agent.daemon.losses import hold_lost
+    from agent.delivery.privacy.losses import hold_lost
 
     standing = rules_list.rules()
     known = _read_known(paths)
@@ -218,7 +218,7 @@ def list_(as_json: bool) -> None:
     rules_list = PrivacyList(paths.private_list, settings.privacy)
     rules = rules_list.rules()
     known = _read_known(paths)
-    from agent.daemon.losses import hold_lost
+    from agent.delivery.privacy.losses import hold_lost
 
     held = hold_lost(rules_list, paths)
     rules += [rule for rule in parse_lines("\n".join(held)) if rule is not None]
@@ -273,7 +273,7 @@ def list_(as_json: bool) -> None:
 
 def _in_force(paths: Paths, settings: "Settings") -> PrivateRules:
     """What an agent obeys: the list as it stands, and what is gone from it and holds on."""
-    from agent.daemon.losses import hold_lost
+    from agent.delivery.privacy.losses import hold_lost
 
     private_list = PrivacyList(paths.private_list, settings.privacy)
     hold_lost(private_list, paths)
@@ -325,8 +325,8 @@ def _with_ids(
     """`known` with every id that a beginning may mean: also of what the agent has not seen yet."""
     found = [*listed]
     if not all(_WHOLE_ID.fullmatch(one) for one in (*word, *sessions)):
-        from agent.daemon.roots import find_roots
-        from agent.daemon.survey import find_sessions
+        from agent.delivery.discovery.roots import find_roots
+        from agent.delivery.inventory.survey import find_sessions
 
         found += find_sessions(find_roots(settings, environment()))
     return known._replace(facts={**dict.fromkeys(found, Facts()), **known.facts})
@@ -434,8 +434,8 @@ def count_covered(rules: PrivateRules, added: Iterable[Rule], settings: "Setting
         share="all",
     )
     if kinds == {"session"}:
-        from agent.daemon.roots import find_roots
-        from agent.daemon.survey import find_copies
+        from agent.delivery.discovery.roots import find_roots
+        from agent.delivery.inventory.survey import find_copies
 
         copies = find_copies(find_roots(settings, environment()), ids)
         size = sum(known.sizes.get(session, 0) for session in known.sizes if session.casefold() in ids)
@@ -503,7 +503,7 @@ def _decide_all(
     rules: PrivateRules, settings: "Settings", known: _Known, here: list["SessionHere"] | None = None
 ) -> dict[str, Verdict]:
     """Session → verdict, of those on this disk and of those that only the agent remembers."""
-    from agent.daemon.subjects import subject_of
+    from agent.delivery.privacy.subjects import subject_of
     from agent.system.git import GitRemotes
 
     sessions = survey(rules, settings, known).sessions if here is None else here
@@ -518,8 +518,8 @@ def _decide_all(
 
 def survey(rules: PrivateRules, settings: "Settings", known: _Known) -> "Survey":
     """The sessions of this user's coding agents, with what `rules` say of each."""
-    from agent.daemon.roots import find_roots
-    from agent.daemon.survey import survey_sessions
+    from agent.delivery.discovery.roots import find_roots
+    from agent.delivery.inventory.survey import survey_sessions
     from agent.system.git import GitRemotes
 
     git = GitRemotes(environment(), os.path.expanduser("~"))

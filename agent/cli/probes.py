@@ -25,7 +25,7 @@ from agent.core.diagnosis import (
     judge_watches,
 )
 from agent.core.status import Open, describe_lost_home, describe_open, describe_unfollowed
-from agent.daemon.roots import find_lost_homes
+from agent.delivery.discovery.roots import find_lost_homes
 from agent.errors import AgentError, DiskError, NotRunning
 from agent.providers.others import other_folders
 
@@ -86,7 +86,7 @@ def check_private_list(scene: Scene) -> list[Finding]:
     except AgentError as exc:
         words = f"{exc.message}: everything is private"
         return [Finding(Level.FAIL, "private list", words, exc.hint or "transcriptd private list")]
-    from agent.daemon.losses import find_lost
+    from agent.delivery.privacy.losses import find_lost
 
     if lost := find_lost(scene.paths, scene.settings_or_defaults().privacy):
         return [Finding(Level.WARN, "private list", *one) for one in lost]

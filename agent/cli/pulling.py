@@ -15,8 +15,8 @@ from agent.system.paths import Paths, default_paths, make_private_folder
 if TYPE_CHECKING:
     from agent.core.settings import Destination, Settings
     from agent.core.wire import SessionRow
-    from agent.daemon.fetching import Offer, Source
-    from agent.daemon.pulling import Here, Report, Wish
+    from agent.sessions.transfer.fetching import Offer, Source
+    from agent.sessions.transfer.pulling import Here, Report, Wish
 
 _SHOWN = 5
 _TABLE_ROWS = 50
@@ -53,7 +53,7 @@ def pull(
     """
     if listing == (session is not None):
         raise UsageError("name a session, or --list", hint="transcriptd pull --list")
-    from agent.daemon.pulling import Wish
+    from agent.sessions.transfer.pulling import Wish
 
     paths = default_paths(environment())
     settings = load_with_destination(paths)
@@ -107,8 +107,8 @@ def _existing_folder(project: str) -> str:
 
 def _find(source: "Source", one: "Destination", word: str, owner: str | None, generation: str | None) -> "Offer":
     from agent.core.wire import capabilities_request, parse_capabilities
-    from agent.daemon.fetching import Offer, find_offer, raise_for
     from agent.errors import RemoteProtocolError
+    from agent.sessions.transfer.fetching import Offer, find_offer, raise_for
 
     raw = source.send(capabilities_request())
     offered = parse_capabilities(raw)
@@ -125,7 +125,7 @@ def _find(source: "Source", one: "Destination", word: str, owner: str | None, ge
 
 def _resolve(source: "Source", word: str, owner: str | None) -> tuple[str, str | None]:
     """A session of the server by what somebody calls it. One's own goes before that of others."""
-    from agent.daemon.fetching import list_sessions
+    from agent.sessions.transfer.fetching import list_sessions
 
     rows = list(list_sessions(source, owner or "*"))
     wanted = word.casefold()
@@ -151,7 +151,7 @@ def _resolve(source: "Source", word: str, owner: str | None) -> tuple[str, str |
 
 
 def pull_here(source: "Source", offer: "Offer", paths: Paths, settings: "Settings", wish: "Wish") -> "Report":
-    from agent.daemon.pulling import pull
+    from agent.sessions.transfer.pulling import pull
 
     here = _look_around(paths, settings, wish.destination, offer.session_id)
     if wish.dry_run:
@@ -163,12 +163,12 @@ def pull_here(source: "Source", offer: "Offer", paths: Paths, settings: "Setting
 def _look_around(paths: Paths, settings: "Settings", destination: str, session_id: str) -> "Here":
     from agent.cli.rehearsing import read_remembered, read_rules
     from agent.core.session import StreamId
-    from agent.daemon.permits import Guard
-    from agent.daemon.pulling import Here
-    from agent.daemon.redacting import open_redactor
-    from agent.daemon.roots import find_roots
-    from agent.daemon.rulebook import FixedRules
-    from agent.daemon.survey import find_streams, followed_files, transcripts_of
+    from agent.delivery.discovery.roots import find_roots
+    from agent.delivery.inventory.survey import find_streams, followed_files, transcripts_of
+    from agent.delivery.privacy.permits import Guard
+    from agent.delivery.privacy.redacting import open_redactor
+    from agent.delivery.privacy.rulebook import FixedRules
+    from agent.sessions.transfer.pulling import Here
     from agent.system import files
     from agent.system.git import GitRemotes
 
@@ -195,7 +195,7 @@ def _look_around(paths: Paths, settings: "Settings", destination: str, session_i
 @contextmanager
 def _telling(paths: Paths) -> "Iterator[tuple[Any, Any]]":
     """Who keeps the agent's state: it itself, or this command under its lock, so that none begins meanwhile."""
-    from agent.daemon.pulled import Caller, Notebook
+    from agent.daemon.control.pulled import Caller, Notebook
     from agent.system.control_socket import ControlClient
 
     try:
@@ -294,9 +294,9 @@ def _continue_command(report: "Report") -> str:
 
 def _list(source: "Source", settings: "Settings", owner: str | None, as_json: bool) -> None:
     from agent.cli.output import age_words, clean, console, make_table, plural, print_json
-    from agent.daemon.fetching import list_sessions
-    from agent.daemon.roots import find_roots
-    from agent.daemon.survey import find_sessions
+    from agent.delivery.discovery.roots import find_roots
+    from agent.delivery.inventory.survey import find_sessions
+    from agent.sessions.transfer.fetching import list_sessions
 
     here = set(find_sessions(find_roots(settings, environment())))
     rows = [row for row in list_sessions(source, owner or "*") if row.session_id not in here]

@@ -13,16 +13,16 @@ import click
 from agent.cli.config import environment, load_settings, remembered
 from agent.core.lifecycle import State
 from agent.core.settings import Destination, Settings
-from agent.daemon.rehearsal import MARK, Plan, Rehearsal, Remembered, plan_sessions
+from agent.delivery.inventory.rehearsal import MARK, Plan, Rehearsal, Remembered, plan_sessions
 from agent.errors import UsageError
 from agent.system.paths import Paths
 
 if TYPE_CHECKING:
     from agent.core.privacy import Grounds, PrivateRules
     from agent.core.redaction import Redactor
-    from agent.daemon.asking import Sender
-    from agent.daemon.permits import Guard
-    from agent.daemon.pusher import Pusher
+    from agent.delivery.privacy.permits import Guard
+    from agent.delivery.push.asking import Sender
+    from agent.delivery.push.pusher import Pusher
     from agent.system.state_db import StateDb, TrackRow
 
 _SHOWN_WITHHELD = 20
@@ -45,11 +45,11 @@ class Preview(NamedTuple):
 
 def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
     """Looks at everything on this disk, or at the sessions whose ids begin so. Makes and sends nothing."""
-    from agent.daemon.kept_sharing import narrowed
-    from agent.daemon.permits import Guard
-    from agent.daemon.roots import find_roots
-    from agent.daemon.rulebook import FixedRules
-    from agent.daemon.survey import followed_files, survey_sessions, transcripts_of
+    from agent.delivery.discovery.roots import find_roots
+    from agent.delivery.inventory.survey import followed_files, survey_sessions, transcripts_of
+    from agent.delivery.privacy.kept_sharing import narrowed
+    from agent.delivery.privacy.permits import Guard
+    from agent.delivery.privacy.rulebook import FixedRules
     from agent.system import files
     from agent.system.git import GitRemotes
 
@@ -70,8 +70,8 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
 
 
 def read_rules(paths: Paths, settings: Settings, *, had_list: bool) -> "PrivateRules":
-    from agent.daemon.losses import hold_lost
-    from agent.daemon.rulebook import close_missing
+    from agent.delivery.privacy.losses import hold_lost
+    from agent.delivery.privacy.rulebook import close_missing
     from agent.system.privacy_list import PrivacyList
 
     private_list = PrivacyList(paths.private_list, settings.privacy)
@@ -81,8 +81,8 @@ def read_rules(paths: Paths, settings: Settings, *, had_list: bool) -> "PrivateR
 
 def read_remembered(paths: Paths) -> tuple[Remembered, bool]:
     """What the agent remembers, and whether it has seen a private list: one that is missing since is gone."""
-    from agent.daemon.rulebook import HAS_LIST
-    from agent.daemon.tasks import TrackKey
+    from agent.delivery.privacy.rulebook import HAS_LIST
+    from agent.delivery.state.tasks import TrackKey
 
     with remembered(paths) as store:
         if store is None:
@@ -190,7 +190,7 @@ def _short(project: str) -> str:
 def show_leaving(paths: Paths, beginnings: Sequence[str]) -> None:
     """Every byte on stdout; what it belongs to, and what was replaced, on stderr."""
     from agent.cli.output import clean, plural, size_words
-    from agent.daemon.redacting import open_redactor
+    from agent.delivery.privacy.redacting import open_redactor
 
     preview = prepare_preview(paths, beginnings)
     redactor = open_redactor(load_settings(paths).privacy, paths)
@@ -217,7 +217,7 @@ def show_leaving(paths: Paths, beginnings: Sequence[str]) -> None:
 
 def _make_pusher(guard: "Guard", redactor: "Redactor", senders: Mapping[str, "Sender"]) -> "Pusher":
     """As the daemon's: whatever changes bytes there has to be handed in here, too."""
-    from agent.daemon.pusher import Pusher
+    from agent.delivery.push.pusher import Pusher
     from agent.providers import PROVIDERS
 
     return Pusher(senders, PROVIDERS, time.time, guard=guard, redactor=redactor)

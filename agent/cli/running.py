@@ -23,9 +23,9 @@ from agent.system.process import setting
 if TYPE_CHECKING:
     from agent.core.settings import Settings
     from agent.core.status import Status
-    from agent.daemon.events import Ring
-    from agent.daemon.host import Wishes
-    from agent.daemon.supervisor import Daemon
+    from agent.daemon.control.host import Wishes
+    from agent.daemon.process.supervisor import Daemon
+    from agent.sessions.live.events import Ring
     from agent.system.lock import DaemonLock
     from agent.system.logs import Sink
     from agent.system.tokens import TokenSource
@@ -45,8 +45,8 @@ def running_daemon(
     settings: "Settings", paths: Paths, tokens: "TokenSource", *, watch: bool = True
 ) -> Iterator["Daemon"]:
     """A daemon at work under the home's lock, its control socket open; stopped cleanly at the end."""
-    from agent.daemon.control import control_methods
-    from agent.daemon.supervisor import Daemon
+    from agent.daemon.control.control import control_methods
+    from agent.daemon.process.supervisor import Daemon
     from agent.system.control_socket.server import ControlServer
     from agent.system.lock import DaemonLock
     from agent.system.process import kept_private, share_memory
@@ -155,7 +155,7 @@ def run() -> None:
 
 
 def _run_host() -> None:
-    from agent.daemon.host import Host
+    from agent.daemon.control.host import Host
     from agent.system.lock import DaemonLock
     from agent.system.logs import read_unit
     from agent.system.priority import lower_priority
@@ -193,7 +193,7 @@ def _load_to_run(paths: Paths) -> "Settings":
 
 
 def _make_daemon(paths: Paths, given: Mapping[str, str], settings: "Settings", events: "Ring | None") -> "Daemon":
-    from agent.daemon.supervisor import Daemon
+    from agent.daemon.process.supervisor import Daemon
     from agent.system.tokens.sources import open_tokens
 
     set_up_run_log(settings, paths)
@@ -205,7 +205,7 @@ def _make_daemon(paths: Paths, given: Mapping[str, str], settings: "Settings", e
 def wish_signals(wishes: "Wishes") -> Iterator[None]:
     """SIGINT and SIGTERM are the wish to stop, SIGHUP that for new settings, for as long as the block lasts. It also
     comes when a terminal is closed, which is the wish to stop what was started there."""
-    from agent.daemon.host import Reload, Stop
+    from agent.daemon.control.host import Reload, Stop
 
     meant: dict[int, Stop | Reload] = {signal.SIGINT: Stop(), signal.SIGTERM: Stop()}
     if sys.platform == "win32":
@@ -341,8 +341,8 @@ def _push_here(
 ) -> "Status":
     """`again`: the sessions to try although they were given up; all of them by default; with `rejected`, entries that
     servers refused, too. `restored`: to be sent although they were deleted on the server."""
-    from agent.daemon.kept_sharing import KeptSharing
-    from agent.daemon.report import News, report
+    from agent.daemon.status.report import News, report
+    from agent.delivery.privacy.kept_sharing import KeptSharing
     from agent.system.tokens.sources import open_tokens
 
     set_up_log("error")

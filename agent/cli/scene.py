@@ -142,8 +142,8 @@ class Scene:
 def look_at_tree(provider: "Provider", root: str, watched: Mapping[str, "Provider"]) -> Tree:
     """Counts what is there; a part that can't be read is told and left out. `watched`: all folders that are."""
     from agent.core.session import is_side_file
-    from agent.daemon.scanner import Root
-    from agent.daemon.survey import find_files
+    from agent.delivery.discovery.scanner import Root
+    from agent.delivery.inventory.survey import find_files
     from agent.errors import DiskError
     from agent.system.files import is_missing, list_folder
 

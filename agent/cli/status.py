@@ -16,11 +16,11 @@ from agent.system.paths import Paths, default_paths, find_open_files
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
-    from agent.daemon.report import Past
+    from agent.daemon.status.report import Past
     from agent.system.state_db import StateDb
 
 _PAUSED = "paused"
-"""`agent.daemon.pausing.PAUSED`, without the import."""
+"""`agent.delivery.state.pausing.PAUSED`, without the import."""
 
 NOT_RUNNING = 3
 NEEDS_LOGIN = 4
@@ -93,9 +93,9 @@ def _read_status(paths: Paths) -> Status:
 def _read_remembered(paths: Paths) -> Status:
     from agent.cli.config import load_settings, remembered
     from agent.core.lost_rules import describe_lost
-    from agent.daemon.kept_sharing import ACCEPT, narrowed
-    from agent.daemon.losses import find_lost
-    from agent.daemon.report import report_remembered
+    from agent.daemon.status.report import report_remembered
+    from agent.delivery.privacy.kept_sharing import ACCEPT, narrowed
+    from agent.delivery.privacy.losses import find_lost
     from agent.system.lives import Lives
     from agent.system.tokens import token_in
 
@@ -130,8 +130,8 @@ def describe_end(paths: Paths) -> str:
 
 
 def _read_past(paths: Paths, settings: "Settings", store: "StateDb | None") -> "Past":
-    from agent.daemon.milestones import read_acknowledged_s, read_redactions
-    from agent.daemon.report import Past
+    from agent.daemon.status.report import Past
+    from agent.delivery.engine.milestones import read_acknowledged_s, read_redactions
 
     sizes = _kept_sizes(paths)
     if store is None:
@@ -147,7 +147,7 @@ def _read_pause(store: "StateDb", now_s: float) -> tuple[str, float | None]:
     if not text:
         return "", None
     from agent.core.lifecycle import PauseReason
-    from agent.daemon.pausing import parse_pause  # with what it needs 30 ms, and pauses are rare
+    from agent.delivery.state.pausing import parse_pause  # with what it needs 30 ms, and pauses are rare
 
     left_s = parse_pause(text, now_s)
     if left_s == 0.0:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agent.core.session import Provider
     from agent.core.settings import Settings, Watch
     from agent.core.status import Status, StreamLine
-    from agent.daemon.supervisor import Daemon
+    from agent.daemon.process.supervisor import Daemon
 
 _LOOK_S = 0.1
 _READY = "receiver ready at "
@@ -67,8 +67,8 @@ def try_(once: bool, folder: Path | None, as_json: bool) -> None:
     from agent.cli.live import show_live
     from agent.cli.output import console
     from agent.cli.running import running_daemon, set_up_log, stop_signals
-    from agent.daemon.redacting import open_redactor
-    from agent.daemon.report import list_streams
+    from agent.daemon.status.report import list_streams
+    from agent.delivery.privacy.redacting import open_redactor
     from agent.system.tokens import FixedToken
 
     if as_json and not once:
@@ -194,8 +194,8 @@ def _watch_all(named: Mapping[str, tuple[str, ...]]) -> "Watch":
 
 def _has_transcripts(provider: "Provider", source: Path, *, whole: bool = True) -> bool:
     """`whole` False: also where only such lie as can't be read, or are not followed."""
-    from agent.daemon.scanner import Root
-    from agent.daemon.survey import find_files
+    from agent.delivery.discovery.scanner import Root
+    from agent.delivery.inventory.survey import find_files
 
     found = find_files([Root(provider, str(source))])
     named = any(not is_side_file(one.stream.subpath) for files in found.files.values() for one in files)
@@ -256,7 +256,7 @@ def _receiver(data: Path) -> Iterator[_Receiver]:
 
 
 def _status(daemon: "Daemon") -> "Status":
-    from agent.daemon.report import report
+    from agent.daemon.status.report import report
 
     around = daemon.surroundings()
     return daemon.ask(lambda engine: report(engine, around))
@@ -314,7 +314,7 @@ def _finish(
     from agent.cli.output import clean, plural, print_json, size_words
     from agent.core.lifecycle import State
     from agent.core.session import StreamId, is_side_file
-    from agent.daemon.verifier import Outcome, Subject, verify_streams
+    from agent.delivery.push.verifier import Outcome, Subject, verify_streams
     from agent.system.remote import Remote
 
     withheld = {line.session_id for line in lines if line.state == State.PRIVATE}

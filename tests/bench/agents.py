@@ -22,10 +22,10 @@ from agent.cli.running import running_daemon, set_up_log
 from agent.core.lifecycle import UNSENT, State
 from agent.core.settings import Destination, Settings, Watch, render_settings
 from agent.core.wire import Accepted
-from agent.daemon import supervisor
-from agent.daemon.engine import Engine
-from agent.daemon.inputs import Input
-from agent.daemon.tasks import Pushed
+from agent.daemon.process import supervisor
+from agent.delivery.engine.engine import Engine
+from agent.delivery.state.inputs import Input
+from agent.delivery.state.tasks import Pushed
 from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient
 from agent.system.paths import paths_below

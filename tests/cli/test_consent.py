@@ -14,7 +14,7 @@ from agent.core.identity import START
 from agent.core.privacy import Verdict
 from agent.core.session import Observation, StreamId
 from agent.core.settings import Destination
-from agent.daemon.survey import SessionHere
+from agent.delivery.inventory.survey import SessionHere
 from agent.errors import UsageError
 from agent.system.paths import default_paths
 from agent.system.state_db import Changes, TrackRow, open_state

@@ -11,9 +11,9 @@ import pytest
 
 from agent.cli import events
 from agent.core.events import EventKind, Happening
-from agent.daemon.control import _event_methods
-from agent.daemon.events import Ring
+from agent.daemon.control.control import _event_methods
 from agent.errors import NotRunning
+from agent.sessions.live.events import Ring
 from agent.system.control_socket import PROTOCOL
 from agent.system.control_socket.server import ControlServer
 from agent.system.paths import default_paths, make_private_folder

@@ -17,7 +17,7 @@ from agent.core.lost_rules import KnownRules
 from agent.core.privacy import HEADER, REMOTE_UNKNOWN
 from agent.core.session import Facts, StreamId
 from agent.core.status import StreamLine
-from agent.daemon.rulebook import HAS_LIST
+from agent.delivery.privacy.rulebook import HAS_LIST
 from agent.system.control_socket.server import ControlServer
 from agent.system.known_rules import write_known
 from agent.system.paths import default_paths

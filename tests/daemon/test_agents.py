@@ -19,14 +19,14 @@ from agent.core.settings import AGENTS, Privacy, Watch
 from agent.core.status import count_streams
 from agent.core.transcript import split_lines
 from agent.core.wire import Request
-from agent.daemon.inputs import RulesChanged
-from agent.daemon.keeper import SWEEP_S
-from agent.daemon.report import list_streams
-from agent.daemon.rulebook import FixedRules
-from agent.daemon.scanner import Root
-from agent.daemon.survey import survey_sessions
-from agent.daemon.tasks import TrackKey
-from agent.daemon.verifier import Outcome, Subject, verify_streams
+from agent.daemon.status.report import list_streams
+from agent.delivery.discovery.scanner import Root
+from agent.delivery.inventory.survey import survey_sessions
+from agent.delivery.privacy.rulebook import FixedRules
+from agent.delivery.push.verifier import Outcome, Subject, verify_streams
+from agent.delivery.retention.keeper import SWEEP_S
+from agent.delivery.state.inputs import RulesChanged
+from agent.delivery.state.tasks import TrackKey
 from agent.providers import PROVIDERS, codex, copilot, gemini, watched_folders
 from agent.system.git import GitRemotes
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer

@@ -12,10 +12,10 @@ import pytest
 
 from agent.core.rewriting import find_cut, fork_line, is_beginning, mend_parent
 from agent.core.session import Observation, StreamId
-from agent.daemon import changing
-from agent.daemon.changing import QUIET_S, Changed, Subject
 from agent.errors import UsageError
 from agent.providers import PROVIDERS
+from agent.sessions.transfer import changing
+from agent.sessions.transfer.changing import QUIET_S, Changed, Subject
 from agent.system import replacing
 
 COMPACTED = "79188635-1d9c-45a4-9010-27a67efa5742"

@@ -13,10 +13,10 @@ from agent.core.lifecycle import State
 from agent.core.session import StreamId
 from agent.core.status import Status
 from agent.core.wire import Request, parse_streams, streams_request
-from agent.daemon.inputs import Retry
-from agent.daemon.keeper import SWEEP_S
-from agent.daemon.report import Surroundings, report
-from agent.daemon.tasks import KeepTask, PushTask
+from agent.daemon.status.report import Surroundings, report
+from agent.delivery.retention.keeper import SWEEP_S
+from agent.delivery.state.inputs import Retry
+from agent.delivery.state.tasks import KeepTask, PushTask
 from tests.daemon.test_generations import contents, generations
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, no_answer
 from tests.simulation.world import SimulatedAgent

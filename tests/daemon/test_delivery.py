@@ -12,10 +12,10 @@ from agent.core.pressure import Window
 from agent.core.session import StreamId
 from agent.core.transcript import tombstone_line
 from agent.core.wire import RawReply, Request
-from agent.daemon.answers import NO_HEAD
-from agent.daemon.errands import NO_SUBAGENTS
-from agent.daemon.inputs import Retry
-from agent.daemon.world import Limits
+from agent.delivery.base.world import Limits
+from agent.delivery.engine.answers import NO_HEAD
+from agent.delivery.engine.errands import NO_SUBAGENTS
+from agent.delivery.state.inputs import Retry
 from tests.fakes import (
     AsgiServer,
     ScriptedServer,

@@ -10,10 +10,10 @@ from agent.core.lifecycle import Condition, State
 from agent.core.pressure import Window
 from agent.core.session import StreamId
 from agent.core.wire import Request
-from agent.daemon.answers import OUTSIDE
-from agent.daemon.outbox import BATCH_BYTES
-from agent.daemon.tasks import PushTask, TrackKey
-from agent.daemon.world import Limits
+from agent.delivery.base.world import Limits
+from agent.delivery.engine.answers import OUTSIDE
+from agent.delivery.engine.outbox import BATCH_BYTES
+from agent.delivery.state.tasks import PushTask, TrackKey
 from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.simulation.server import ModelServer
 from tests.simulation.world import SimulatedAgent, entry

@@ -10,9 +10,9 @@ from agent.core.lifecycle import Condition, State
 from agent.core.sources import copy_subpath
 from agent.core.status import Status, count_streams
 from agent.core.wire import RawReply, Request
-from agent.daemon.report import Surroundings, list_streams, report
-from agent.daemon.tasks import MetaTask, PushTask
-from agent.daemon.world import Limits
+from agent.daemon.status.report import Surroundings, list_streams, report
+from agent.delivery.base.world import Limits
+from agent.delivery.state.tasks import MetaTask, PushTask
 from agent.errors import DiskError
 from agent.system.state_db import Changes
 from tests.daemon.test_delivery import Lines, Make, is_append, stored

@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 
 from agent.core.control_params import MOST_PREVIEWS
-from agent.daemon.control import checked
-from agent.daemon.following import following_methods
-from agent.daemon.heartbeats import Heartbeats
-from agent.daemon.runs import LiveRuns
-from agent.daemon.supervisor import Daemon
+from agent.daemon.control.control import checked
+from agent.daemon.control.following import following_methods
+from agent.daemon.process.supervisor import Daemon
+from agent.delivery.base.heartbeats import Heartbeats
 from agent.errors import UsageError
 from agent.providers import PROVIDERS
+from agent.sessions.live.runs import LiveRuns
 from agent.system import files
 from agent.system.control_socket import Method, Subscribed
 from agent.system.runs_file import RunsFile

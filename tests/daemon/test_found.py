@@ -9,7 +9,7 @@ import pytest
 
 from agent.core.lifecycle import State
 from agent.core.wire import RawReply, Request
-from agent.daemon.inputs import Retry
+from agent.delivery.state.inputs import Retry
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, body_bytes, no_answer, reply
 from tests.simulation.world import SimulatedAgent
 

@@ -11,9 +11,9 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.status import count_streams
 from agent.core.wire import RawReply, Request, parse_streams, streams_request
-from agent.daemon.answers import DIVERGED
-from agent.daemon.inputs import Retry
-from agent.daemon.report import Surroundings, list_remembered, list_streams, report
+from agent.daemon.status.report import Surroundings, list_remembered, list_streams, report
+from agent.delivery.engine.answers import DIVERGED
+from agent.delivery.state.inputs import Retry
 from tests.fakes import AsgiServer, ScriptedServer, no_answer
 from tests.reliability import MakeTally
 from tests.simulation.world import SimulatedAgent, entry

@@ -11,7 +11,7 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.privacy import parse_rule
 from agent.core.settings import Privacy
-from agent.daemon.rulebook import ListedRules
+from agent.delivery.privacy.rulebook import ListedRules
 from agent.system.paths import paths_below
 from agent.system.privacy_list import PrivacyList
 from tests.daemon.test_private import is_deleted, line, stored, told

@@ -8,8 +8,8 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
-from agent.daemon.inputs import Retry
-from agent.daemon.keeper import SWEEP_S, kept_name, parse_kept_name
+from agent.delivery.retention.keeper import SWEEP_S, kept_name, parse_kept_name
+from agent.delivery.state.inputs import Retry
 from tests.daemon.test_generations import contents
 from tests.fakes import AsgiServer, ScriptedServer, no_answer, reply
 from tests.reliability import MakeTally

@@ -1,6 +1,6 @@
 """Whose turn it is to be looked at."""
 
-from agent.daemon.hints import FLOOD, FLOOD_S, Hints
+from agent.delivery.discovery.hints import FLOOD, FLOOD_S, Hints
 
 
 def test_known_files_pass_any_number_of_new_ones() -> None:

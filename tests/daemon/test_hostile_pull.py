@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from agent.core.session import Head
 from agent.core.transcript import EMPTY_CHAIN, extend_chain
 from agent.core.wire import RawReply, Request, StreamHead
-from agent.daemon import fetching
-from agent.daemon.fetching import fetch_base, fetch_stream, find_offer, list_sessions
 from agent.errors import RemoteProtocolError, Unreachable, UsageError
+from agent.sessions.transfer import fetching
+from agent.sessions.transfer.fetching import fetch_base, fetch_stream, find_offer, list_sessions
 
 ID = "0b7f7d5e-8f2c-4f6e-9a43-1d2f3c4b5a69"
 META = {"provider": "claude"}

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from agent.core.session import Gone, Observation, StreamId
-from agent.daemon.index_child import BUSY, serve
-from agent.daemon.index_keeper import MOST_PENDING, IndexKeeper, start_child
-from agent.daemon.index_upkeep import held_index
-from agent.daemon.scanner import Root
+from agent.delivery.discovery.scanner import Root
 from agent.providers import PROVIDERS
+from agent.sessions.index.index_child import BUSY, serve
+from agent.sessions.index.index_keeper import MOST_PENDING, IndexKeeper, start_child
+from agent.sessions.index.index_upkeep import held_index
 from agent.system.index_db import open_index_readonly
 from agent.system.paths import Paths, paths_below
 from tests.daemon.test_indexing import said
@@ -193,7 +193,7 @@ def test_the_process_does_what_it_is_asked_and_ends_when_that_is_all(paths: Path
 
 
 def test_two_processes_do_not_write_at_once(paths: Paths, root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.daemon.index_child.LOCK_S", 0.0)
+    monkeypatch.setattr("agent.sessions.index.index_child.LOCK_S", 0.0)
     with held_index(paths):
         assert serve(paths, [root], asked({"all": True}), lambda _: None, idle_s=0.01) == BUSY
 

@@ -11,9 +11,9 @@ import pytest
 from agent.core.lost_rules import HOLD_S
 from agent.core.privacy import parse_rule
 from agent.core.settings import Privacy, Settings, parse_settings
-from agent.daemon.kept_sharing import KeptSharing, narrowed
-from agent.daemon.losses import WRITE_S, find_lost
-from agent.daemon.rulebook import ListedRules
+from agent.delivery.privacy.kept_sharing import KeptSharing, narrowed
+from agent.delivery.privacy.losses import WRITE_S, find_lost
+from agent.delivery.privacy.rulebook import ListedRules
 from agent.system.paths import Paths, paths_below
 from agent.system.privacy_list import PrivacyList
 from tests.fakes import FakeClock

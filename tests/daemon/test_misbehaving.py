@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from agent.core.lifecycle import Condition, State
 from agent.core.status import Open, count_open
 from agent.core.wire import INGRESS, RawReply, Request, delete_request
-from agent.daemon.gates import STRIKES
-from agent.daemon.inputs import Restore, Retry
-from agent.daemon.report import Surroundings, list_remembered, report
+from agent.daemon.status.report import Surroundings, list_remembered, report
+from agent.delivery.state.gates import STRIKES
+from agent.delivery.state.inputs import Restore, Retry
 from agent.errors import Unreachable
 from tests.daemon.test_upload import Shelf
 from tests.fakes import (

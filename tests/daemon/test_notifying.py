@@ -9,9 +9,9 @@ import pytest
 from agent.core.lifecycle import Event, State
 from agent.core.notices import DAY_S, Concern
 from agent.core.wire import NeedsLogin
-from agent.daemon.notifying import LOOK_S, Notifying, find_concerns
-from agent.daemon.report import Surroundings, report
-from agent.daemon.tasks import TrackKey
+from agent.daemon.process.notifying import LOOK_S, Notifying, find_concerns
+from agent.daemon.status.report import Surroundings, report
+from agent.delivery.state.tasks import TrackKey
 from agent.system.notify import Shown
 from tests.fakes import FakeClock, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.simulation.world import SimulatedAgent

@@ -7,11 +7,11 @@ import pytest
 from agent.core.lifecycle import PauseReason, State
 from agent.core.settings import Push
 from agent.core.wire import Request
-from agent.daemon.inputs import RulesChanged, Woken
-from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked, decide_hold_off, parse_pause, render_pause
-from agent.daemon.report import Surroundings, describe_line, report
-from agent.daemon.tasks import PushTask
-from agent.daemon.thrift import Readers, Thrift
+from agent.daemon.process.thrift import Readers, Thrift
+from agent.daemon.status.report import Surroundings, describe_line, report
+from agent.delivery.state.inputs import RulesChanged, Woken
+from agent.delivery.state.pausing import HeldOff, PauseAsked, ResumeAsked, decide_hold_off, parse_pause, render_pause
+from agent.delivery.state.tasks import PushTask
 from agent.system.power import Power
 from tests.daemon.test_delivery import Lines, Make, is_append, stored
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer

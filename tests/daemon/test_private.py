@@ -10,12 +10,12 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.status import OWED, Status
 from agent.core.wire import RawReply, Request, delete_request, session_path, streams_request
-from agent.daemon.inputs import Restore, Retry, RulesChanged
-from agent.daemon.pausing import PauseAsked, ResumeAsked
-from agent.daemon.report import Surroundings, report
-from agent.daemon.reviewing import review
-from agent.daemon.tasks import KeptBack, ReviewTask
-from agent.daemon.world import Limits
+from agent.daemon.status.report import Surroundings, report
+from agent.delivery.base.world import Limits
+from agent.delivery.push.reviewing import review
+from agent.delivery.state.inputs import Restore, Retry, RulesChanged
+from agent.delivery.state.pausing import PauseAsked, ResumeAsked
+from agent.delivery.state.tasks import KeptBack, ReviewTask
 from agent.system import files as real_files
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.reliability import MakeTally

@@ -16,12 +16,12 @@ from agent.core.identity import Cursor
 from agent.core.session import FILES, Facts, Observation, StreamId
 from agent.core.transcript import EMPTY_CHAIN, extend_chain, split_lines
 from agent.core.wire import RawReply, Request, render_digest
-from agent.daemon.fetching import Meter, Offer, find_offer
-from agent.daemon.permits import Guard, NoRules
-from agent.daemon.pulling import Here, Report, Wish, pull
-from agent.daemon.scanner import Root, Scanner
+from agent.delivery.discovery.scanner import Root, Scanner
+from agent.delivery.privacy.permits import Guard, NoRules
 from agent.errors import AgentError, RemoteProtocolError, SessionDeleted, Unreachable, UsageError
 from agent.providers import PROVIDERS
+from agent.sessions.transfer.fetching import Meter, Offer, find_offer
+from agent.sessions.transfer.pulling import Here, Report, Wish, pull
 from agent.system import files, landing
 from agent.system.landing import PREFIX
 from agent.system.state_db import TrackRow

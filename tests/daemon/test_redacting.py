@@ -14,9 +14,9 @@ from agent.core.redaction import Redactor, parse_rules
 from agent.core.session import StreamId
 from agent.core.settings import Privacy
 from agent.core.wire import RawReply, Request
-from agent.daemon.inputs import Retry
-from agent.daemon.redacting import Budget
-from agent.daemon.verifier import Outcome, Subject, Verdict, verify_streams
+from agent.delivery.privacy.redacting import Budget
+from agent.delivery.push.verifier import Outcome, Subject, Verdict, verify_streams
+from agent.delivery.state.inputs import Retry
 from tests.core.secret_samples import Sample, make_samples
 from tests.daemon.test_generations import contents
 from tests.daemon.test_side_files import write

@@ -15,10 +15,10 @@ from agent.core.audit import AuditKind
 from agent.core.lifecycle import State
 from agent.core.session import StreamId
 from agent.core.wire import Request
-from agent.daemon.inputs import Retry
-from agent.daemon.keeper import SWEEP_S
-from agent.daemon.report import Surroundings, report
-from agent.daemon.tasks import TrackKey
+from agent.daemon.status.report import Surroundings, report
+from agent.delivery.retention.keeper import SWEEP_S
+from agent.delivery.state.inputs import Retry
+from agent.delivery.state.tasks import TrackKey
 from tests.fakes import ScriptedServer, no_answer
 from tests.simulation.server import ModelServer
 from tests.simulation.world import DESTINATION, SimulatedAgent, entry

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from agent.core.settings import Privacy
-from agent.daemon.permits import SHARED
-from agent.daemon.rulebook import ListedRules
+from agent.delivery.privacy.permits import SHARED
+from agent.delivery.privacy.rulebook import ListedRules
 from agent.errors import DiskError
 from agent.system.paths import Paths, paths_below
 from agent.system.privacy_list import PrivacyList

@@ -15,8 +15,8 @@ from agent.core.lifecycle import State
 from agent.core.privacy import NO_GROUNDS, Grounds
 from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
-from agent.daemon.inputs import RulesChanged
-from agent.daemon.permits import Copies, RulesNow, Verdict, read_passage
+from agent.delivery.privacy.permits import Copies, RulesNow, Verdict, read_passage
+from agent.delivery.state.inputs import RulesChanged
 from agent.system import files as real_files
 from tests.daemon.test_private import line
 from tests.daemon.test_upload import Shelf

@@ -15,13 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from agent.core.events import EventKind, Happening
 from agent.core.runs import REPLAY_S, ChangeKind, Run, RunChange
 from agent.core.session import Observation, StreamId
-from agent.daemon import runs as runs_module
-from agent.daemon.heartbeats import Heartbeats
-from agent.daemon.message_feed import HEARTBEAT_S, Followed, MessageFeed, Since
-from agent.daemon.runs import LiveRuns
-from agent.daemon.tailing import Place
+from agent.delivery.base.heartbeats import Heartbeats
 from agent.errors import DiskError, NotRunning, UsageError
 from agent.providers import PROVIDERS
+from agent.sessions.live import runs as runs_module
+from agent.sessions.live.message_feed import HEARTBEAT_S, Followed, MessageFeed, Since
+from agent.sessions.live.runs import LiveRuns
+from agent.sessions.read.tailing import Place
 from agent.system import files
 from agent.system.runs_file import RunsFile
 from tests.fakes import FakeClock

@@ -7,8 +7,8 @@ import pytest
 
 from agent.core.search_terms import Matcher, parse_terms
 from agent.core.session import StreamId
-from agent.daemon.searching import Found, Target, search
 from agent.providers import PROVIDERS
+from agent.sessions.search.searching import Found, Target, search
 from tests.daemon.test_indexing import line
 
 

@@ -13,11 +13,11 @@ import pytest
 from agent.core.lifecycle import State
 from agent.core.session import Observation, StreamId
 from agent.core.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, origin_of
-from agent.daemon.comparing import choose_files, compare
-from agent.daemon.report import list_streams
-from agent.daemon.scanner import Root
-from agent.daemon.survey import find_streams
-from agent.daemon.tasks import Against, CompareTask
+from agent.daemon.status.report import list_streams
+from agent.delivery.discovery.scanner import Root
+from agent.delivery.inventory.survey import find_streams
+from agent.delivery.push.comparing import choose_files, compare
+from agent.delivery.state.tasks import Against, CompareTask
 from agent.providers import PROVIDERS
 from agent.system import files as real_files
 from tests.daemon.test_agents import Machine, encode, gemini_lines

@@ -7,10 +7,10 @@ from urllib.parse import unquote
 from agent.core.lifecycle import State
 from agent.core.session import StreamId
 from agent.core.wire import LongBody, RawReply, Request
-from agent.daemon.errands import NO_FILES
-from agent.daemon.inputs import Retry
-from agent.daemon.tasks import KeepTask
-from agent.daemon.world import Limits
+from agent.delivery.base.world import Limits
+from agent.delivery.engine.errands import NO_FILES
+from agent.delivery.state.inputs import Retry
+from agent.delivery.state.tasks import KeepTask
 from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.reliability import MakeTally
 from tests.simulation.world import SimulatedAgent

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.core.audit import AuditKind
-from agent.daemon.inputs import Requeued
-from agent.daemon.scanner import Root
-from agent.daemon.spooling import TRIES, Spooling
+from agent.delivery.discovery.scanner import Root
+from agent.delivery.discovery.spooling import TRIES, Spooling
+from agent.delivery.state.inputs import Requeued
 from agent.errors import DiskError
 from agent.providers import PROVIDERS, claude
 from agent.system.spool import Signature, Spool, _Held

@@ -8,8 +8,8 @@ import pytest
 
 from agent.core.privacy import parse_rules
 from agent.core.session import Facts
-from agent.daemon.scanner import Root
-from agent.daemon.survey import Survey, find_copies, find_sessions, survey_sessions
+from agent.delivery.discovery.scanner import Root
+from agent.delivery.inventory.survey import Survey, find_copies, find_sessions, survey_sessions
 from agent.providers import PROVIDERS
 from agent.system.git import GitRemotes
 from tests.system.privileges import needs_posix, open_folder, unprivileged

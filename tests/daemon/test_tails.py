@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from agent.core.lifecycle import State
-from agent.daemon.audits import MOST_ASKED, STEP_S
-from agent.daemon.engine import QUIET_S
-from agent.daemon.pausing import PauseAsked, ResumeAsked
-from agent.daemon.world import Limits
+from agent.delivery.base.world import Limits
+from agent.delivery.engine.audits import MOST_ASKED, STEP_S
+from agent.delivery.engine.engine import QUIET_S
+from agent.delivery.state.pausing import PauseAsked, ResumeAsked
 from tests.daemon.test_delivery import stored
 from tests.fakes import AsgiServer, StrictBaseServer
 from tests.simulation.world import SimulatedAgent

@@ -12,9 +12,9 @@ import pytest
 from agent.core.events import EventKind, Happening
 from agent.core.lifecycle import UNSENT, State
 from agent.core.runs import QUIET_S, SETTLE_S, End
-from agent.daemon.inputs import Retry, RulesChanged, SaidOver
-from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
-from agent.daemon.telling import REST_S
+from agent.delivery.engine.telling import REST_S
+from agent.delivery.state.inputs import Retry, RulesChanged, SaidOver
+from agent.delivery.state.pausing import HeldOff, PauseAsked, ResumeAsked
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.simulation.world import SimulatedAgent, any_lines
 

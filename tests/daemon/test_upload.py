@@ -11,12 +11,12 @@ import pytest
 from agent.core.lifecycle import Condition, State
 from agent.core.session import StreamId
 from agent.core.wire import RawReply, Request
-from agent.daemon.answers import OUTSIDE
-from agent.daemon.engine import QUIET_S
-from agent.daemon.errands import REST_BYTES_S, REST_S
-from agent.daemon.filesender import upload_name
-from agent.daemon.inputs import Retry
-from agent.daemon.report import Surroundings, report
+from agent.daemon.status.report import Surroundings, report
+from agent.delivery.engine.answers import OUTSIDE
+from agent.delivery.engine.engine import QUIET_S
+from agent.delivery.engine.errands import REST_BYTES_S, REST_S
+from agent.delivery.push.filesender import upload_name
+from agent.delivery.state.inputs import Retry
 from tests.fakes import body_bytes, no_answer, reply
 from tests.simulation.world import SimulatedAgent, entry
 

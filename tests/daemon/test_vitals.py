@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
-from agent.daemon.heartbeats import Heartbeats, Stuck
-from agent.daemon.ticks import LATE_S, LOOK_S, SCHEDULER, Ticks
-from agent.daemon.vitals import LATE_S as HELD_UP_S
-from agent.daemon.vitals import LOOK_S as VITALS_LOOK_S
-from agent.daemon.vitals import Vitals
-from agent.daemon.workers import Threads
+from agent.daemon.process.ticks import LATE_S, LOOK_S, SCHEDULER, Ticks
+from agent.daemon.process.workers import Threads
+from agent.daemon.status.vitals import LATE_S as HELD_UP_S
+from agent.daemon.status.vitals import LOOK_S as VITALS_LOOK_S
+from agent.daemon.status.vitals import Vitals
+from agent.delivery.base.heartbeats import Heartbeats, Stuck
 from agent.system.network import WayOut
 from tests.fakes import FakeClock
 

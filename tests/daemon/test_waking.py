@@ -7,11 +7,11 @@ import pytest
 
 from agent.core.lifecycle import Condition, State
 from agent.core.wire import RawReply, Request
-from agent.daemon import ticks as ticks_module
-from agent.daemon.engine import WAKE_SPREAD_S
-from agent.daemon.inputs import Woken
-from agent.daemon.ticks import LOOK_S, Ticks, _Every
-from agent.daemon.world import Limits
+from agent.daemon.process import ticks as ticks_module
+from agent.daemon.process.ticks import LOOK_S, Ticks, _Every
+from agent.delivery.base.world import Limits
+from agent.delivery.engine.engine import WAKE_SPREAD_S
+from agent.delivery.state.inputs import Woken
 from agent.system.network import WayOut
 from tests.daemon.test_delivery import Lines, Make, is_append, stored
 from tests.fakes import AsgiServer, FakeClock, ScriptedServer, no_answer, reply

@@ -21,8 +21,8 @@ import pytest
 from agent.cli.defects import set_up_log
 from agent.core.settings import Destination, Settings, Watch
 from agent.core.wire import Request
-from agent.daemon.report import report
-from agent.daemon.supervisor import Daemon
+from agent.daemon.process.supervisor import Daemon
+from agent.daemon.status.report import report
 from agent.system.network import WayOut
 from agent.system.paths import paths_below
 from agent.system.tokens import FixedToken
@@ -218,7 +218,11 @@ def open_below(home: Path) -> list[str]:
 
 # --- defects ------------------------------------------------------------------------------------------------------
 
-DEFECTS = ("agent.daemon.pusher.Pusher.run", "agent.daemon.scanner.Scanner.scan", "agent.daemon.engine.Engine.handle")
+DEFECTS = (
+    "agent.delivery.push.pusher.Pusher.run",
+    "agent.delivery.discovery.scanner.Scanner.scan",
+    "agent.delivery.engine.engine.Engine.handle",
+)
 
 
 @pytest.mark.parametrize("place", DEFECTS)

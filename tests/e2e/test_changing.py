@@ -12,7 +12,7 @@ import pytest
 from agent.cli.config import environment, load_settings
 from agent.cli.running import running_daemon
 from agent.core.wire import StreamHead
-from agent.daemon.tasks import TrackKey
+from agent.delivery.state.tasks import TrackKey
 from agent.errors import AgentError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import default_paths

@@ -36,8 +36,9 @@ NOBODY = "http://127.0.0.1:9"
 
 STUCK = """
 import threading
-from agent.daemon import pusher, workers
-from agent.daemon.tasks import PushTask
+from agent.delivery.push import pusher
+from agent.daemon.process import workers
+from agent.delivery.state.tasks import PushTask
 workers.PUSH_S = 0.5
 run = pusher.Pusher.run
 def stuck(self, task):

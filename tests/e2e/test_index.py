@@ -46,7 +46,7 @@ def test_a_daemon_keeps_the_index_by_a_process_that_goes_with_it(tmp_path: Path)
                 return [one for one in found if one.get("messages")]
 
             wait_for(rows, "the index", READY_S)
-            assert any("agent.daemon.index_child" in one for one in children_of(process.pid))
+            assert any("agent.sessions.index.index_child" in one for one in children_of(process.pid))
             with path.open("ab") as file:
                 file.write(line("user", "a needle", 900))
             wait_for(lambda: rows()[0]["messages"] == 6, "what was added", READY_S)

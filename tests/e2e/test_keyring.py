@@ -14,8 +14,8 @@ import pytest
 
 from agent.core.settings import Destination, Settings, Watch
 from agent.core.wire import RawReply, Request
-from agent.daemon import supervisor
-from agent.daemon.supervisor import Daemon
+from agent.daemon.process import supervisor
+from agent.daemon.process.supervisor import Daemon
 from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient
 from agent.system.network import WayOut

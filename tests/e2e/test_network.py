@@ -13,9 +13,9 @@ import pytest
 
 from agent.core.settings import Destination, Push, Settings, Watch
 from agent.core.status import Status
-from agent.daemon import ticks as ticks_module
-from agent.daemon.report import report
-from agent.daemon.supervisor import Daemon
+from agent.daemon.process import ticks as ticks_module
+from agent.daemon.process.supervisor import Daemon
+from agent.daemon.status.report import report
 from agent.system import remote as remote_module
 from agent.system.network import WayOut
 from agent.system.paths import paths_below

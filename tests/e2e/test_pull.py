@@ -15,8 +15,8 @@ import pytest
 from agent.cli.config import environment, load_settings
 from agent.cli.running import running_daemon
 from agent.core.wire import Request, StreamHead, parse_streams, streams_request
-from agent.daemon import supervisor
-from agent.daemon.tasks import TrackKey
+from agent.daemon.process import supervisor
+from agent.delivery.state.tasks import TrackKey
 from agent.system import remote
 from agent.system.network import WayOut
 from agent.system.paths import default_paths

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import agent.cli.running
-import agent.daemon.journal
+import agent.delivery.state.journal
 from agent.cli.main import main as transcriptd
 from agent.cli.receiver import receiver as receiver_command
 from agent.cli.running import running_daemon, set_up_log
 from agent.core.lifecycle import State
 from agent.core.settings import Destination, Push, Settings, Watch
-from agent.daemon.engine import Engine
-from agent.daemon.errands import NO_SUBAGENTS
-from agent.daemon.supervisor import Daemon
-from agent.daemon.tracks import Track
+from agent.daemon.process.supervisor import Daemon
+from agent.delivery.engine.engine import Engine
+from agent.delivery.engine.errands import NO_SUBAGENTS
+from agent.delivery.state.tracks import Track
 from agent.errors import NotRunning
 from agent.system.paths import paths_below
 from agent.system.tokens import FixedToken
@@ -52,7 +52,7 @@ def live(
     rewrites: bool,
 ) -> int:
     """A daemon's life, while its transcripts grow. 0 when it came to its end with nothing left to send."""
-    agent.daemon.journal.FLUSH_S = flush_s
+    agent.delivery.state.journal.FLUSH_S = flush_s
     settings = Settings(
         (Destination(url, protocol=protocol),), Push(workers=3, coalesce_s=0.005), Watch((projects,), poll_interval_s=1)
     )

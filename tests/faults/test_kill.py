@@ -28,12 +28,12 @@ A_STORY = 7
 """Deaths of one home, before its last life must bring everything to the server."""
 
 RARE = {
-    "agent.daemon.facts.SessionFacts.note_told",
-    "agent.daemon.pusher.meta_request",
-    "agent.daemon.realigner.Realigner.realign",
-    "agent.daemon.realigner.streams_request",
-    "agent.daemon.realigner.generation_request",
-    "agent.daemon.realigner.decide_generation_reply",
+    "agent.delivery.state.facts.SessionFacts.note_told",
+    "agent.delivery.push.pusher.meta_request",
+    "agent.delivery.push.realigner.Realigner.realign",
+    "agent.delivery.push.realigner.streams_request",
+    "agent.delivery.push.realigner.generation_request",
+    "agent.delivery.push.realigner.decide_generation_reply",
     "agent.system.files.TranscriptFile.pieces",
 }
 """Needs a rewritten file and a server that keeps generations; or a conflict that names no known head; or a life that is

@@ -21,8 +21,8 @@ LONGEST_WORK_S = 0.015
 
 TAKER = """
 import os, sys, time
-from agent.daemon.scanner import Root
-from agent.daemon.spooling import Spooling
+from agent.delivery.discovery.scanner import Root
+from agent.delivery.discovery.spooling import Spooling
 from agent.providers import claude
 from agent.system.spool import Spool
 

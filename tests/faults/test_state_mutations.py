@@ -20,14 +20,14 @@ import pytest
 from agent.core.lifecycle import UNSENT
 from agent.core.transcript import extend_chain
 from agent.core.wire import INGRESS, Request
-from agent.daemon.engine import Engine
-from agent.daemon.inputs import Observed, Vanished
-from agent.daemon.permits import Guard, NoRules
-from agent.daemon.pusher import Pusher
-from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import Task
-from agent.daemon.tracks import DestinationState
-from agent.daemon.world import Limits, World
+from agent.delivery.base.world import Limits, World
+from agent.delivery.discovery.scanner import Root, Scanner
+from agent.delivery.engine.engine import Engine
+from agent.delivery.privacy.permits import Guard, NoRules
+from agent.delivery.push.pusher import Pusher
+from agent.delivery.state.inputs import Observed, Vanished
+from agent.delivery.state.tasks import Task
+from agent.delivery.state.tracks import DestinationState
 from agent.providers import PROVIDERS
 from agent.system import files as real_files
 from agent.system.state_db import StateDb, open_state

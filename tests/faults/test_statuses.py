@@ -18,7 +18,7 @@ import pytest
 from agent.core.lifecycle import Condition, State
 from agent.core.transcript import split_lines
 from agent.core.wire import Request, session_path
-from agent.daemon.inputs import Retry
+from agent.delivery.state.inputs import Retry
 from agent.system.remote import Remote
 from tests.fakes import AsgiServer, StrictBaseServer, receiver_without_network
 from tests.faults.amounts import SCALE

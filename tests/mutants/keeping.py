@@ -2,13 +2,13 @@
 
 from tests.mutants.mutant import Mutant
 
-ENGINE = "agent/daemon/engine.py"
-ERRANDS = "agent/daemon/errands.py"
-FILESENDER = "agent/daemon/filesender.py"
-KEEPER = "agent/daemon/keeper.py"
-SCANNER = "agent/daemon/scanner.py"
-SIGHTINGS = "agent/daemon/sightings.py"
-SPOOLING = "agent/daemon/spooling.py"
+ENGINE = "agent/delivery/engine/engine.py"
+ERRANDS = "agent/delivery/engine/errands.py"
+FILESENDER = "agent/delivery/push/filesender.py"
+KEEPER = "agent/delivery/retention/keeper.py"
+SCANNER = "agent/delivery/discovery/scanner.py"
+SIGHTINGS = "agent/delivery/engine/sightings.py"
+SPOOLING = "agent/delivery/discovery/spooling.py"
 SYSTEM_FILES = "agent/system/files.py"
 NO_LINKS = "agent/system/no_links.py"
 KEEPING = "agent/system/keeping.py"

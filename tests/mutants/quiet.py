@@ -2,8 +2,8 @@
 
 from tests.mutants.mutant import Mutant
 
-PRIVATE_ROOM = "agent/daemon/private.py"
-OUTBOX = "agent/daemon/outbox.py"
+PRIVATE_ROOM = "agent/delivery/engine/private.py"
+OUTBOX = "agent/delivery/engine/outbox.py"
 REMOTE = "agent/system/remote.py"
 SERVICE_SPEC = "agent/services/spec.py"
 SYSTEMD = "agent/services/systemd.py"
@@ -18,8 +18,8 @@ TEST_PAUSING = "tests/daemon/test_pausing.py::test_"
 TEST_VITALS = "tests/daemon/test_vitals.py::test_"
 TEST_DOCTOR = "tests/cli/test_doctor.py::test_"
 TEST_SCREENS = "tests/cli/test_screens.py::test_"
-TELLING = "agent/daemon/telling.py"
-EVENTS = "agent/daemon/events.py"
+TELLING = "agent/delivery/engine/telling.py"
+EVENTS = "agent/sessions/live/events.py"
 SOCKET_SERVER = "agent/system/control_socket/server.py"
 NOTICES = "agent/core/notices.py"
 TEST_TELLING = "tests/daemon/test_telling.py::test_"
@@ -113,21 +113,21 @@ SERVICES = (
 BACKGROUND = (
     Mutant(
         "the watchdog is fed though a thread is stuck",
-        "agent/daemon/vitals.py",
+        "agent/daemon/status/vitals.py",
         "        if not stuck:\n",
         "        if True:\n",
         (f"{TEST_VITALS}the_watchdog_is_fed_only_when_nobody_is_stuck_and_the_log_says_who_once",),
     ),
     Mutant(
         "a thread that ended by itself is not missed",
-        "agent/daemon/workers.py",
+        "agent/daemon/process/workers.py",
         "(self._beats.leave if self._is_stopping() else self._beats.lose)(name)",
         "self._beats.leave(name)",
         (f"{TEST_VITALS}a_thread_that_ends_by_itself_is_missed",),
     ),
     Mutant(
         "who works may take as long as who waits",
-        "agent/daemon/heartbeats.py",
+        "agent/delivery/base/heartbeats.py",
         "or now - at_s > within_s",
         "or False",
         (f"{TEST_VITALS}who_waits_may_wait_for_ever_and_who_works_may_not",),
@@ -148,21 +148,21 @@ BACKGROUND = (
     ),
     Mutant(
         "a crash ends a pause",
-        "agent/daemon/pausing.py",
+        "agent/delivery/state/pausing.py",
         "self._journal.note_settled(PAUSED, text)",
         "str(text)",
         (f"{TEST_PAUSING}a_pause_outlives_a_crash_at_once",),
     ),
     Mutant(
         "a clock that is set back makes a pause longer",
-        "agent/daemon/pausing.py",
+        "agent/delivery/state/pausing.py",
         "return max(0.0, min(end_s - now_s, span_s))",
         "return max(0.0, end_s - now_s)",
         (f"{TEST_PAUSING}a_remembered_pause_lasts_what_is_left_of_it",),
     ),
     Mutant(
         "a pause takes the sleep of the machine for nothing",
-        "agent/daemon/pausing.py",
+        "agent/delivery/state/pausing.py",
         "min(self.until_s - self._world.now_s(), self._end_s - self._world.monotonic_s())",
         "self._end_s - self._world.monotonic_s()",
         (f"{TEST_PAUSING}an_hour_is_an_hour_also_for_a_machine_that_slept",),

@@ -2,15 +2,15 @@
 
 from tests.mutants.mutant import Mutant
 
-ASKING = "agent/daemon/asking.py"
-ENGINE = "agent/daemon/engine.py"
-ERRANDS = "agent/daemon/errands.py"
-PERMITS = "agent/daemon/permits.py"
-PRIVATE_ROOM = "agent/daemon/private.py"
-FILESENDER = "agent/daemon/filesender.py"
-GATES = "agent/daemon/gates.py"
-PUSHER = "agent/daemon/pusher.py"
-SIGHTINGS = "agent/daemon/sightings.py"
+ASKING = "agent/delivery/push/asking.py"
+ENGINE = "agent/delivery/engine/engine.py"
+ERRANDS = "agent/delivery/engine/errands.py"
+PERMITS = "agent/delivery/privacy/permits.py"
+PRIVATE_ROOM = "agent/delivery/engine/private.py"
+FILESENDER = "agent/delivery/push/filesender.py"
+GATES = "agent/delivery/state/gates.py"
+PUSHER = "agent/delivery/push/pusher.py"
+SIGHTINGS = "agent/delivery/engine/sightings.py"
 REMOTE = "agent/system/remote.py"
 TOKENS = "agent/system/tokens/__init__.py"
 TOKENS_CHILD = "agent/system/tokens/child.py"
@@ -21,7 +21,7 @@ PRIVACY_RULES = "agent/core/privacy.py"
 PRIVACY_LIST = "agent/system/privacy_list.py"
 GIT = "agent/system/git/remotes.py"
 PATTERNS = "agent/core/patterns.py"
-RULEBOOK = "agent/daemon/rulebook.py"
+RULEBOOK = "agent/delivery/privacy/rulebook.py"
 TEST_PRIVATE = "tests/daemon/test_private.py::test_"
 TEST_RULES_CHANGE = "tests/daemon/test_rules_change.py::test_nothing_leaves_behind_a_change_wherever_it_comes"
 TEST_GROUNDS = "tests/daemon/test_grounds.py::test_"
@@ -155,14 +155,14 @@ LIST = (
     ),
     Mutant(
         "a receipt counts again and again",
-        "agent/daemon/losses.py",
+        "agent/delivery/privacy/losses.py",
         "after = msgspec.structs.replace(after, edit=edit)",
         "after = msgspec.structs.replace(after, edit=0)",
         (f"{TEST_LOST}a_receipt_counts_once",),
     ),
     Mutant(
         "a list that is being written is believed",
-        "agent/daemon/losses.py",
+        "agent/delivery/privacy/losses.py",
         "if before is None or not is_settled:",
         "if before is None:",
         (f"{TEST_LOST}nothing_is_learned_from_a_list_that_is_being_written",),
@@ -410,7 +410,7 @@ REDACTION = (
     ),
     Mutant(
         "what was sent under other rules is looked for under these",
-        "agent/daemon/realigner.py",
+        "agent/delivery/push/realigner.py",
         "known=task.cursor,",
         "known=None,",
         (f"{TEST_REDACTING}a_head_that_the_server_tells_is_found_by_what_was_sent",),

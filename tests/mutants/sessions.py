@@ -2,15 +2,15 @@
 
 from tests.mutants.mutant import Mutant
 
-ENGINE = "agent/daemon/engine.py"
-PERMITS = "agent/daemon/permits.py"
-FETCHING = "agent/daemon/fetching.py"
+ENGINE = "agent/delivery/engine/engine.py"
+PERMITS = "agent/delivery/privacy/permits.py"
+FETCHING = "agent/sessions/transfer/fetching.py"
 LANDING = "agent/system/landing.py"
-PLACES = "agent/daemon/places.py"
+PLACES = "agent/sessions/transfer/places.py"
 PLACING = "agent/core/placing.py"
-PULLING = "agent/daemon/pulling.py"
+PULLING = "agent/sessions/transfer/pulling.py"
 REWRITING = "agent/core/rewriting.py"
-CHANGING = "agent/daemon/changing.py"
+CHANGING = "agent/sessions/transfer/changing.py"
 REPLACING = "agent/system/replacing.py"
 RECEIVER_API = "agent/receiver/api.py"
 TEST_AUTH = "tests/receiver/test_auth.py::test_"
@@ -18,8 +18,8 @@ TEST_PULL = "tests/daemon/test_pull.py::test_"
 TEST_CHANGING = "tests/daemon/test_changing.py::test_"
 TEST_AGENTS = "tests/daemon/test_agents.py::test_"
 RUNS = "agent/core/runs.py"
-LIVE_RUNS = "agent/daemon/runs.py"
-TAILING = "agent/daemon/tailing.py"
+LIVE_RUNS = "agent/sessions/live/runs.py"
+TAILING = "agent/sessions/read/tailing.py"
 LINEAGE = "agent/core/lineage.py"
 TEST_RUNS = "tests/core/test_runs.py::test_"
 TEST_LIVE_RUNS = "tests/daemon/test_runs.py::test_"
@@ -30,13 +30,13 @@ READING_CODEX = "agent/providers/reading/codex.py"
 RENDERING = "agent/cli/sessions/rendering.py"
 TEST_READERS = "tests/providers/reading/test_readers.py::test_"
 TEST_RENDERING = "tests/cli/test_rendering.py::test_"
-INDEXING = "agent/daemon/indexing.py"
+INDEXING = "agent/sessions/index/indexing.py"
 INDEX_DB = "agent/system/index_db.py"
-SESSION_ROWS = "agent/daemon/session_rows.py"
+SESSION_ROWS = "agent/sessions/search/session_rows.py"
 ANNOTATIONS = "agent/system/annotations.py"
 SEARCH_TERMS = "agent/core/search_terms.py"
-SEARCHING = "agent/daemon/searching.py"
-INDEX_KEEPER = "agent/daemon/index_keeper.py"
+SEARCHING = "agent/sessions/search/searching.py"
+INDEX_KEEPER = "agent/sessions/index/index_keeper.py"
 TEST_INDEXING = "tests/daemon/test_indexing.py::test_"
 TEST_INDEX_DB = "tests/system/test_index_db.py::test_"
 TEST_SEARCHING = "tests/daemon/test_searching.py::test_"
@@ -74,14 +74,14 @@ AGENTS = (
     ),
     Mutant(
         "a file that nobody follows is not named",
-        "agent/daemon/scanner.py",
+        "agent/delivery/discovery/scanner.py",
         "if stream is None and named == path and self._may_be_transcript(root, entry):",
         "if False:",
         ("tests/scanner/test_scanner.py::test_a_file_that_nobody_follows_is_forgotten_when_it_is_followed_or_goes",),
     ),
     Mutant(
         "what was left out is called synced",
-        "agent/daemon/around.py",
+        "agent/daemon/status/around.py",
         "Open.UNFOLLOWED: len(self.scanner.unfollowed)",
         "Open.UNFOLLOWED: 0 * len(self.scanner.unfollowed)",
         ("tests/e2e/test_try.py::test_a_file_that_nobody_follows_is_named_and_the_rest_not_called_synced",),
@@ -102,7 +102,7 @@ AGENTS = (
     ),
     Mutant(
         "a packed file is as long as it lies there",
-        "agent/daemon/scanner.py",
+        "agent/delivery/discovery/scanner.py",
         "not is_packed(entry.path)",
         "entry.path",
         (f"{TEST_AGENTS}a_session_that_was_packed_before_anybody_saw_it_is_sent",),

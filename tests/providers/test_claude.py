@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.core.session import Facts, Observation, StreamId, is_side_file
 from agent.core.transcript import EMPTY_CHAIN, measure_run, split_lines, whole_lines_bytes
-from agent.daemon.scanner import Root, Scanner
+from agent.delivery.discovery.scanner import Root, Scanner
 from agent.providers import PROVIDERS, claude
 
 PROJECT = "-home-ada-tide"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.session import Gone, Observation, StreamId
-from agent.daemon.scanner import Root, Scanner
+from agent.delivery.discovery.scanner import Root, Scanner
 from agent.providers import claude
 
 

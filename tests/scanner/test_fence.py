@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from agent.core.session import Gone, Observation, StreamId
-from agent.daemon.scanner import Root, Scanner
-from agent.daemon.survey import find_files
+from agent.delivery.discovery.scanner import Root, Scanner
+from agent.delivery.inventory.survey import find_files
 from agent.errors import DiskError
 from agent.providers import claude, codex
 from agent.system import files, no_links

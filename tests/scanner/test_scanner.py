@@ -13,8 +13,8 @@ import pytest
 import zstandard
 
 from agent.core.session import Observation, Provider, StreamId
-from agent.daemon.scanner import MOST_UNFOLLOWED, Root, Scanner
-from agent.daemon.world import Files
+from agent.delivery.base.world import Files
+from agent.delivery.discovery.scanner import MOST_UNFOLLOWED, Root, Scanner
 from agent.errors import DiskError
 from agent.providers import PROVIDERS, claude
 from agent.system import files

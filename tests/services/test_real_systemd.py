@@ -117,7 +117,8 @@ if armed("impatient"):
     lifecycle.KEYRING_WAIT_S = 0.5
 if armed("stuck"):
     os.rename("{HOME}/faults/stuck", "{HOME}/faults/was-stuck")
-    from agent.daemon import pusher, workers
+    from agent.delivery.push import pusher
+    from agent.daemon.process import workers
     workers.PUSH_S = 0.5
     pusher.Pusher.run = lambda *arguments: threading.Event().wait()
 """

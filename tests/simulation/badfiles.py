@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from agent.core.transcript import PieceSource
-from agent.daemon.world import Files, OpenFile
+from agent.delivery.base.world import Files, OpenFile
 from agent.errors import DiskError
 from agent.system.files import Entry
 

@@ -13,10 +13,10 @@ from agent.core.sources import origin_of
 from agent.core.status import LOST
 from agent.core.transcript import EMPTY_CHAIN, entry_uuid, tombstone_line
 from agent.core.wire import Request
-from agent.daemon.answers import DIVERGED
-from agent.daemon.permits import read_passage
-from agent.daemon.tasks import LetGoTask, TrackKey
-from agent.daemon.tracks import Track
+from agent.delivery.engine.answers import DIVERGED
+from agent.delivery.privacy.permits import read_passage
+from agent.delivery.state.tasks import LetGoTask, TrackKey
+from agent.delivery.state.tracks import Track
 from tests.simulation.server import Generation, parse_target
 from tests.simulation.transcripts import Version
 

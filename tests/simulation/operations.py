@@ -10,8 +10,8 @@ from agent.core.lifecycle import PauseReason
 from agent.core.session import StreamId
 from agent.core.transcript import split_lines
 from agent.core.wire import delete_request
-from agent.daemon.inputs import Restore, Retry, Woken
-from agent.daemon.pausing import HeldOff, PauseAsked, ResumeAsked
+from agent.delivery.state.inputs import Restore, Retry, Woken
+from agent.delivery.state.pausing import HeldOff, PauseAsked, ResumeAsked
 from tests.simulation import badfiles
 from tests.simulation.transcripts import PLACES, Place, beside, other_place
 from tests.simulation.wire import Crash

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 
 from agent.core.lifecycle import UNSENT, Condition
 from agent.core.status import OWED
-from agent.daemon.asking import Sender
-from agent.daemon.comparing import compare
-from agent.daemon.engine import Engine
-from agent.daemon.holding import Holding, Keeping
-from agent.daemon.inputs import Input, Observed, RulesChanged, ScanEnded, Vanished
-from agent.daemon.permits import Guard, Rulebook
-from agent.daemon.pusher import Pusher
-from agent.daemon.reviewing import review
-from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import (
+from agent.delivery.base.world import Files, Limits, World
+from agent.delivery.discovery.scanner import Root, Scanner
+from agent.delivery.engine.engine import Engine
+from agent.delivery.privacy.permits import Guard, Rulebook
+from agent.delivery.push.asking import Sender
+from agent.delivery.push.comparing import compare
+from agent.delivery.push.pusher import Pusher
+from agent.delivery.push.reviewing import review
+from agent.delivery.retention.holding import Holding, Keeping
+from agent.delivery.state.inputs import Input, Observed, RulesChanged, ScanEnded, Vanished
+from agent.delivery.state.tasks import (
     CompareTask,
     DeleteTask,
     DiskOutcome,
@@ -34,8 +35,7 @@ from agent.daemon.tasks import (
     Task,
     TrackKey,
 )
-from agent.daemon.tracks import DestinationState
-from agent.daemon.world import Files, Limits, World
+from agent.delivery.state.tracks import DestinationState
 from agent.providers import PROVIDERS
 from tests.fakes import FakeClock
 from tests.redactors import REDACTOR

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from agent.core.transcript import PieceSource
-from agent.daemon.world import OpenFile
+from agent.delivery.base.world import OpenFile
 from agent.system import files
 from agent.system.files import Entry
 from tests.simulation.disk import stamp_ns

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.core.lifecycle import State
 from agent.core.session import StreamId
 from agent.core.sources import origin_of
-from agent.daemon.errands import NO_FILES, WITHOUT_SESSION
+from agent.delivery.engine.errands import NO_FILES, WITHOUT_SESSION
 from tests.simulation.checks import STAYS, is_copy
 from tests.simulation.operations import Operation
 from tests.simulation.transcripts import PROJECTS, ROOT, Disk

@@ -69,7 +69,7 @@ class Medium:
 
 
 class FakeStore:
-    """`agent.daemon.journal.Store` over a medium. Rows come in the order of their keys, as from the database."""
+    """`agent.delivery.state.journal.Store` over a medium. Rows come in the order of their keys."""
 
     def __init__(self, medium: Medium, *, note: str = "", home: Medium | None = None) -> None:
         """`home`: where it belongs, while it lives elsewhere."""

@@ -12,12 +12,12 @@ from typing import Any
 
 from agent.core.session import StreamId
 from agent.core.wire import BulkOffer, Request
-from agent.daemon.engine import QUIET_S
-from agent.daemon.holding import Keeping
-from agent.daemon.inputs import Retry
-from agent.daemon.pausing import HeldOff, ResumeAsked
-from agent.daemon.tasks import LetGoTask, TrackKey
-from agent.daemon.world import Limits
+from agent.delivery.base.world import Limits
+from agent.delivery.engine.engine import QUIET_S
+from agent.delivery.retention.holding import Keeping
+from agent.delivery.state.inputs import Retry
+from agent.delivery.state.pausing import HeldOff, ResumeAsked
+from agent.delivery.state.tasks import LetGoTask, TrackKey
 from tests.fakes import FakeClock, FakeRules
 from tests.simulation import copies, links, operations, sidefiles
 from tests.simulation.badfiles import BadFiles

@@ -11,10 +11,10 @@ import pytest
 
 from agent.core.session import FILES, StreamId
 from agent.core.wire import RawReply, Request
-from agent.daemon.engine import Engine
-from agent.daemon.pusher import Pusher
-from agent.daemon.scanner import Scanner
-from agent.daemon.tasks import Outcome, Pushed, PushTask, Task
+from agent.delivery.discovery.scanner import Scanner
+from agent.delivery.engine.engine import Engine
+from agent.delivery.push.pusher import Pusher
+from agent.delivery.state.tasks import Outcome, Pushed, PushTask, Task
 from agent.receiver.bodies import Limits
 from agent.system.keeping import KeptFiles
 from agent.system.state_db import open_state
@@ -263,8 +263,8 @@ def _run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _skip_the_marker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.daemon.pusher.marker_of", lambda before: _Anything())
-    monkeypatch.setattr("agent.daemon.reading.marker_of", lambda before: _Anything())
+    monkeypatch.setattr("agent.delivery.push.pusher.marker_of", lambda before: _Anything())
+    monkeypatch.setattr("agent.delivery.base.reading.marker_of", lambda before: _Anything())
 
 
 class _Anything:

@@ -13,15 +13,16 @@ from agent.core.events import Happening
 from agent.core.lifecycle import UNSENT, State
 from agent.core.redaction import Redactor
 from agent.core.runs import Run, RunChange
-from agent.daemon.comparing import compare
-from agent.daemon.engine import Engine
-from agent.daemon.holding import Holding
-from agent.daemon.inputs import Observed, ScanEnded, Vanished
-from agent.daemon.permits import Guard, NoRules, Rulebook
-from agent.daemon.pusher import Pusher
-from agent.daemon.reviewing import review
-from agent.daemon.scanner import Root, Scanner
-from agent.daemon.tasks import (
+from agent.delivery.base.world import Limits, World
+from agent.delivery.discovery.scanner import Root, Scanner
+from agent.delivery.engine.engine import Engine
+from agent.delivery.privacy.permits import Guard, NoRules, Rulebook
+from agent.delivery.push.comparing import compare
+from agent.delivery.push.pusher import Pusher
+from agent.delivery.push.reviewing import review
+from agent.delivery.retention.holding import Holding
+from agent.delivery.state.inputs import Observed, ScanEnded, Vanished
+from agent.delivery.state.tasks import (
     CompareTask,
     DiskOutcome,
     DiskTask,
@@ -33,8 +34,7 @@ from agent.daemon.tasks import (
     Task,
     TrackKey,
 )
-from agent.daemon.tracks import DestinationState
-from agent.daemon.world import Limits, World
+from agent.delivery.state.tracks import DestinationState
 from agent.providers import PROVIDERS
 from agent.system import files as real_files
 from agent.system.keeping import KeptFiles

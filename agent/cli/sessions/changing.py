@@ -14,8 +14,8 @@ from agent.system.paths import Paths, default_paths
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
-    from agent.daemon.changing import Changed, Subject
-    from agent.daemon.deleting import Told
+    from agent.sessions.transfer.changing import Changed, Subject
+    from agent.sessions.transfer.deleting import Told
 
 _SESSION = click.argument("session", shell_complete=complete_session)
 _YES = click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
@@ -26,7 +26,7 @@ def _choose(session: str) -> "tuple[Subject, Settings, Paths]":
     from agent.cli.sessions.choosing import choose_session
     from agent.cli.sessions.known import read_sessions
     from agent.core.lifecycle import UNSENT
-    from agent.daemon.changing import Subject
+    from agent.sessions.transfer.changing import Subject
 
     paths = default_paths(environment())
     settings = load_settings(paths)
@@ -76,7 +76,7 @@ def _poke(paths: Paths) -> None:
 def compact(session: str, keep: int, *, yes: bool, as_json: bool) -> None:
     """Keep the last lines of a session, from the last place on where a conversation may begin. The old transcript is
     kept beside it, and stays readable on the server."""
-    from agent.daemon import changing
+    from agent.sessions.transfer import changing
 
     subject, _, paths = _choose(session)
     _ask(f"cut off what is in front of the last {keep:,} lines of {subject.session_id}", yes=yes)
@@ -91,7 +91,7 @@ def compact(session: str, keep: int, *, yes: bool, as_json: bool) -> None:
 @_JSON
 def reset(session: str, *, yes: bool, as_json: bool) -> None:
     """Empty the conversation of a session; only its name stays. The old transcript is kept beside it."""
-    from agent.daemon import changing
+    from agent.sessions.transfer import changing
 
     subject, _, paths = _choose(session)
     _ask(f"empty the conversation of {subject.session_id}", yes=yes)
@@ -111,8 +111,8 @@ def delete(session: str, *, transcript: bool, yes: bool, as_json: bool) -> None:
     a server could not be reached: the files are then as they were.
     """
     from agent.cli.output import clean, print_json
-    from agent.daemon.changing import refuse_live, take_away
-    from agent.daemon.deleting import DELETED, NOT_OFFERED
+    from agent.sessions.transfer.changing import refuse_live, take_away
+    from agent.sessions.transfer.deleting import DELETED, NOT_OFFERED
 
     subject, settings, paths = _choose(session)
     if transcript:
@@ -141,7 +141,7 @@ def _names(settings: "Settings") -> str:
 
 
 def _delete_there(subject: "Subject", settings: "Settings", paths: Paths) -> "list[Told]":
-    from agent.daemon.deleting import Told
+    from agent.sessions.transfer.deleting import Told
 
     try:
         with ControlClient(paths.socket) as client:
@@ -152,7 +152,7 @@ def _delete_there(subject: "Subject", settings: "Settings", paths: Paths) -> "li
 
 
 def _delete_from_here(session_id: str, settings: "Settings", paths: Paths) -> "list[Told]":
-    from agent.daemon.deleting import DELETED, delete_there, note_deleted
+    from agent.sessions.transfer.deleting import DELETED, delete_there, note_deleted
     from agent.system.lock import DaemonLock
     from agent.system.paths import make_private_folder
     from agent.system.remote import Remote
@@ -196,7 +196,7 @@ def compaction() -> None:
 def list_(session: str, *, as_json: bool) -> None:
     """The checkpoints of a session."""
     from agent.cli.output import clean, console, make_table, print_json
-    from agent.daemon.changing import list_checkpoints
+    from agent.sessions.transfer.changing import list_checkpoints
 
     subject, _, _ = _choose(session)
     found = list_checkpoints(subject)
@@ -235,7 +235,7 @@ def list_(session: str, *, as_json: bool) -> None:
 def get(session: str, checkpoint: str, *, as_json: bool) -> None:
     """One checkpoint, and the summary that was made of all before it."""
     from agent.cli.output import clean, print_json
-    from agent.daemon.changing import get_checkpoint
+    from agent.sessions.transfer.changing import get_checkpoint
 
     subject, _, _ = _choose(session)
     found, summary = get_checkpoint(subject, checkpoint)
@@ -255,7 +255,7 @@ def get(session: str, checkpoint: str, *, as_json: bool) -> None:
 @_JSON
 def branch(session: str, checkpoint: str, *, as_json: bool) -> None:
     """A new session that begins with what was said up to the checkpoint. The old one is not touched."""
-    from agent.daemon import changing
+    from agent.sessions.transfer import changing
 
     subject, _, paths = _choose(session)
     done = changing.branch(subject, checkpoint)
@@ -269,7 +269,7 @@ def branch(session: str, checkpoint: str, *, as_json: bool) -> None:
 @_JSON
 def restore(session: str, checkpoint: str, *, yes: bool, as_json: bool) -> None:
     """Go back to what the session was before a compaction. The old transcript is kept beside it."""
-    from agent.daemon import changing
+    from agent.sessions.transfer import changing
 
     subject, _, paths = _choose(session)
     _ask(f"take {subject.session_id} back to checkpoint {checkpoint}", yes=yes)

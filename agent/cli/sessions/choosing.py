@@ -25,8 +25,8 @@ def choose_session(words: str, settings: Settings, paths: Paths, environment: Ma
     with the beginnings of their ids in the hint."""
     from agent.cli.sessions.known import read_sessions
     from agent.cli.sessions.resolving import check_one
-    from agent.daemon.roots import find_roots
-    from agent.daemon.survey import find_streams, read_followed
+    from agent.delivery.discovery.roots import find_roots
+    from agent.delivery.inventory.survey import find_streams, read_followed
     from agent.system.annotations import Annotations
 
     found = find_streams(find_roots(settings, environment), lambda: read_followed(paths)).files

@@ -25,7 +25,7 @@ def describe(session: str, as_json: bool) -> None:
     from agent.cli.output import clean, print_json
     from agent.cli.sessions.resolving import resolve_one
     from agent.cli.sessions.shelf import opened_look
-    from agent.daemon.session_rows import describe_session, short_ids
+    from agent.sessions.search.session_rows import describe_session, short_ids
 
     paths = default_paths(environment())
     with opened_look(load_settings(paths), paths, environment()) as look:

@@ -13,7 +13,7 @@ from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths
 
 if TYPE_CHECKING:
-    from agent.daemon.session_rows import Synced
+    from agent.sessions.search.session_rows import Synced
 
 
 def read_sessions(paths: Paths) -> tuple[list[StreamLine], Mapping[str, Facts]]:
@@ -25,7 +25,7 @@ def read_sessions(paths: Paths) -> tuple[list[StreamLine], Mapping[str, Facts]]:
 def find_synced(paths: Paths, sessions: Iterable[str] | None, not_among: Callable[[], set[str]] | None) -> "Synced":
     """How far these sessions are on servers, and all but those of `not_among`, which are the index's; without either,
     all."""
-    from agent.daemon.session_rows import Synced
+    from agent.sessions.search.session_rows import Synced
 
     ids = None if sessions is None else list(sessions)
     params = {} if ids is None else {"sessions": ids, "beyond_index": not_among is not None}
@@ -39,8 +39,8 @@ def find_synced(paths: Paths, sessions: Iterable[str] | None, not_among: Callabl
 
 
 def _find_remembered(paths: Paths, sessions: list[str] | None, not_among: Callable[[], set[str]] | None) -> "Synced":
-    from agent.daemon.report import list_remembered
-    from agent.daemon.session_rows import Synced
+    from agent.daemon.status.report import list_remembered
+    from agent.sessions.search.session_rows import Synced
 
     with remembered(paths) as store:
         if store is None:

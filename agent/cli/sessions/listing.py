@@ -27,7 +27,7 @@ def list_(
     that changed last, with how many there are. Archived ones are left out.
     """
     from agent.cli.sessions.shelf import opened_look
-    from agent.daemon.session_rows import Asked, list_sessions, short_ids
+    from agent.sessions.search.session_rows import Asked, list_sessions, short_ids
 
     _check_state(state)
     wanted = read_wanted(**narrowed)

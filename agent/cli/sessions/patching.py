@@ -36,7 +36,7 @@ def patch(
     from agent.cli.output import clean, print_json
     from agent.cli.sessions.resolving import resolve_one
     from agent.cli.sessions.shelf import opened_look
-    from agent.daemon.session_patch import patch_session
+    from agent.sessions.index.session_patch import patch_session
 
     values = dict(map(_parse, sets))
     paths = default_paths(environment())

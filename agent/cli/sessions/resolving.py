@@ -9,7 +9,7 @@ from agent.errors import UsageError
 from agent.system.paths import default_paths
 
 if TYPE_CHECKING:
-    from agent.daemon.session_rows import Look
+    from agent.sessions.search.session_rows import Look
 
 _SHOWN = 5
 
@@ -24,7 +24,7 @@ def resolve(words: tuple[str, ...], as_json: bool) -> None:
     """
     from agent.cli.output import clean, print_json
     from agent.cli.sessions.shelf import opened_look
-    from agent.daemon import session_rows
+    from agent.sessions.search import session_rows
 
     paths = default_paths(environment())
     with opened_look(load_settings(paths), paths, environment()) as look:
@@ -36,7 +36,7 @@ def resolve(words: tuple[str, ...], as_json: bool) -> None:
 
 def resolve_one(look: "Look", words: str) -> str:
     """The id of the only session that is meant. Raises UsageError."""
-    from agent.daemon import session_rows
+    from agent.sessions.search import session_rows
 
     found = [one["session"] for one in session_rows.resolve(look, words, 1000)]
     check_one(words, found)

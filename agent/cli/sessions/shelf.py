@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from agent.cli.sessions.known import find_synced
 from agent.core.settings import Settings
-from agent.daemon.session_rows import Look
 from agent.errors import AgentError, NotRunning
+from agent.sessions.search.session_rows import Look
 from agent.system.annotations import Annotations
 from agent.system.control_socket import ControlClient
 from agent.system.index_db import IndexDb, open_index_readonly
 from agent.system.paths import Paths
 
 if TYPE_CHECKING:
-    from agent.daemon.indexing import Indexer
+    from agent.sessions.index.indexing import Indexer
 
 _PATIENCE_S = 1.0
 """Who waits so long is told what for."""
@@ -59,8 +59,8 @@ def refresh(
     settings: Settings, paths: Paths, environment: Mapping[str, str], *, force: tuple[str, ...] = ()
 ) -> "Indexer | None":
     """By this process; None when another one is at it. A disk that takes no index is no reason to show nothing."""
-    from agent.daemon.index_upkeep import bring_up_to_date
-    from agent.daemon.roots import find_roots
+    from agent.delivery.discovery.roots import find_roots
+    from agent.sessions.index.index_upkeep import bring_up_to_date
 
     try:
         roots = find_roots(settings, environment)
@@ -102,7 +102,7 @@ def find_privacy(settings: Settings, paths: Paths, environment: Mapping[str, str
     if not (rules.sessions or rules.projects or rules.remotes or rules.unreadable) and rules.share == "all":
         return lambda _session, _project: False
 
-    from agent.daemon.subjects import subject_of
+    from agent.delivery.privacy.subjects import subject_of
     from agent.system.git import GitRemotes
 
     git = GitRemotes(environment, os.path.expanduser("~"))

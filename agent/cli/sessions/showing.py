@@ -145,8 +145,8 @@ def _streams(chosen: "Chosen", name: str, *, subagents: bool = False) -> "list[O
 
 
 def _events(chosen: "Chosen", file: "Observation") -> "Iterator[Event]":
-    from agent.daemon.readout import read_events
     from agent.providers import PROVIDERS
+    from agent.sessions.read.readout import read_events
     from agent.system.files import open_file
 
     with open_file(file.path) as opened:
@@ -238,8 +238,8 @@ def _last_messages(chosen: "Chosen", streams: "list[Observation]", count: int) -
 
 
 def _last_of(chosen: "Chosen", file: "Observation", count: int) -> "list[Event]":
-    from agent.daemon.readout import read_last_messages
     from agent.providers import PROVIDERS
+    from agent.sessions.read.readout import read_last_messages
     from agent.system.files import open_file
 
     with open_file(file.path) as opened:

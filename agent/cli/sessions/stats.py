@@ -32,7 +32,7 @@ def stats(by: str, as_json: bool, **narrowed: str) -> None:
     """
     from agent.cli.output import print_json
     from agent.cli.sessions.shelf import opened_look
-    from agent.daemon.session_rows import sum_up
+    from agent.sessions.search.session_rows import sum_up
 
     wanted = read_wanted(**narrowed)
     paths = default_paths(environment())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.cli.sessions.rendering import Options
     from agent.core.normalised import Event
     from agent.core.settings import Settings
-    from agent.daemon.tailing import Tail
+    from agent.sessions.read.tailing import Tail
 
 POLL_S = 0.3
 """Between two looks at the files while no agent runs."""
@@ -144,7 +144,7 @@ class Following:
     def _read_last(
         self, subpath: str, path: str, count: int, is_wanted: "Callable[[Event], bool]"
     ) -> "Sequence[Shown]":
-        from agent.daemon.tailing import find_last_lines, find_line_start
+        from agent.sessions.read.tailing import find_last_lines, find_line_start
         from agent.system.files import open_file
 
         with open_file(path) as file:
@@ -157,8 +157,8 @@ class Following:
     def _read(self, subpath: str, path: str, start: int, end: int) -> "Iterator[Shown]":
         """What stands between two places where lines begin."""
         from agent.core.session import StreamId
-        from agent.daemon.readout import read_events, read_lines
         from agent.providers import PROVIDERS
+        from agent.sessions.read.readout import read_events, read_lines
         from agent.system.files import open_file
 
         if end <= start:
@@ -257,8 +257,8 @@ class Following:
         self._find_files()
 
     def _open_tail(self) -> "Tail":
-        from agent.daemon.tailing import Place, Tail
         from agent.providers import PROVIDERS
+        from agent.sessions.read.tailing import Place, Tail
         from agent.system import files
 
         made = Tail(

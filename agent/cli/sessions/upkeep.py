@@ -29,7 +29,7 @@ def cleanup(dry_run: bool, as_json: bool) -> None:
 
     from agent.cli.output import clean, plural, print_json, size_words
     from agent.cli.sessions.shelf import open_shelf
-    from agent.daemon.session_cleanup import clean_up
+    from agent.sessions.index.session_cleanup import clean_up
 
     paths = default_paths(environment())
     settings = load_settings(paths)
@@ -98,7 +98,7 @@ def backfill(provider: tuple[str, ...], force: bool, clear: bool, as_json: bool)
 
 def _clear(paths: Paths) -> None:
     from agent.cli.sessions.shelf import is_running
-    from agent.daemon.index_upkeep import clear_index
+    from agent.sessions.index.index_upkeep import clear_index
 
     if not clear_index(paths):
         hint = "transcriptd service stop" if is_running(paths) else ""
@@ -110,8 +110,8 @@ def _clear(paths: Paths) -> None:
 
 def _by_ourselves(settings: "Settings", paths: Paths, force: tuple[str, ...]) -> int:
     from agent.cli.sessions.shelf import Telling
-    from agent.daemon.index_upkeep import bring_up_to_date
-    from agent.daemon.roots import find_roots
+    from agent.delivery.discovery.roots import find_roots
+    from agent.sessions.index.index_upkeep import bring_up_to_date
 
     done = bring_up_to_date(paths, find_roots(settings, environment()), force=force, progress=Telling("indexing"))
     if done is None:

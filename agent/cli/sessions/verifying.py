@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agent.core.identity import Cursor
     from agent.core.redaction import Redactor
     from agent.core.settings import Destination, Settings
-    from agent.daemon.verifier import Verdict
+    from agent.delivery.push.verifier import Verdict
 
 _DIFFERS = 1
 _NOT_THERE = ("gone", "private")
@@ -54,7 +54,7 @@ def verify(session: tuple[str, ...], everything: bool, as_json: bool) -> None:
     settings = load_with_destination(paths)
     lines, _ = read_sessions(paths)
     chosen = _choose(lines, session, settings, paths)
-    from agent.daemon.redacting import open_redactor
+    from agent.delivery.privacy.redacting import open_redactor
 
     redactor = open_redactor(settings.privacy, paths)
     verdicts: list[tuple[str, Verdict]] = []
@@ -159,8 +159,8 @@ def _choose(lines: list[StreamLine], session: tuple[str, ...], settings: "Settin
 def _find_unfollowed(settings: "Settings") -> tuple[dict[str, str], int, dict[str, str]]:
     """What may be a transcript, and was compared with nothing since it is not followed; and what is none and is named
     all the same."""
-    from agent.daemon.roots import find_roots
-    from agent.daemon.survey import find_files
+    from agent.delivery.discovery.roots import find_roots
+    from agent.delivery.inventory.survey import find_files
 
     found = find_files(find_roots(settings, environment()))
     return found.unfollowed, found.unfollowed_more, found.aside
@@ -172,7 +172,7 @@ def _outcome(one: "Verdict") -> str:
 
 def _only_there(destination: "Destination", lines: list[StreamLine], paths: Paths) -> "list[dict[str, Any]]":
     """Sessions that the server has and this machine has not; none where it has no list of them."""
-    from agent.daemon.fetching import list_sessions
+    from agent.sessions.transfer.fetching import list_sessions
     from agent.system.remote import Remote
     from agent.system.tokens.sources import open_tokens
 
@@ -208,7 +208,7 @@ def _fields(one: "Verdict") -> "dict[str, Any]":
 def _verify_at(
     destination: "Destination", lines: list[StreamLine], paths: Paths, redactor: "Redactor"
 ) -> tuple[list["Verdict"], list[str]]:
-    from agent.daemon.verifier import Subject, verify_streams
+    from agent.delivery.push.verifier import Subject, verify_streams
     from agent.system.remote import Remote
     from agent.system.tokens.sources import open_tokens
 

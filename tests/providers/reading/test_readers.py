@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from agent.core import normalised
 from agent.core.normalised import RAW_BYTES, Completeness, Event, Kind, LineReader, ToolKind, Usage
 from agent.core.session import StreamId
-from agent.daemon.readout import read_events, read_lines
 from agent.providers import PROVIDERS
+from agent.sessions.read.readout import read_events, read_lines
 
 STREAM = StreamId("0b1f7b3c-6c53-4f6d-9a3c-1f4a0f3f7a55", "")
 AGENTS = pytest.mark.parametrize("name", PROVIDERS)

@@ -1,0 +1,1 @@
+"""The host process and the methods of its control socket."""

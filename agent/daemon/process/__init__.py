@@ -1,0 +1,1 @@
+"""How the daemon begins and ends: threads, queues, ticks, power, notifications."""

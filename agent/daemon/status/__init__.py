@@ -1,0 +1,1 @@
+"""What `status` tells of the daemon and what is around it."""

@@ -1,0 +1,1 @@
+"""Files held against deletion while they are not sent: what is held, and how."""

@@ -1,0 +1,1 @@
+"""Transcript files as events: forwards, from the end, and as they grow."""

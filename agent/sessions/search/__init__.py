@@ -1,0 +1,1 @@
+"""The search in files, and sessions as rows for people and scripts."""

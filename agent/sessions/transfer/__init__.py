@@ -1,0 +1,1 @@
+"""Sessions that come from a server, are cut or forked here, or are deleted there, because somebody says so."""
