@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from agent.core.privacy import NO_GROUNDS, Grounds
+from agent.core.privacy.rules import NO_GROUNDS, Grounds
 from agent.core.wire import INGRESS, LongBody, RawReply, Request
 from agent.delivery.privacy.permits import SHARED, RulesNow, Verdict
 from agent.errors import Unreachable

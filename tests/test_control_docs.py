@@ -6,8 +6,8 @@ from unittest import mock
 import pytest
 
 from agent.core.control_params import KINDS, PARAMS
-from agent.core.events import EventKind, Happening
 from agent.core.notices import RULES
+from agent.core.sessions.events import EventKind, Happening
 from agent.daemon.control.control import control_methods
 from agent.daemon.control.host import RELOAD
 from agent.system.control_socket import MAX_LINE_BYTES, rpc

@@ -7,8 +7,8 @@ import pytest
 
 from agent.cli.doctor import CHECKS
 from agent.cli.main import COMMANDS, SUMMARIES
-from agent.core.audit import AuditKind
-from agent.core.lifecycle import Condition, State
+from agent.core.delivery.audit import AuditKind
+from agent.core.delivery.lifecycle import Condition, State
 from agent.core.settings import DESTINATION_FIELDS, REQUIRED, SECTION_FIELDS, Field
 from agent.errors import AgentError
 from tests.conftest import REPOSITORY

@@ -11,12 +11,12 @@ import click
 
 from agent.cli.config import environment, load_settings
 from agent.core import agnes
-from agent.core.privacy import Rule, parse_rule
+from agent.core.privacy.rules import Rule, parse_rule
 from agent.errors import DiskError, PrivacyListError
-from agent.system.files import read_text
+from agent.system.files.reading import read_text
 from agent.system.paths import Paths
-from agent.system.privacy_list import PrivacyList
-from agent.system.spool import Spool
+from agent.system.state.privacy_list import PrivacyList
+from agent.system.state.spool import Spool
 
 _SHOWN = 3
 

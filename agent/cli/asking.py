@@ -4,7 +4,7 @@ import time
 import uuid
 from typing import NamedTuple
 
-from agent.core.redaction import Redactor, parse_rules
+from agent.core.redaction.redactor import Redactor, parse_rules
 from agent.core.settings import Destination, Privacy
 from agent.core.wire import (
     Capabilities,
@@ -20,7 +20,7 @@ from agent.delivery.push.asking import Asker, Sender
 from agent.delivery.push.pusher import Pusher
 from agent.delivery.state.tasks import Probed, ProbeTask
 from agent.providers import PROVIDERS
-from agent.system import files
+from agent.system.files import reading as files
 
 
 class Offer(NamedTuple):

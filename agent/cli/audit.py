@@ -10,12 +10,12 @@ import click
 
 from agent.cli.completing import complete_session
 from agent.cli.config import environment, remembered
-from agent.core.audit import AuditKind
+from agent.core.delivery.audit import AuditKind
 from agent.errors import DiskError, UsageError
 from agent.system.paths import Paths, default_paths
 
 if TYPE_CHECKING:
-    from agent.system.state_db import AuditRow
+    from agent.system.state.state_db import AuditRow
 
 _SHOWN = 100
 """Rows for people, when nobody says how many; scripts get all."""

@@ -21,8 +21,8 @@ import msgspec
 from agent import __version__
 from agent.cli.probes import read_log_tail
 from agent.cli.scene import Scene
-from agent.core.pseudonyms import Pseudonyms, hide
-from agent.core.redaction import Redactor, parse_rules
+from agent.core.privacy.pseudonyms import Pseudonyms, hide
+from agent.core.redaction.redactor import Redactor, parse_rules
 from agent.core.settings import AGENTS, Destination, Privacy, Settings, mask_settings, render_settings
 from agent.errors import AgentError, DiskError
 from agent.system.tokens import token_in
@@ -123,7 +123,7 @@ def _redactor(privacy: Privacy, key: bytes) -> Redactor:
 def _read_key(scene: Scene) -> bytes:
     """This machine's, so that pseudonyms are the same next time; one that nobody knows where there is none. `doctor`
     makes none."""
-    from agent.system.redaction_key import read_or_make_key
+    from agent.system.state.redaction_key import read_or_make_key
 
     places = [one for one in (scene.paths.redaction_key, scene.paths.redaction_key_in_state) if one.exists()]
     try:
@@ -171,7 +171,7 @@ def _find_names(scene: Scene) -> Iterator[tuple[str, str]]:
 
 
 def _names_of_rules(scene: Scene, settings: Settings) -> Iterator[tuple[str, str]]:
-    from agent.system.privacy_list import PrivacyList
+    from agent.system.state.privacy_list import PrivacyList
 
     try:
         rules = PrivacyList(scene.paths.private_list, settings.privacy).rules()
@@ -255,7 +255,7 @@ def _versions() -> dict[str, Any]:
 
 
 def _state(scene: Scene) -> dict[str, Any]:
-    from agent.system.state_db import SCHEMA_VERSION, check_state, count_state
+    from agent.system.state.state_db import SCHEMA_VERSION, check_state, count_state
 
     check = check_state(scene.paths.database)
     known = {"schema_version": check.version, "schema_known": SCHEMA_VERSION, "problem": check.problem}

@@ -27,7 +27,7 @@ def capture(arguments: Sequence[str]) -> None:
 
 
 def _capture(path: str) -> None:
-    from agent.system.spool import Spool, spool_path
+    from agent.system.state.spool import Spool, spool_path
 
     session_id, transcripts, is_over = _read_hook(_read_stdin())
     session_id = session_id or os.environ.get("CLAUDE_CODE_SESSION_ID", "")

@@ -9,11 +9,11 @@ import click
 
 from agent.core.settings import EXAMPLE_TEXT, Settings, mask_settings, parse_settings, render_settings
 from agent.errors import NotRunning, SettingsError
-from agent.system.files import read_text
+from agent.system.files.reading import read_text
 from agent.system.paths import Paths, default_paths
 
 if TYPE_CHECKING:
-    from agent.system.state_db import StateDb
+    from agent.system.state.state_db import StateDb
 
 
 def load_settings(paths: Paths) -> Settings:
@@ -37,7 +37,7 @@ def change_settings(paths: Paths, edit: Callable[[str], str]) -> Settings:
     """Writes what `edit` makes of the settings' text, and gives the settings that are in force then. Raises
     SettingsError before anything is written if they would not be fine, DiskError if somebody else wrote meanwhile."""
     from agent.system.paths import make_private_folder
-    from agent.system.settings_file import SettingsFile
+    from agent.system.state.settings_file import SettingsFile
 
     make_private_folder(paths.config.parent)
     file = SettingsFile(paths.config)
@@ -52,7 +52,7 @@ def change_settings(paths: Paths, edit: Callable[[str], str]) -> Settings:
 
 def _accept(paths: Paths, before: str, settings: Settings) -> None:
     """What a command of ours writes is its owner's word; what somebody else lost before is not."""
-    from agent.core.lost_rules import sharing_of
+    from agent.core.privacy.lost_rules import sharing_of
     from agent.delivery.privacy.kept_sharing import accept
 
     try:
@@ -64,7 +64,7 @@ def _accept(paths: Paths, before: str, settings: Settings) -> None:
 @contextmanager
 def remembered(paths: Paths) -> Iterator["StateDb | None"]:
     """The state, to be read beside a daemon or without one; None when there is none that can be read."""
-    from agent.system.state_db import open_state_readonly
+    from agent.system.state.state_db import open_state_readonly
 
     store = open_state_readonly(paths.database)
     try:
@@ -133,7 +133,7 @@ def accept_() -> None:
 @config.command()
 def check() -> None:
     """Check the settings file and the private list; exit status 78 when one of them is wrong."""
-    from agent.system.privacy_list import PrivacyList
+    from agent.system.state.privacy_list import PrivacyList
 
     paths = default_paths(environment())
     settings = load_settings(paths)

@@ -11,7 +11,7 @@ import click
 
 from agent.cli.config import change_settings, environment, load_settings
 from agent.cli.rehearsing import read_remembered, read_rules
-from agent.core.privacy import render_folder
+from agent.core.privacy.rules import render_folder
 from agent.core.settings import Destination, Privacy, Settings
 from agent.core.settings_text import set_section
 from agent.errors import UsageError
@@ -202,7 +202,7 @@ def parse_choice(text: str, projects: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_chosen(project: str, patterns: Sequence[str]) -> bool:
-    from agent.core.projects import matches_project
+    from agent.core.delivery.projects import matches_project
 
     return matches_project(project, [os.path.expanduser(one) for one in patterns])
 

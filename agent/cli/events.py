@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from agent.cli.config import environment
-from agent.core.events import SCHEMA, EventKind
+from agent.core.sessions.events import SCHEMA, EventKind
 from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths

@@ -21,10 +21,10 @@ from agent.core.hooks import (
 )
 from agent.core.slash_command import FILE_NAME, is_private_command, render_private_command
 from agent.errors import MachineError, SettingsError
-from agent.system.files import read_text
+from agent.system.files.reading import read_text
 from agent.system.paths import default_paths
-from agent.system.settings_file import SettingsFile, remove_file, write_text
-from agent.system.spool import Spool, spool_path
+from agent.system.state.settings_file import SettingsFile, remove_file, write_text
+from agent.system.state.spool import Spool, spool_path
 
 _INCOMPLETE = 1
 """Exit status of `status` when a hook is missing, turned off, or runs a program that is not there."""

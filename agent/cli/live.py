@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from agent.cli.output import age_words, clean, console, make_table, plural, size_words, state_text
-from agent.core.session import Facts
 from agent.core.status import StreamLine
+from agent.core.transcripts.session import Facts
 from agent.daemon.status.report import list_streams
 
 if TYPE_CHECKING:

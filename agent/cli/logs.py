@@ -11,9 +11,9 @@ import click
 from agent.cli.config import environment
 from agent.errors import NotRunning, UsageError
 from agent.services import Ran, run_command
-from agent.system.lives import Lives
 from agent.system.logs import Sink, find_log_files, follow, read_last
 from agent.system.paths import Paths, default_paths
+from agent.system.state.lives import Lives
 
 _LOOK_S = 0.3
 _JOURNAL_S = 20.0

@@ -69,7 +69,7 @@ def start() -> None:
 
     gc.disable()
     if sys.argv[1:2] != ["capture"]:  # a hook holds no token, and has 50 ms
-        from agent.system.process import forbid_dumps
+        from agent.system.machine.process import forbid_dumps
 
         forbid_dumps()
     try:

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from agent.cli.config import environment, remembered
+from agent.core.delivery.lifecycle import PauseReason
 from agent.core.durations import parse_duration_s
-from agent.core.lifecycle import PauseReason
 from agent.errors import DiskError, NotRunning
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths
@@ -73,10 +73,10 @@ def _ask(paths: Paths, method: str, **params: Any) -> dict[str, Any] | None:
 def _note(paths: Paths, for_s: float | None, *, is_paused: bool) -> dict[str, Any]:
     """Into the state, where the next start finds it. Nobody else may be at work there."""
     from agent.delivery.state.pausing import PAUSED, render_pause
-    from agent.system.lock import DaemonLock
+    from agent.system.machine.lock import DaemonLock
+    from agent.system.machine.process import kept_private
     from agent.system.paths import make_private_folder
-    from agent.system.process import kept_private
-    from agent.system.state_db import Changes, open_state
+    from agent.system.state.state_db import Changes, open_state
 
     now_s = time.time()
     text = render_pause(now_s, for_s) if is_paused else ""

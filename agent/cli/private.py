@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from agent.cli.config import environment, load_settings, remembered
-from agent.core.lost_rules import describe_lost
-from agent.core.patterns import expand_pattern, is_pattern, tell_readings
-from agent.core.privacy import (
+from agent.core.privacy.lost_rules import describe_lost
+from agent.core.privacy.patterns import expand_pattern, is_pattern, tell_readings
+from agent.core.privacy.rules import (
     NO_GROUNDS,
     REMOTE_UNKNOWN,
     Grounds,
@@ -22,11 +22,11 @@ from agent.core.privacy import (
     parse_rule,
     render_folder,
 )
-from agent.core.session import Facts
+from agent.core.transcripts.session import Facts
 from agent.errors import NotRunning, PrivacyListError, UsageError
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths, default_paths
-from agent.system.privacy_list import BRING_BACK, PrivacyList
+from agent.system.state.privacy_list import BRING_BACK, PrivacyList
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings

@@ -42,7 +42,7 @@ def check_versions(scene: Scene) -> list[Finding]:
 
 def check_agent(scene: Scene) -> list[Finding]:
     """Whether one is at work, and what a dead one left."""
-    from agent.system.lock import is_alive, read_holder
+    from agent.system.machine.lock import is_alive, read_holder
 
     try:
         hello = scene.hello()
@@ -78,7 +78,7 @@ def check_settings(scene: Scene) -> list[Finding]:
 
 
 def check_private_list(scene: Scene) -> list[Finding]:
-    from agent.system.privacy_list import PrivacyList
+    from agent.system.state.privacy_list import PrivacyList
 
     path = scene.paths.private_list
     try:
@@ -177,7 +177,7 @@ def check_disk(scene: Scene) -> list[Finding]:
 
 
 def check_state(scene: Scene) -> list[Finding]:
-    from agent.system.state_db import check_state as look
+    from agent.system.state.state_db import check_state as look
 
     path = scene.paths.database
     found = look(path)
@@ -209,7 +209,7 @@ def check_streams(scene: Scene) -> list[Finding]:
 
 
 def check_restarts(scene: Scene) -> list[Finding]:
-    from agent.system.lives import Lives
+    from agent.system.state.lives import Lives
 
     if not scene.is_running() and (words := describe_end(scene.paths)):
         return [Finding(Level.WARN, "restarts", words, "transcriptd logs")]
@@ -217,8 +217,8 @@ def check_restarts(scene: Scene) -> list[Finding]:
 
 
 def check_log(scene: Scene) -> list[Finding]:
-    from agent.system.lives import Lives
     from agent.system.logs import NAME, Sink, find_log_files
+    from agent.system.state.lives import Lives
 
     folder, life = scene.paths.logs, Lives(scene.paths.lives).read()
     if life.log == Sink.JOURNAL:
@@ -233,8 +233,8 @@ def check_log(scene: Scene) -> list[Finding]:
 
 def read_log_tail(scene: Scene, most: int) -> str:
     """The log's newest lines, from the journal if the last run wrote there, else from files; empty without either."""
-    from agent.system.lives import Lives
     from agent.system.logs import Sink, read_last
+    from agent.system.state.lives import Lives
 
     life = Lives(scene.paths.lives).read()
     if life.log == Sink.JOURNAL:
@@ -258,7 +258,7 @@ def check_hooks(scene: Scene) -> list[Finding]:
 
 def check_retention(scene: Scene) -> list[Finding]:
     from agent.providers import PROVIDERS
-    from agent.system.files import read_text
+    from agent.system.files.reading import read_text
 
     status = scene.status_or_none()
     oldest_s = status.oldest_unsent_s if status else None

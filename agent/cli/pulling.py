@@ -162,14 +162,14 @@ def pull_here(source: "Source", offer: "Offer", paths: Paths, settings: "Setting
 
 def _look_around(paths: Paths, settings: "Settings", destination: str, session_id: str) -> "Here":
     from agent.cli.rehearsing import read_remembered, read_rules
-    from agent.core.session import StreamId
+    from agent.core.transcripts.session import StreamId
     from agent.delivery.discovery.roots import find_roots
     from agent.delivery.inventory.survey import find_streams, followed_files, transcripts_of
     from agent.delivery.privacy.permits import Guard
     from agent.delivery.privacy.redacting import open_redactor
     from agent.delivery.privacy.rulebook import FixedRules
     from agent.sessions.transfer.pulling import Here
-    from agent.system import files
+    from agent.system.files import reading as files
     from agent.system.git import GitRemotes
 
     roots = find_roots(settings, environment())
@@ -201,8 +201,8 @@ def _telling(paths: Paths) -> "Iterator[tuple[Any, Any]]":
     try:
         client = ControlClient(paths.socket)
     except NotRunning:
-        from agent.system.lock import DaemonLock
-        from agent.system.state_db import open_state
+        from agent.system.machine.lock import DaemonLock
+        from agent.system.state.state_db import open_state
 
         make_private_folder(paths.state)
         lock = DaemonLock(paths.lock)

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from agent.cli.config import environment, load_settings, remembered
-from agent.core.lifecycle import State
+from agent.core.delivery.lifecycle import State
 from agent.core.settings import Destination, Settings
 from agent.delivery.inventory.rehearsal import MARK, Plan, Rehearsal, Remembered, plan_sessions
 from agent.errors import UsageError
 from agent.system.paths import Paths
 
 if TYPE_CHECKING:
-    from agent.core.privacy import Grounds, PrivateRules
-    from agent.core.redaction import Redactor
+    from agent.core.privacy.rules import Grounds, PrivateRules
+    from agent.core.redaction.redactor import Redactor
     from agent.delivery.privacy.permits import Guard
     from agent.delivery.push.asking import Sender
     from agent.delivery.push.pusher import Pusher
-    from agent.system.state_db import StateDb, TrackRow
+    from agent.system.state.state_db import StateDb, TrackRow
 
 _SHOWN_WITHHELD = 20
 """Rows for people of what stays here; scripts get all."""
@@ -50,7 +50,7 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
     from agent.delivery.privacy.kept_sharing import narrowed
     from agent.delivery.privacy.permits import Guard
     from agent.delivery.privacy.rulebook import FixedRules
-    from agent.system import files
+    from agent.system.files import reading as files
     from agent.system.git import GitRemotes
 
     settings, _, _ = narrowed(paths.known_sharing, load_settings(paths))
@@ -72,7 +72,7 @@ def prepare_preview(paths: Paths, beginnings: Sequence[str] = ()) -> Preview:
 def read_rules(paths: Paths, settings: Settings, *, had_list: bool) -> "PrivateRules":
     from agent.delivery.privacy.losses import hold_lost
     from agent.delivery.privacy.rulebook import close_missing
-    from agent.system.privacy_list import PrivacyList
+    from agent.system.state.privacy_list import PrivacyList
 
     private_list = PrivacyList(paths.private_list, settings.privacy)
     hold_lost(private_list, paths)
@@ -96,7 +96,7 @@ def read_remembered(paths: Paths) -> tuple[Remembered, bool]:
 
 def read_grounds(store: "StateDb", rows: "Iterable[TrackRow]") -> dict[str, "Grounds"]:
     """Session → for what it is or was private."""
-    from agent.core.privacy import NO_GROUNDS
+    from agent.core.privacy.rules import NO_GROUNDS
 
     found = dict(store.grounds())
     for row in rows:

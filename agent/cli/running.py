@@ -17,8 +17,8 @@ from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_with_destination
 from agent.errors import AgentError, EngineStopped, NotRunning, Paused, UsageError
 from agent.system.control_socket import ControlClient
+from agent.system.machine.process import setting
 from agent.system.paths import Paths, default_paths, make_private_files, make_private_folder, refuse_planted
-from agent.system.process import setting
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from agent.daemon.control.host import Wishes
     from agent.daemon.process.supervisor import Daemon
     from agent.sessions.live.events import Ring
-    from agent.system.lock import DaemonLock
     from agent.system.logs import Sink
+    from agent.system.machine.lock import DaemonLock
     from agent.system.tokens import TokenSource
 
 _LOOK_S = 0.1
@@ -48,8 +48,8 @@ def running_daemon(
     from agent.daemon.control.control import control_methods
     from agent.daemon.process.supervisor import Daemon
     from agent.system.control_socket.server import ControlServer
-    from agent.system.lock import DaemonLock
-    from agent.system.process import kept_private, share_memory
+    from agent.system.machine.lock import DaemonLock
+    from agent.system.machine.process import kept_private, share_memory
 
     share_memory()
     with kept_private(), _held_lock(DaemonLock(paths.lock), paths):
@@ -156,11 +156,11 @@ def run() -> None:
 
 def _run_host() -> None:
     from agent.daemon.control.host import Host
-    from agent.system.lock import DaemonLock
     from agent.system.logs import read_unit
-    from agent.system.priority import lower_priority
-    from agent.system.process import kept_private
-    from agent.system.sd_notify import open_notifier, watchdog_s
+    from agent.system.machine.lock import DaemonLock
+    from agent.system.machine.priority import lower_priority
+    from agent.system.machine.process import kept_private
+    from agent.system.machine.sd_notify import open_notifier, watchdog_s
     from agent.system.tokens import VARIABLE
 
     paths = default_paths(environment())
@@ -185,7 +185,7 @@ def _run_host() -> None:
 
 def _load_to_run(paths: Paths) -> "Settings":
     """Raises SettingsError, also for what only shows when it is used."""
-    from agent.core.redaction import parse_rules
+    from agent.core.redaction.redactor import parse_rules
 
     settings = load_with_destination(paths)
     parse_rules(settings.privacy)

@@ -12,8 +12,8 @@ from agent.errors import AgentError, NotRunning
 from agent.system.paths import Paths
 
 if TYPE_CHECKING:
-    from agent.core.session import Provider
     from agent.core.status import Status
+    from agent.core.transcripts.session import Provider
 
 T = TypeVar("T")
 
@@ -141,11 +141,11 @@ class Scene:
 
 def look_at_tree(provider: "Provider", root: str, watched: Mapping[str, "Provider"]) -> Tree:
     """Counts what is there; a part that can't be read is told and left out. `watched`: all folders that are."""
-    from agent.core.session import is_side_file
+    from agent.core.transcripts.session import is_side_file
     from agent.delivery.discovery.scanner import Root
     from agent.delivery.inventory.survey import find_files
     from agent.errors import DiskError
-    from agent.system.files import is_missing, list_folder
+    from agent.system.files.reading import is_missing, list_folder
 
     if is_missing(root):
         return Tree(provider.name, provider.title, root, there=False)

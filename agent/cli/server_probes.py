@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from agent.cli.asking import Offer, ask_server
 from agent.cli.scene import Once, Scene
-from agent.core.backoff import parse_http_date
+from agent.core.delivery.backoff import parse_http_date
 from agent.core.diagnosis import Finding, Level, judge_clock
 from agent.core.settings import Destination, TokenIn
 from agent.core.wire import NeedsLogin, RawReply, Request, Unavailable

@@ -287,7 +287,7 @@ def _ask_purge(plan: Any) -> None:
 
 def _check_nobody_is_at_work(paths: Paths) -> None:
     """An agent that runs by hand would write it all anew."""
-    from agent.system.lock import DaemonLock
+    from agent.system.machine.lock import DaemonLock
 
     if paths.lock.exists():
         lock = DaemonLock(paths.lock)

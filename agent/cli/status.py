@@ -17,7 +17,7 @@ from agent.system.paths import Paths, default_paths, find_open_files
 if TYPE_CHECKING:
     from agent.core.settings import Settings
     from agent.daemon.status.report import Past
-    from agent.system.state_db import StateDb
+    from agent.system.state.state_db import StateDb
 
 _PAUSED = "paused"
 """`agent.delivery.state.pausing.PAUSED`, without the import."""
@@ -92,11 +92,11 @@ def _read_status(paths: Paths) -> Status:
 
 def _read_remembered(paths: Paths) -> Status:
     from agent.cli.config import load_settings, remembered
-    from agent.core.lost_rules import describe_lost
+    from agent.core.privacy.lost_rules import describe_lost
     from agent.daemon.status.report import report_remembered
     from agent.delivery.privacy.kept_sharing import ACCEPT, narrowed
     from agent.delivery.privacy.losses import find_lost
-    from agent.system.lives import Lives
+    from agent.system.state.lives import Lives
     from agent.system.tokens import token_in
 
     settings = load_settings(paths)
@@ -119,8 +119,8 @@ def _read_remembered(paths: Paths) -> Status:
 def describe_end(paths: Paths) -> str:
     """That nobody wished the last run to end; empty while one is on, and when it ended as wished. The next start counts
     it, and there may be none."""
-    from agent.system.lives import Lives
-    from agent.system.lock import is_alive, read_holder
+    from agent.system.machine.lock import is_alive, read_holder
+    from agent.system.state.lives import Lives
 
     since_s, holder = Lives(paths.lives).read().since_s, read_holder(paths.lock)
     if not since_s or (holder is not None and is_alive(holder)):
@@ -146,7 +146,7 @@ def _read_pause(store: "StateDb", now_s: float) -> tuple[str, float | None]:
     text = store.settled(_PAUSED)
     if not text:
         return "", None
-    from agent.core.lifecycle import PauseReason
+    from agent.core.delivery.lifecycle import PauseReason
     from agent.delivery.state.pausing import parse_pause  # with what it needs 30 ms, and pauses are rare
 
     left_s = parse_pause(text, now_s)
@@ -158,7 +158,7 @@ def _read_pause(store: "StateDb", now_s: float) -> tuple[str, float | None]:
 def _kept_sizes(paths: Paths) -> Sequence[int]:
     if not paths.kept.is_dir():
         return ()
-    from agent.system.keeping import KeptFiles
+    from agent.system.files.keeping import KeptFiles
 
     try:
         return [one.size for one in KeptFiles(paths.kept).list_kept()]

@@ -22,7 +22,7 @@ import click
 
 import agent
 from agent.cli.config import environment
-from agent.core.session import is_side_file
+from agent.core.transcripts.session import is_side_file
 from agent.errors import MachineError, PrivacyListError, UsageError
 from agent.system.paths import Paths, default_paths, make_private_folder, paths_below
 from agent.system.tokens import VARIABLE
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from agent.core.redaction import Redactor
-    from agent.core.session import Provider
+    from agent.core.redaction.redactor import Redactor
     from agent.core.settings import Settings, Watch
     from agent.core.status import Status, StreamLine
+    from agent.core.transcripts.session import Provider
     from agent.daemon.process.supervisor import Daemon
 
 _LOOK_S = 0.1
@@ -118,7 +118,7 @@ def _paths_for(base: Path, watch: "Watch") -> Paths:
 def _private_list() -> Path:
     """That of the real installation. Raises PrivacyListError where it is not understood, or was there and is gone."""
     from agent.cli.private import had_list
-    from agent.system.privacy_list import BRING_BACK, PrivacyList
+    from agent.system.state.privacy_list import BRING_BACK, PrivacyList
 
     paths = default_paths(environment())
     PrivacyList(paths.private_list).rules()
@@ -264,7 +264,7 @@ def _status(daemon: "Daemon") -> "Status":
 
 def _show_backlog(daemon: "Daemon", err: "Console", is_stopped: Callable[[], bool]) -> "Status":
     """Progress until everything found is sent, or has no way to be."""
-    from agent.core.lifecycle import UNSENT
+    from agent.core.delivery.lifecycle import UNSENT
 
     with _progress(err) as progress:
         sent = progress.add_task("sending", total=None, counts="")
@@ -312,8 +312,8 @@ def _finish(
 ) -> None:
     """Proves that both sides are equal, says so, and ends with 0 only then."""
     from agent.cli.output import clean, plural, print_json, size_words
-    from agent.core.lifecycle import State
-    from agent.core.session import StreamId, is_side_file
+    from agent.core.delivery.lifecycle import State
+    from agent.core.transcripts.session import StreamId, is_side_file
     from agent.delivery.push.verifier import Outcome, Subject, verify_streams
     from agent.system.remote import Remote
 

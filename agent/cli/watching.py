@@ -15,7 +15,7 @@ from agent.cli.output import has_colour, plural, print_json, print_rows, screen_
 from agent.cli.screens import status_rows
 from agent.core.status import SCHEMA, Status
 from agent.errors import AgentError
-from agent.system.process import setting
+from agent.system.machine.process import setting
 
 WATCH_S = 1.0
 

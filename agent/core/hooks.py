@@ -11,7 +11,7 @@ import json
 import shlex
 from typing import NamedTuple
 
-from agent.core.json_text import (
+from agent.core.transcripts.json_text import (
     Style,
     Value,
     add_item,

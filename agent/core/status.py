@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from agent.core.lifecycle import UNSENT, State
-from agent.core.session import PROJECT_UNKNOWN, TOO_LARGE, StreamId, is_side_file
+from agent.core.delivery.lifecycle import UNSENT, State
+from agent.core.transcripts.session import PROJECT_UNKNOWN, TOO_LARGE, StreamId, is_side_file
 
 SCHEMA = 1
 """Version of the JSON that scripts read; grows when a field changes its meaning or goes."""

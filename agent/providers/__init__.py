@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from agent.core.session import Provider
 from agent.core.settings import AGENTS, Watch
+from agent.core.transcripts.session import Provider
 from agent.providers import claude, codex, copilot, gemini
 
 PROVIDERS: Mapping[str, Provider] = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.core.session import FILES, Facts, StreamId
+from agent.core.transcripts.session import FILES, Facts, StreamId
 from agent.providers.lines import (
     FolderWords,
     needs_nothing_beside,
@@ -29,7 +29,7 @@ from agent.providers.lines import (
 )
 
 if TYPE_CHECKING:
-    from agent.core.normalised import LineReader
+    from agent.core.sessions.normalised import LineReader
 
 name = "claude"
 lines_name_project = True

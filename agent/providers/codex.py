@@ -16,8 +16,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent.core.session import CONTINUED, Facts, StreamId
-from agent.core.sources import copy_at, copy_place
+from agent.core.transcripts.session import CONTINUED, Facts, StreamId
+from agent.core.transcripts.sources import copy_at, copy_place
 from agent.providers.lines import (
     UUID,
     FolderWords,
@@ -36,7 +36,7 @@ from agent.providers.lines import (
 )
 
 if TYPE_CHECKING:
-    from agent.core.normalised import LineReader
+    from agent.core.sessions.normalised import LineReader
 
 name = "codex"
 lines_name_project = True

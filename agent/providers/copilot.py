@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.core.session import FILES, Facts, StreamId
-from agent.core.sources import copy_at, copy_place
+from agent.core.transcripts.session import FILES, Facts, StreamId
+from agent.core.transcripts.sources import copy_at, copy_place
 from agent.providers.lines import (
     UUID,
     FolderWords,
@@ -38,7 +38,7 @@ from agent.providers.lines import (
 )
 
 if TYPE_CHECKING:
-    from agent.core.normalised import LineReader
+    from agent.core.sessions.normalised import LineReader
 
 name = "copilot"
 lines_name_project = True

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agent.core.lineage import LinkKind, Sampler, Trace
+from agent.core.sessions.lineage import LinkKind, Sampler, Trace
 
 _LONGEST_ID = 256
 """Ids of sessions and entries are below 50 characters. A longer one is nobody's parent."""

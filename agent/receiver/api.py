@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from agent.core.session import Head, StreamId
+from agent.core.transcripts.session import Head, StreamId
 from agent.core.wire import JSON, NDJSON, BulkOffer, Capabilities, Meta, StreamList
 from agent.errors import UsageError
 from agent.receiver import parameters, views

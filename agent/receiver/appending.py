@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 
-from agent.core.session import StreamId
+from agent.core.transcripts.session import StreamId
 from agent.receiver.generations import Generation
 from agent.receiver.lines import Extent, LongLine
 

@@ -13,8 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from agent.core.objects import is_object
-from agent.core.transcript import LONG_LINE_BYTES, entry_uuid
+from agent.core.transcripts.objects import is_object
+from agent.core.transcripts.transcript import LONG_LINE_BYTES, entry_uuid
 from agent.receiver.lines import LongLine
 from agent.receiver.problems import bad_request
 

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, closing
 from functools import partial
 from typing import NamedTuple
 
-from agent.core.session import Head, StreamId
-from agent.core.transcript import split_lines
+from agent.core.transcripts.session import Head, StreamId
+from agent.core.transcripts.transcript import split_lines
 from agent.errors import AgentError, DiskError, SessionDeleted
 from agent.receiver.lines import RUN_BYTES, Extent, measure_prefix
 from agent.receiver.store import LongEntry, Run

@@ -6,9 +6,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from agent.core.objects import ObjectCheck, read_object
-from agent.core.session import StreamId
-from agent.core.transcript import (
+from agent.core.transcripts.objects import ObjectCheck, read_object
+from agent.core.transcripts.session import StreamId
+from agent.core.transcripts.transcript import (
     EMPTY_CHAIN,
     LONG_LINE_BYTES,
     UuidScanner,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from agent import __version__
-from agent.core.session import Head
+from agent.core.transcripts.session import Head
 from agent.core.wire import (
     CODE_SESSIONS,
     INGRESS,

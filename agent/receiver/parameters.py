@@ -7,8 +7,8 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from starlette.requests import Request
 
-from agent.core.session import StreamId
-from agent.core.transcript import usable_uuid
+from agent.core.transcripts.session import StreamId
+from agent.core.transcripts.transcript import usable_uuid
 from agent.core.wire import NewGeneration, parse_digest
 from agent.receiver.problems import bad_request
 from agent.receiver.store import Guard

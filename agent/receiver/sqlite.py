@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from agent.core.session import Head, StreamId
+from agent.core.transcripts.session import Head, StreamId
 from agent.core.wire import Meta, NewGeneration, SessionPage, SessionRow, StreamHead
 from agent.errors import UsageError
 from agent.receiver.appending import Writing

@@ -11,7 +11,7 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from agent.core.session import Head, StreamId
+from agent.core.transcripts.session import Head, StreamId
 from agent.core.wire import Meta, NewGeneration, SessionPage, StreamHead
 
 Scope = Literal["read", "write"]

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from agent.core.objects import is_object
-from agent.core.transcript import split_lines
+from agent.core.transcripts.objects import is_object
+from agent.core.transcripts.transcript import split_lines
 from agent.receiver.lines import entry_id, facts_of, long_entry_id
 from agent.receiver.store import LongEntry, Reading
 

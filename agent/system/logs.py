@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
 
-from agent.system.own_files import open_own
+from agent.system.files.own_files import open_own
 
 NAME = "transcriptd.log"
 FILE_BYTES = 2_000_000

@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from agent.errors import DiskError
-from agent.system.own_files import check_own, check_own_folder
+from agent.system.files.own_files import check_own, check_own_folder
 
 _NAME = "transcriptd"
 
@@ -95,7 +95,7 @@ class Paths:
 
     @property
     def spool(self) -> Path:
-        """What hooks append to; `system.spool.spool_path` finds it without importing this module."""
+        """What hooks append to; `system.state.spool.spool_path` finds it without importing this module."""
         return self.state / "spool"
 
     def own_files(self) -> tuple[Path, ...]:

@@ -31,7 +31,7 @@ import urllib3.connection
 import urllib3.exceptions
 
 from agent import __version__
-from agent.core.backoff import parse_http_date
+from agent.core.delivery.backoff import parse_http_date
 from agent.core.settings import is_loopback
 from agent.core.wire import LongBody, RawReply, Request
 from agent.errors import Unauthorized, Unreachable

@@ -19,7 +19,7 @@ from unittest import mock
 import msgspec
 
 from agent.cli.running import running_daemon, set_up_log
-from agent.core.lifecycle import UNSENT, State
+from agent.core.delivery.lifecycle import UNSENT, State
 from agent.core.settings import Destination, Settings, Watch, render_settings
 from agent.core.wire import Accepted
 from agent.daemon.process import supervisor

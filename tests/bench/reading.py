@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agent.core.session import Provider, StreamId
+from agent.core.transcripts.session import Provider, StreamId
 from agent.providers import PROVIDERS
 from tests.bench.corpus import Shape, write_corpus
 from tests.bench.figures import Figure, Target, at_least, median_ratio

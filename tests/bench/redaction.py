@@ -7,7 +7,7 @@ from functools import partial
 
 import re2
 
-from agent.core.redaction import Redactor, parse_rules
+from agent.core.redaction.redactor import Redactor, parse_rules
 from agent.core.settings import Privacy
 from tests.bench.corpus import Corpus, Shape, write_corpus
 from tests.bench.figures import Figure, at_least, at_most, median_ratio, spread

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from agent.core.transcript import entry_uuid, split_lines
+from agent.core.transcripts.transcript import entry_uuid, split_lines
 from tests.bench.corpus import Corpus, LineMaker, Shape, write_corpus, write_long_line, write_long_transcript
 from tests.bench.figures import Figure, at_least, at_most, median_ratio
 from tests.bench.servers import Server, compile_receiver, start_fast

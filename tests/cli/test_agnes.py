@@ -13,7 +13,7 @@ from agent.cli.config import environment
 from agent.core import agnes
 from agent.errors import DiskError
 from agent.system.paths import default_paths
-from agent.system.spool import Spool
+from agent.system.state.spool import Spool
 from tests.cli.running import run
 from tests.cli.test_login import GOOD, bulk_server
 from tests.system.privileges import needs_posix

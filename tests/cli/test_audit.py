@@ -13,11 +13,11 @@ import pytest
 from agent.cli import audit, config
 from agent.cli.audit import parse_since
 from agent.cli.config import environment
-from agent.core.audit import AuditKind
-from agent.core.session import StreamId
+from agent.core.delivery.audit import AuditKind
+from agent.core.transcripts.session import StreamId
 from agent.errors import UsageError
 from agent.system.paths import Paths, default_paths
-from agent.system.state_db import AuditRow, Changes, StateDb, open_state
+from agent.system.state.state_db import AuditRow, Changes, StateDb, open_state
 from tests.cli.running import run
 
 NOW_S = time.time()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.system.spool import Spool
+from agent.system.state.spool import Spool
 from tests.conftest import REPOSITORY
 from tests.system.privileges import needs_posix
 
@@ -234,7 +234,9 @@ def test_fifty_hooks_at_once_lose_nothing(spool: Spool) -> None:
 def test_hooks_lose_nothing_and_end_soon_while_one_stands_still_with_the_lock(spool: Spool) -> None:
     """As a holder does that a busy machine does not let go on, or a slow disk."""
     Path(spool.path).parent.mkdir(parents=True)
-    code = "import sys; from agent.system.spool import _Held\nwith _Held(sys.argv[1]):\n print(flush=True)\n input()"
+    code = (
+        "import sys; from agent.system.state.spool import _Held\nwith _Held(sys.argv[1]):\n print(flush=True)\n input()"
+    )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, f"{spool.path}.lock"],
         cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -254,7 +256,7 @@ def test_hooks_lose_nothing_and_end_soon_while_one_stands_still_with_the_lock(sp
 
 ALLOWED = {
     "agent", "agent.__main__", "agent.cli", "agent.cli.capture", "agent.cli.main", "agent.core", "agent.core.spool",
-    "agent.errors", "agent.system", "agent.system.own_files", "agent.system.spool",
+    "agent.errors", "agent.system", "agent.system.files.own_files", "agent.system.state.spool",
 }  # fmt: skip
 TOO_SLOW = {"click", "msgspec", "filelock", "platformdirs", "pathlib", "typing", "dataclasses", "logging", "inspect"}
 

@@ -9,10 +9,10 @@ import pytest
 
 from agent import __version__
 from agent.cli.config import environment
-from agent.core.identity import START
-from agent.core.session import Facts, StreamId
+from agent.core.transcripts.identity import START
+from agent.core.transcripts.session import Facts, StreamId
 from agent.system.paths import default_paths
-from agent.system.state_db import Changes, TrackRow, open_state
+from agent.system.state.state_db import Changes, TrackRow, open_state
 from tests.cli.running import run, spawn
 from tests.conftest import REPOSITORY
 

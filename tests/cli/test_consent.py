@@ -10,14 +10,14 @@ from click.testing import CliRunner
 from agent.cli import consent
 from agent.cli.config import environment, load_settings
 from agent.cli.consent import ask_consent, group_sessions, parse_choice
-from agent.core.identity import START
-from agent.core.privacy import Verdict
-from agent.core.session import Observation, StreamId
+from agent.core.privacy.rules import Verdict
 from agent.core.settings import Destination
+from agent.core.transcripts.identity import START
+from agent.core.transcripts.session import Observation, StreamId
 from agent.delivery.inventory.survey import SessionHere
 from agent.errors import UsageError
 from agent.system.paths import default_paths
-from agent.system.state_db import Changes, TrackRow, open_state
+from agent.system.state.state_db import Changes, TrackRow, open_state
 
 SERVER = Destination("https://h.example")
 BEFORE = '# mine\n[push]\nworkers = 2  # enough\n\n[[destination]]\nname = "x"\nurl = "https://x.example"  # old\n'

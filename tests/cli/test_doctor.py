@@ -22,17 +22,17 @@ from agent.cli.doctor import CHECKS, Check, finding_rows, run_checks
 from agent.cli.layout import lay_out, paint
 from agent.cli.scene import Once, Scene, Tree
 from agent.core.diagnosis import Finding, Level
-from agent.core.identity import START
-from agent.core.session import Facts, StreamId
 from agent.core.settings import Destination
+from agent.core.transcripts.identity import START
+from agent.core.transcripts.session import Facts, StreamId
 from agent.errors import DiskError, KeyringLocked, NotRunning, TokenNotReadable
 from agent.providers.others import OTHERS, other_folders
 from agent.services import ServiceState
-from agent.system.lives import Lives
-from agent.system.lock import DaemonLock
+from agent.system.machine.lock import DaemonLock
 from agent.system.paths import default_paths
 from agent.system.remote import find_proxy
-from agent.system.state_db import Changes, TrackRow, open_state
+from agent.system.state.lives import Lives
+from agent.system.state.state_db import Changes, TrackRow, open_state
 from tests.cli.running import Done, run
 from tests.system.http_server import Seen, Server, plain, serving
 from tests.system.privileges import needs_posix

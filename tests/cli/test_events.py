@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from agent.cli import events
-from agent.core.events import EventKind, Happening
+from agent.core.sessions.events import EventKind, Happening
 from agent.daemon.control.control import _event_methods
 from agent.errors import NotRunning
 from agent.sessions.live.events import Ring

@@ -9,8 +9,8 @@ import pytest
 
 from agent.cli.logs import journal_command, read_journal, show_logs
 from agent.services import Ran
-from agent.system.lives import Lives
 from agent.system.paths import Paths, paths_below
+from agent.system.state.lives import Lives
 from tests.cli.running import run
 
 

@@ -17,7 +17,7 @@ from agent.cli.output import (
     size_words,
     state_text,
 )
-from agent.core.lifecycle import State
+from agent.core.delivery.lifecycle import State
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from agent.cli.config import remembered
 from agent.cli.pausing import describe_pause
 from agent.delivery.state.pausing import PAUSED, parse_pause
-from agent.system.lock import DaemonLock
+from agent.system.machine.lock import DaemonLock
 from agent.system.paths import Paths, paths_below
 from tests.cli.running import run, spawn
 

@@ -12,16 +12,16 @@ import msgspec
 import pytest
 
 from agent.cli.config import environment
-from agent.core.identity import START
-from agent.core.lost_rules import KnownRules
-from agent.core.privacy import HEADER, REMOTE_UNKNOWN
-from agent.core.session import Facts, StreamId
+from agent.core.privacy.lost_rules import KnownRules
+from agent.core.privacy.rules import HEADER, REMOTE_UNKNOWN
 from agent.core.status import StreamLine
+from agent.core.transcripts.identity import START
+from agent.core.transcripts.session import Facts, StreamId
 from agent.delivery.privacy.rulebook import HAS_LIST
 from agent.system.control_socket.server import ControlServer
-from agent.system.known_rules import write_known
 from agent.system.paths import default_paths
-from agent.system.state_db import Changes, TrackRow, open_state
+from agent.system.state.known_rules import write_known
+from agent.system.state.state_db import Changes, TrackRow, open_state
 from tests.cli.running import run, spawn
 from tests.conftest import require_tool
 

@@ -12,7 +12,7 @@ import pytest
 from agent.cli.config import environment
 from agent.core.wire import RawReply, Request
 from agent.daemon.process import supervisor
-from agent.system.network import WayOut
+from agent.system.machine.network import WayOut
 from agent.system.paths import default_paths
 from tests.cli.running import run
 from tests.fakes import AsgiServer, body_bytes, receiver_without_network

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.cli.layout import Line, Span, cells
 from agent.cli.sessions.rendering import Options, Rendering, gist, render_event, safe, safe_line
-from agent.core.normalised import Completeness, Event, Kind, ToolKind, Usage
+from agent.core.sessions.normalised import Completeness, Event, Kind, ToolKind, Usage
 from agent.providers import PROVIDERS
 from tests.providers.reading.corpus_counts import transcripts, whole_lines
 

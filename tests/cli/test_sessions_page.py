@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.normalised import Completeness, Event, Kind, ToolKind, Usage
+from agent.core.sessions.normalised import Completeness, Event, Kind, ToolKind, Usage
 from agent.providers.reading import lines
 from tests.cli.running import run
 from tests.conftest import REPOSITORY

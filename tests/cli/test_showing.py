@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.system.files import TranscriptFile
+from agent.system.files.reading import TranscriptFile
 from tests.cli.running import run
 from tests.conftest import CORPUS, REPOSITORY
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.core.session import StreamId
+from agent.core.transcripts.session import StreamId
 from agent.core.wire import Meta, NewGeneration
 from agent.errors import SessionDeleted
 from agent.receiver.store import EMPTY_HEAD, Content, Guard, Moved, Store, Stored

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from agent.core.session import Head, StreamId
-from agent.core.transcript import EMPTY_CHAIN, LONG_LINE_BYTES, walk_entries
+from agent.core.transcripts.session import Head, StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, LONG_LINE_BYTES, walk_entries
 from agent.core.wire import NewGeneration, StreamHead
 from agent.receiver.store import EMPTY_HEAD, Guard, Moved, Reading, Run, Store, Stored
 

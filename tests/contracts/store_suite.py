@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.core.session import Head, StreamId
-from agent.core.transcript import EMPTY_CHAIN, LONG_LINE_BYTES, extend_chain, split_lines, walk_entries
+from agent.core.transcripts.session import Head, StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, LONG_LINE_BYTES, extend_chain, split_lines, walk_entries
 from agent.core.wire import Meta
 from agent.errors import UsageError
 from agent.receiver.store import EMPTY_HEAD, EVERYBODY, Guard, LongEntry, Moved, Reading, Run, Store, Stored

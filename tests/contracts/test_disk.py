@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.errors import DiskError, FileVanished
-from agent.system import files as real_files
+from agent.system.files import reading as real_files
 from tests.fakes import FakeClock
 from tests.simulation.disk import FakeDisk
 from tests.simulation.real import RealFolder

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.errors import DiskError
-from agent.system.keeping import Kept, KeptFiles
+from agent.system.files.keeping import Kept, KeptFiles
 from tests.fakes import FakeClock
 from tests.simulation.disk import FakeDisk
 from tests.simulation.kept import FakeKept

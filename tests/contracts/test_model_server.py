@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import Head, StreamId
-from agent.core.transcript import EMPTY_CHAIN
+from agent.core.transcripts.session import Head, StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN
 from agent.core.wire import (
     BulkOffer,
     Capabilities,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import StreamId
-from agent.core.transcript import EMPTY_CHAIN, extend_chain, split_lines
+from agent.core.transcripts.session import StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, extend_chain, split_lines
 from agent.core.wire import NewGeneration
 from agent.errors import DiskError, MachineError
 from agent.receiver.sqlite import SqliteStore

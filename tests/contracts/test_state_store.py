@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent.core.identity import Cursor
-from agent.core.privacy import Grounds
-from agent.core.session import Facts, Rejected, RejectedRow, StreamId
+from agent.core.privacy.rules import Grounds
+from agent.core.transcripts.identity import Cursor
+from agent.core.transcripts.session import Facts, Rejected, RejectedRow, StreamId
 from agent.errors import DiskError
-from agent.system.state_db import AuditRow, Changes, TrackRow, open_state
+from agent.system.state.state_db import AuditRow, Changes, TrackRow, open_state
 from tests.simulation.store import Medium
 
 Open = Callable[[], Any]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from agent.core.redaction import Redactor, parse_rules
+from agent.core.redaction.redactor import Redactor, parse_rules
 from agent.core.settings import Privacy
 from tests.core.secret_places import CONTEXTS, DRESSES, FILE, make_cuts, make_pairs
 from tests.core.secret_samples import (

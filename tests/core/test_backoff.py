@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.backoff import COOL_DOWN_CAP_S, RETRY_AFTER_CAP_S, TRIES, parse_retry_after, retry_delay_s
+from agent.core.delivery.backoff import COOL_DOWN_CAP_S, RETRY_AFTER_CAP_S, TRIES, parse_retry_after, retry_delay_s
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NOW_S = NOW.timestamp()

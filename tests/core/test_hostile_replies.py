@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core import wire
-from agent.core.session import Head
+from agent.core.transcripts.session import Head
 from agent.core.wire import RawReply
 
 ID = "0b7f7d5e-8f2c-4f6e-9a43-1d2f3c4b5a69"

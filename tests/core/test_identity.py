@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.identity import (
+from agent.core.transcripts.identity import (
     BEGINNING,
     MARKER_WINDOW_BYTES,
     START,
@@ -19,8 +19,8 @@ from agent.core.identity import (
     marker_of,
     stored_prefix,
 )
-from agent.core.session import Head
-from agent.core.transcript import EMPTY_CHAIN, EntryMark, walk_entries
+from agent.core.transcripts.session import Head
+from agent.core.transcripts.transcript import EMPTY_CHAIN, EntryMark, walk_entries
 
 
 def marks_of(*uuids: str | None) -> list[EntryMark]:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.known_runs import KnownRuns, is_old
-from agent.core.runs import REPLAY_S, Run
+from agent.core.sessions.known_runs import KnownRuns, is_old
+from agent.core.sessions.runs import REPLAY_S, Run
 
 BEGAN = Run("r1", "s", "claude", 1_000.0)
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from agent.core import lifecycle
-from agent.core.lifecycle import (
+from agent.core.delivery import lifecycle
+from agent.core.delivery.lifecycle import (
     BUSY,
     CONDITIONS,
     TRANSITIONS,

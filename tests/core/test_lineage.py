@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.lineage import (
+from agent.core.sessions.lineage import (
     FIRST_IDS,
     MOST_IDS,
     Link,

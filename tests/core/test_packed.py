@@ -6,7 +6,7 @@ import random
 import pytest
 import zstandard
 
-from agent.core.packed import PackedDamage, find_packed_end, unpack
+from agent.core.transcripts.packed import PackedDamage, find_packed_end, unpack
 
 LINE = b'{"type":"event_msg","payload":{"type":"user_message","message":"what was said"}}\n'
 

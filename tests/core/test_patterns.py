@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.patterns import MOST_READINGS, expand_pattern, is_pattern, tell_readings, translate_pattern
-from agent.core.privacy import parse_rules, render_folder
+from agent.core.privacy.patterns import MOST_READINGS, expand_pattern, is_pattern, tell_readings, translate_pattern
+from agent.core.privacy.rules import parse_rules, render_folder
 from tests.core.test_privacy import at, is_private
 
 MEANT = [

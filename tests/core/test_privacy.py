@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.core.privacy import (
+from agent.core.privacy.rules import (
     HEADER,
     REMOTE_UNKNOWN,
     PrivateRules,

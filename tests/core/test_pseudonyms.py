@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.pseudonyms import Pseudonyms, hide
+from agent.core.privacy.pseudonyms import Pseudonyms, hide
 
 HOME = "/home/ada"
 BLANKS = "/home/ada/Kunde Meier AG/site"

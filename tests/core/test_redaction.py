@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.core import redaction
-from agent.core.borrowed_rules import KINDS, borrowed_rules
-from agent.core.marking import Marker
-from agent.core.redaction import Redactor, parse_rules
-from agent.core.secret_rules import RULES
+from agent.core.redaction import redactor as redaction
+from agent.core.redaction.borrowed_rules import KINDS, borrowed_rules
+from agent.core.redaction.marking import Marker
+from agent.core.redaction.redactor import Redactor, parse_rules
+from agent.core.redaction.secret_rules import RULES
 from agent.core.settings import Privacy
 from agent.errors import RedactionTimeout, SettingsError
 from tests.core.hostile_lines import HOSTILE

@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from agent.core.runs import (
+from agent.core.sessions.runs import (
     EARLY_S,
     LASTS_S,
     QUIET_S,

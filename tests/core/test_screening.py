@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from agent.core import screening
-from agent.core.borrowed_rules import borrowed_rules
-from agent.core.finding import SIGNALS
-from agent.core.screening import Screen, check_screen, screen_by_hyperscan, screen_by_re2
-from agent.core.secret_rules import RULES
-from agent.core.secret_shapes import screen_of
+from agent.core.redaction import screening
+from agent.core.redaction.borrowed_rules import borrowed_rules
+from agent.core.redaction.finding import SIGNALS
+from agent.core.redaction.screening import Screen, check_screen, screen_by_hyperscan, screen_by_re2
+from agent.core.redaction.secret_rules import RULES
+from agent.core.redaction.secret_shapes import screen_of
 from agent.errors import SettingsError
 from tests.core.secret_places import CONTEXTS, make_cuts, make_pairs
 from tests.core.secret_samples import Chance, innocent_lines, make_samples

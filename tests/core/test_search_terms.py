@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.search_terms import LONGEST_TERM, MOST_TERMS, Matcher, parse_terms, snippet
+from agent.core.sessions.search_terms import LONGEST_TERM, MOST_TERMS, Matcher, parse_terms, snippet
 from agent.errors import UsageError
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from agent.core.borrowed_rules import borrowed_rules
-from agent.core.finding import Searcher
-from agent.core.redaction import Redactor, parse_rules
-from agent.core.secret_checks import is_secret
-from agent.core.secret_rules import RULES
+from agent.core.redaction.borrowed_rules import borrowed_rules
+from agent.core.redaction.finding import Searcher
+from agent.core.redaction.redactor import Redactor, parse_rules
+from agent.core.redaction.secret_checks import is_secret
+from agent.core.redaction.secret_rules import RULES
 from agent.core.settings import Privacy
 from tests.core.secret_places import CONTEXTS, make_cuts, make_pairs
 from tests.core.secret_samples import ALNUM, Chance, make_samples

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.session import UNSAID, Facts, StreamId
+from agent.core.transcripts.session import UNSAID, Facts, StreamId
 
 FACTS = st.builds(Facts, *[st.sampled_from(["", "a", "b"])] * 3)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.lifecycle import UNSENT, State
+from agent.core.delivery.lifecycle import UNSENT, State
 from agent.core.status import (
     COUNTED,
     OPEN,

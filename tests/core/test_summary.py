@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from agent.core.normalised import Event, Kind, ToolKind, Usage
-from agent.core.summary import OTHER, Calls, Spent, Summary, merged, messages
+from agent.core.sessions.normalised import Event, Kind, ToolKind, Usage
+from agent.core.sessions.summary import OTHER, Calls, Spent, Summary, merged, messages
 
 
 def event(kind: Kind, **fields: Any) -> Event:

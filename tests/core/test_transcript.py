@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.core.transcript import (
+from agent.core.transcripts.transcript import (
     EMPTY_CHAIN,
     ENTRY_NAMESPACE,
     LONG_LINE_BYTES,

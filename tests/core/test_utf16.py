@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.utf16 import Narrowed, utf16_of, widened
+from agent.core.redaction.utf16 import Narrowed, utf16_of, widened
 from tests.core.secret_samples import make_samples
 from tests.redactors import REDACTOR
 

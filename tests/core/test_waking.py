@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.waking import LONGEST_SLEEP_S, ClockSet, Late, Reading, Slept, Wake, decide_wake, describe_wake
+from agent.core.delivery.waking import LONGEST_SLEEP_S, ClockSet, Late, Reading, Slept, Wake, decide_wake, describe_wake
 
 WALL_S = 1_772_366_400.0
 HOUR_S = 3600.0

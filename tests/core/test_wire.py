@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core import wire
-from agent.core.session import Head, StreamId
+from agent.core.transcripts.session import Head, StreamId
 from agent.core.wire import (
     Accepted,
     BadEntry,

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import zstandard
 
-from agent.core.lifecycle import State
-from agent.core.privacy import parse_rules
-from agent.core.session import Facts, StreamId
+from agent.core.delivery.lifecycle import State
+from agent.core.privacy.rules import parse_rules
 from agent.core.settings import AGENTS, Privacy, Watch
 from agent.core.status import count_streams
-from agent.core.transcript import split_lines
+from agent.core.transcripts.session import Facts, StreamId
+from agent.core.transcripts.transcript import split_lines
 from agent.core.wire import Request
 from agent.daemon.status.report import list_streams
 from agent.delivery.discovery.scanner import Root

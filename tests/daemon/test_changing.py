@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from agent.core.rewriting import find_cut, fork_line, is_beginning, mend_parent
-from agent.core.session import Observation, StreamId
+from agent.core.transcripts.rewriting import find_cut, fork_line, is_beginning, mend_parent
+from agent.core.transcripts.session import Observation, StreamId
 from agent.errors import UsageError
 from agent.providers import PROVIDERS
 from agent.sessions.transfer import changing
 from agent.sessions.transfer.changing import QUIET_S, Changed, Subject
-from agent.system import replacing
+from agent.system.files import replacing
 
 COMPACTED = "79188635-1d9c-45a4-9010-27a67efa5742"
 FORK = "fd2e514c-7e06-474e-8333-5832012dc123"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent.core.lifecycle import State
-from agent.core.session import StreamId
+from agent.core.delivery.lifecycle import State
 from agent.core.status import Status
+from agent.core.transcripts.session import StreamId
 from agent.core.wire import Request, parse_streams, streams_request
 from agent.daemon.status.report import Surroundings, report
 from agent.delivery.retention.keeper import SWEEP_S

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agent.core.lifecycle import Condition, State
-from agent.core.pressure import Window
-from agent.core.session import StreamId
-from agent.core.transcript import tombstone_line
+from agent.core.delivery.lifecycle import Condition, State
+from agent.core.delivery.pressure import Window
+from agent.core.transcripts.session import StreamId
+from agent.core.transcripts.transcript import tombstone_line
 from agent.core.wire import RawReply, Request
 from agent.delivery.base.world import Limits
 from agent.delivery.engine.answers import NO_HEAD

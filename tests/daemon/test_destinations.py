@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.core.lifecycle import Condition, State
-from agent.core.pressure import Window
-from agent.core.session import StreamId
+from agent.core.delivery.lifecycle import Condition, State
+from agent.core.delivery.pressure import Window
+from agent.core.transcripts.session import StreamId
 from agent.core.wire import Request
 from agent.delivery.base.world import Limits
 from agent.delivery.engine.answers import OUTSIDE

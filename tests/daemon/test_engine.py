@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.lifecycle import Condition, State
-from agent.core.sources import copy_subpath
+from agent.core.delivery.lifecycle import Condition, State
 from agent.core.status import Status, count_streams
+from agent.core.transcripts.sources import copy_subpath
 from agent.core.wire import RawReply, Request
 from agent.daemon.status.report import Surroundings, list_streams, report
 from agent.delivery.base.world import Limits
 from agent.delivery.state.tasks import MetaTask, PushTask
 from agent.errors import DiskError
-from agent.system.state_db import Changes
+from agent.system.state.state_db import Changes
 from tests.daemon.test_delivery import Lines, Make, is_append, stored
 from tests.daemon.test_generations import generations
 from tests.fakes import AsgiServer, ScriptedServer, StrictBaseServer, body_bytes, no_answer, reply

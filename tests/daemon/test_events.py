@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from agent.core.events import SCHEMA, EventKind, Happening, to_json
+from agent.core.sessions.events import SCHEMA, EventKind, Happening, to_json
 from agent.daemon.control.control import _event_methods, checked
 from agent.errors import NotRunning, UsageError
 from agent.sessions.live.events import RING, Ring, open_ring
-from agent.system.clock import Clock, SystemClock
 from agent.system.control_socket import ControlClient
 from agent.system.control_socket.server import CAPS, Caps, ControlServer
-from agent.system.state_db import open_state
+from agent.system.machine.clock import Clock, SystemClock
+from agent.system.state.state_db import open_state
 from tests.fakes import FakeClock
 from tests.waiting import wait_for
 

@@ -16,9 +16,9 @@ from agent.delivery.base.heartbeats import Heartbeats
 from agent.errors import UsageError
 from agent.providers import PROVIDERS
 from agent.sessions.live.runs import LiveRuns
-from agent.system import files
 from agent.system.control_socket import Method, Subscribed
-from agent.system.runs_file import RunsFile
+from agent.system.files import reading as files
+from agent.system.state.runs_file import RunsFile
 from tests.fakes import AsgiServer, FakeRules
 from tests.simulation.world import SimulatedAgent
 

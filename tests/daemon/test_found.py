@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.lifecycle import State
+from agent.core.delivery.lifecycle import State
 from agent.core.wire import RawReply, Request
 from agent.delivery.state.inputs import Retry
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, body_bytes, no_answer, reply

@@ -8,7 +8,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from agent.core.lifecycle import State
+from agent.core.delivery.lifecycle import State
 from agent.core.status import count_streams
 from agent.core.wire import RawReply, Request, parse_streams, streams_request
 from agent.daemon.status.report import Surroundings, list_remembered, list_streams, report

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.lifecycle import State
-from agent.core.privacy import parse_rule
+from agent.core.delivery.lifecycle import State
+from agent.core.privacy.rules import parse_rule
 from agent.core.settings import Privacy
 from agent.delivery.privacy.rulebook import ListedRules
 from agent.system.paths import paths_below
-from agent.system.privacy_list import PrivacyList
+from agent.system.state.privacy_list import PrivacyList
 from tests.daemon.test_private import is_deleted, line, stored, told
 from tests.fakes import AsgiServer, FakeClock
 from tests.reliability import MakeTally

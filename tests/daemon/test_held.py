@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.core.lifecycle import State
-from agent.core.session import StreamId
+from agent.core.delivery.lifecycle import State
+from agent.core.transcripts.session import StreamId
 from agent.core.wire import RawReply, Request
 from agent.delivery.retention.keeper import SWEEP_S, kept_name, parse_kept_name
 from agent.delivery.state.inputs import Retry

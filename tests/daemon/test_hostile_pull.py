@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.session import Head
-from agent.core.transcript import EMPTY_CHAIN, extend_chain
+from agent.core.transcripts.session import Head
+from agent.core.transcripts.transcript import EMPTY_CHAIN, extend_chain
 from agent.core.wire import RawReply, Request, StreamHead
 from agent.errors import RemoteProtocolError, Unreachable, UsageError
 from agent.sessions.transfer import fetching

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from agent.core.session import Gone, Observation, StreamId
+from agent.core.transcripts.session import Gone, Observation, StreamId
 from agent.delivery.discovery.scanner import Root
 from agent.providers import PROVIDERS
 from agent.sessions.index.index_child import BUSY, serve
 from agent.sessions.index.index_keeper import MOST_PENDING, IndexKeeper, start_child
 from agent.sessions.index.index_upkeep import held_index
-from agent.system.index_db import open_index_readonly
 from agent.system.paths import Paths, paths_below
+from agent.system.state.index_db import open_index_readonly
 from tests.daemon.test_indexing import said
 from tests.waiting import wait_for
 

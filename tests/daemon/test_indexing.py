@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.core.search_terms import Matcher, parse_terms
+from agent.core.sessions.search_terms import Matcher, parse_terms
 from agent.delivery.discovery.scanner import Root
 from agent.delivery.inventory.survey import find_files
 from agent.errors import DiskError
@@ -19,10 +19,10 @@ from agent.providers import PROVIDERS
 from agent.sessions.index.index_upkeep import bring_up_to_date, clear_index, held_index
 from agent.sessions.index.indexing import Indexer
 from agent.sessions.search.searching import ROLES, Target, search, text_of_event
-from agent.system import files
-from agent.system.files import TranscriptFile
-from agent.system.index_db import IndexDb, open_index, open_index_readonly
+from agent.system.files import reading as files
+from agent.system.files.reading import TranscriptFile
 from agent.system.paths import Paths, paths_below
+from agent.system.state.index_db import IndexDb, open_index, open_index_readonly
 from tests.conftest import CORPUS
 
 FOLDERS = {

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.audit import AuditKind
-from agent.core.backoff import COOL_DOWN_CAP_S, COOL_DOWN_FIRST_S
-from agent.core.identity import START
+from agent.core.delivery.audit import AuditKind
+from agent.core.delivery.backoff import COOL_DOWN_CAP_S, COOL_DOWN_FIRST_S
+from agent.core.transcripts.identity import START
 from agent.delivery.state.journal import AUDIT_KEPT_S, AUDIT_ROWS, FLUSH_S, Journal
 from agent.delivery.state.tasks import TrackKey
-from agent.system.state_db import AuditRow, Changes, StateDb, TrackRow, open_state
+from agent.system.state.state_db import AuditRow, Changes, StateDb, TrackRow, open_state
 from tests.fakes import FakeClock
 
 KEY = TrackKey("there", "s", "")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.lost_rules import HOLD_S
-from agent.core.privacy import parse_rule
+from agent.core.privacy.lost_rules import HOLD_S
+from agent.core.privacy.rules import parse_rule
 from agent.core.settings import Privacy, Settings, parse_settings
 from agent.delivery.privacy.kept_sharing import KeptSharing, narrowed
 from agent.delivery.privacy.losses import WRITE_S, find_lost
 from agent.delivery.privacy.rulebook import ListedRules
 from agent.system.paths import Paths, paths_below
-from agent.system.privacy_list import PrivacyList
+from agent.system.state.privacy_list import PrivacyList
 from tests.fakes import FakeClock
 from tests.reliability import MakeTally
 
@@ -71,7 +71,9 @@ class Owner:
 def settled(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Whether the list was last written a moment ago, by its times: those of change can't be set."""
     now = [True]
-    monkeypatch.setattr("agent.system.privacy_list._is_settled", lambda signature: signature is not None and now[0])
+    monkeypatch.setattr(
+        "agent.system.state.privacy_list._is_settled", lambda signature: signature is not None and now[0]
+    )
     return lambda value: now.__setitem__(0, value)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.core.lifecycle import Condition, State
+from agent.core.delivery.lifecycle import Condition, State
 from agent.core.status import Open, count_open
 from agent.core.wire import INGRESS, RawReply, Request, delete_request
 from agent.daemon.status.report import Surroundings, list_remembered, report

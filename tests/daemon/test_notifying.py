@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.core.lifecycle import Event, State
+from agent.core.delivery.lifecycle import Event, State
 from agent.core.notices import DAY_S, Concern
 from agent.core.wire import NeedsLogin
 from agent.daemon.process.notifying import LOOK_S, Notifying, find_concerns

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent.core.lifecycle import PauseReason, State
+from agent.core.delivery.lifecycle import PauseReason, State
 from agent.core.settings import Push
 from agent.core.wire import Request
 from agent.daemon.process.thrift import Readers, Thrift
@@ -12,7 +12,7 @@ from agent.daemon.status.report import Surroundings, describe_line, report
 from agent.delivery.state.inputs import RulesChanged, Woken
 from agent.delivery.state.pausing import HeldOff, PauseAsked, ResumeAsked, decide_hold_off, parse_pause, render_pause
 from agent.delivery.state.tasks import PushTask
-from agent.system.power import Power
+from agent.system.machine.power import Power
 from tests.daemon.test_delivery import Lines, Make, is_append, stored
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer
 from tests.simulation.world import SimulatedAgent

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.core.lifecycle import State
+from agent.core.delivery.lifecycle import State
 from agent.core.status import OWED, Status
 from agent.core.wire import RawReply, Request, delete_request, session_path, streams_request
 from agent.daemon.status.report import Surroundings, report
@@ -16,7 +16,7 @@ from agent.delivery.push.reviewing import review
 from agent.delivery.state.inputs import Restore, Retry, RulesChanged
 from agent.delivery.state.pausing import PauseAsked, ResumeAsked
 from agent.delivery.state.tasks import KeptBack, ReviewTask
-from agent.system import files as real_files
+from agent.system.files import reading as real_files
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, StrictBaseServer, no_answer, reply
 from tests.reliability import MakeTally
 from tests.simulation.world import DESTINATION, SimulatedAgent

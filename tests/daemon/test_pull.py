@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from agent.core.identity import Cursor
-from agent.core.session import FILES, Facts, Observation, StreamId
-from agent.core.transcript import EMPTY_CHAIN, extend_chain, split_lines
+from agent.core.transcripts.identity import Cursor
+from agent.core.transcripts.session import FILES, Facts, Observation, StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, extend_chain, split_lines
 from agent.core.wire import RawReply, Request, render_digest
 from agent.delivery.discovery.scanner import Root, Scanner
 from agent.delivery.privacy.permits import Guard, NoRules
@@ -22,9 +22,10 @@ from agent.errors import AgentError, RemoteProtocolError, SessionDeleted, Unreac
 from agent.providers import PROVIDERS
 from agent.sessions.transfer.fetching import Meter, Offer, find_offer
 from agent.sessions.transfer.pulling import Here, Report, Wish, pull
-from agent.system import files, landing
-from agent.system.landing import PREFIX
-from agent.system.state_db import TrackRow
+from agent.system.files import landing
+from agent.system.files import reading as files
+from agent.system.files.landing import PREFIX
+from agent.system.state.state_db import TrackRow
 from tests.fakes import StrictBaseServer, reply
 from tests.redactors import REDACTOR
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.audit import AuditKind
-from agent.core.lifecycle import State
-from agent.core.redaction import Redactor, parse_rules
-from agent.core.session import StreamId
+from agent.core.delivery.audit import AuditKind
+from agent.core.delivery.lifecycle import State
+from agent.core.redaction.redactor import Redactor, parse_rules
 from agent.core.settings import Privacy
+from agent.core.transcripts.session import StreamId
 from agent.core.wire import RawReply, Request
 from agent.delivery.privacy.redacting import Budget
 from agent.delivery.push.verifier import Outcome, Subject, Verdict, verify_streams

@@ -10,7 +10,7 @@ from agent.delivery.privacy.permits import SHARED
 from agent.delivery.privacy.rulebook import ListedRules
 from agent.errors import DiskError
 from agent.system.paths import Paths, paths_below
-from agent.system.privacy_list import PrivacyList
+from agent.system.state.privacy_list import PrivacyList
 
 NOWHERE: frozenset[str] = frozenset()
 

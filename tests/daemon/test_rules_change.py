@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from agent.core.lifecycle import State
-from agent.core.privacy import NO_GROUNDS, Grounds
-from agent.core.session import StreamId
+from agent.core.delivery.lifecycle import State
+from agent.core.privacy.rules import NO_GROUNDS, Grounds
+from agent.core.transcripts.session import StreamId
 from agent.core.wire import RawReply, Request
 from agent.delivery.privacy.permits import Copies, RulesNow, Verdict, read_passage
 from agent.delivery.state.inputs import RulesChanged
-from agent.system import files as real_files
+from agent.system.files import reading as real_files
 from tests.daemon.test_private import line
 from tests.daemon.test_upload import Shelf
 from tests.fakes import FakeRules, StrictBaseServer, body_bytes

@@ -12,9 +12,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from agent.core.events import EventKind, Happening
-from agent.core.runs import REPLAY_S, ChangeKind, Run, RunChange
-from agent.core.session import Observation, StreamId
+from agent.core.sessions.events import EventKind, Happening
+from agent.core.sessions.runs import REPLAY_S, ChangeKind, Run, RunChange
+from agent.core.transcripts.session import Observation, StreamId
 from agent.delivery.base.heartbeats import Heartbeats
 from agent.errors import DiskError, NotRunning, UsageError
 from agent.providers import PROVIDERS
@@ -22,8 +22,8 @@ from agent.sessions.live import runs as runs_module
 from agent.sessions.live.message_feed import HEARTBEAT_S, Followed, MessageFeed, Since
 from agent.sessions.live.runs import LiveRuns
 from agent.sessions.read.tailing import Place
-from agent.system import files
-from agent.system.runs_file import RunsFile
+from agent.system.files import reading as files
+from agent.system.state.runs_file import RunsFile
 from tests.fakes import FakeClock
 
 ALL_THAT_COMES = Since()

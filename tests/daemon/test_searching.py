@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.search_terms import Matcher, parse_terms
-from agent.core.session import StreamId
+from agent.core.sessions.search_terms import Matcher, parse_terms
+from agent.core.transcripts.session import StreamId
 from agent.providers import PROVIDERS
 from agent.sessions.search.searching import Found, Target, search
 from tests.daemon.test_indexing import line

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.lifecycle import State
-from agent.core.session import Observation, StreamId
-from agent.core.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, origin_of
+from agent.core.delivery.lifecycle import State
+from agent.core.transcripts.session import Observation, StreamId
+from agent.core.transcripts.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, origin_of
 from agent.daemon.status.report import list_streams
 from agent.delivery.discovery.scanner import Root
 from agent.delivery.inventory.survey import find_streams
 from agent.delivery.push.comparing import choose_files, compare
 from agent.delivery.state.tasks import Against, CompareTask
 from agent.providers import PROVIDERS
-from agent.system import files as real_files
+from agent.system.files import reading as real_files
 from tests.daemon.test_agents import Machine, encode, gemini_lines
 from tests.daemon.test_delivery import Lines, Make, stored
 from tests.daemon.test_engine import status_of

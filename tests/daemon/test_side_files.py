@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
-from agent.core.lifecycle import State
-from agent.core.session import StreamId
+from agent.core.delivery.lifecycle import State
+from agent.core.transcripts.session import StreamId
 from agent.core.wire import LongBody, RawReply, Request
 from agent.delivery.base.world import Limits
 from agent.delivery.engine.errands import NO_FILES

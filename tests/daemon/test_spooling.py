@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.audit import AuditKind
+from agent.core.delivery.audit import AuditKind
 from agent.delivery.discovery.scanner import Root
 from agent.delivery.discovery.spooling import TRIES, Spooling
 from agent.delivery.state.inputs import Requeued
 from agent.errors import DiskError
 from agent.providers import PROVIDERS, claude
-from agent.system.spool import Signature, Spool, _Held
+from agent.system.state.spool import Signature, Spool, _Held
 from tests.fakes import AsgiServer, FakeClock
 from tests.simulation.world import SimulatedAgent
 from tests.system.privileges import needs_posix

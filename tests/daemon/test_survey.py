@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.privacy import parse_rules
-from agent.core.session import Facts
+from agent.core.privacy.rules import parse_rules
+from agent.core.transcripts.session import Facts
 from agent.delivery.discovery.scanner import Root
 from agent.delivery.inventory.survey import Survey, find_copies, find_sessions, survey_sessions
 from agent.providers import PROVIDERS

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from agent.core.session import StreamId
+from agent.core.transcripts.session import StreamId
 from agent.providers import PROVIDERS
 from agent.sessions.read import tailing
 from agent.sessions.read.tailing import Place, Tail, find_last_lines, find_line_start, read_last_events
-from agent.system import files
-from agent.system.files import open_file
+from agent.system.files import reading as files
+from agent.system.files.reading import open_file
 
 CLAUDE = PROVIDERS["claude"]
 

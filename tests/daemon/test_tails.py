@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.core.lifecycle import State
+from agent.core.delivery.lifecycle import State
 from agent.delivery.base.world import Limits
 from agent.delivery.engine.audits import MOST_ASKED, STEP_S
 from agent.delivery.engine.engine import QUIET_S

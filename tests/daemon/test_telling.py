@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent.core.events import EventKind, Happening
-from agent.core.lifecycle import UNSENT, State
-from agent.core.runs import QUIET_S, SETTLE_S, End
+from agent.core.delivery.lifecycle import UNSENT, State
+from agent.core.sessions.events import EventKind, Happening
+from agent.core.sessions.runs import QUIET_S, SETTLE_S, End
 from agent.delivery.engine.telling import REST_S
 from agent.delivery.state.inputs import Retry, RulesChanged, SaidOver
 from agent.delivery.state.pausing import HeldOff, PauseAsked, ResumeAsked

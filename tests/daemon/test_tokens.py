@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.core.lifecycle import KEYRING_WAIT_S, LONG_WAIT_S, Condition, State
+from agent.core.delivery.lifecycle import KEYRING_WAIT_S, LONG_WAIT_S, Condition, State
 from agent.core.wire import RawReply, Request
 from agent.errors import AgentError, KeyringError, KeyringLocked, KeyringMissing, TokenNotReadable, Unauthorized
 from tests.fakes import AsgiServer, ScriptedServer, reply

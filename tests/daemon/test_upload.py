@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.core.lifecycle import Condition, State
-from agent.core.session import StreamId
+from agent.core.delivery.lifecycle import Condition, State
+from agent.core.transcripts.session import StreamId
 from agent.core.wire import RawReply, Request
 from agent.daemon.status.report import Surroundings, report
 from agent.delivery.engine.answers import OUTSIDE

@@ -11,7 +11,7 @@ from agent.daemon.status.vitals import LATE_S as HELD_UP_S
 from agent.daemon.status.vitals import LOOK_S as VITALS_LOOK_S
 from agent.daemon.status.vitals import Vitals
 from agent.delivery.base.heartbeats import Heartbeats, Stuck
-from agent.system.network import WayOut
+from agent.system.machine.network import WayOut
 from tests.fakes import FakeClock
 
 

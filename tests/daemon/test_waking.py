@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.lifecycle import Condition, State
+from agent.core.delivery.lifecycle import Condition, State
 from agent.core.wire import RawReply, Request
 from agent.daemon.process import ticks as ticks_module
 from agent.daemon.process.ticks import LOOK_S, Ticks, _Every
 from agent.delivery.base.world import Limits
 from agent.delivery.engine.engine import WAKE_SPREAD_S
 from agent.delivery.state.inputs import Woken
-from agent.system.network import WayOut
+from agent.system.machine.network import WayOut
 from tests.daemon.test_delivery import Lines, Make, is_append, stored
 from tests.fakes import AsgiServer, FakeClock, ScriptedServer, no_answer, reply
 from tests.reliability import MakeTally

@@ -23,7 +23,7 @@ from agent.core.settings import Destination, Settings, Watch
 from agent.core.wire import Request
 from agent.daemon.process.supervisor import Daemon
 from agent.daemon.status.report import report
-from agent.system.network import WayOut
+from agent.system.machine.network import WayOut
 from agent.system.paths import paths_below
 from agent.system.tokens import FixedToken
 from tests.e2e.processes import PROGRAM, TOKEN, agent, command, end, environment, write_config

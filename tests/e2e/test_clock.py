@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agent.core.waking import LATE_S
+from agent.core.delivery.waking import LATE_S
 from agent.daemon.process.ticks import LOOK_S
 from tests.conftest import require_tool
 from tests.e2e.processes import Receiver, agent, command, environment, last_json, read_until, receiver, write_config

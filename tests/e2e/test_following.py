@@ -14,7 +14,7 @@ import pytest
 from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient
 from agent.system.paths import default_paths
-from agent.system.spool import Spool
+from agent.system.state.spool import Spool
 from tests.e2e.processes import PROGRAM, Receiver, agent, command, end, environment, read_until, receiver, write_config
 
 pytestmark = pytest.mark.e2e

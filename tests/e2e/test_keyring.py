@@ -18,7 +18,7 @@ from agent.daemon.process import supervisor
 from agent.daemon.process.supervisor import Daemon
 from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient
-from agent.system.network import WayOut
+from agent.system.machine.network import WayOut
 from agent.system.paths import paths_below
 from agent.system.remote import Remote
 from agent.system.tokens import Secret

@@ -17,7 +17,7 @@ from agent.daemon.process import ticks as ticks_module
 from agent.daemon.process.supervisor import Daemon
 from agent.daemon.status.report import report
 from agent.system import remote as remote_module
-from agent.system.network import WayOut
+from agent.system.machine.network import WayOut
 from agent.system.paths import paths_below
 from agent.system.tokens import FixedToken
 from tests.e2e.processes import TOKEN, Receiver, receiver

@@ -18,7 +18,7 @@ from agent.core.wire import Request, StreamHead, parse_streams, streams_request
 from agent.daemon.process import supervisor
 from agent.delivery.state.tasks import TrackKey
 from agent.system import remote
-from agent.system.network import WayOut
+from agent.system.machine.network import WayOut
 from agent.system.paths import default_paths
 from agent.system.tokens.sources import open_tokens
 from tests.cli.running import Done, run
@@ -483,7 +483,7 @@ def test_verify_says_which_line_differs_first(
     changed = lines(100).splitlines(keepends=True)
     changed[at - 1] = changed[at - 1].replace(b"hello", b"HELLO")
     path.write_bytes(b"".join(changed))
-    monkeypatch.setattr("agent.core.identity.Survey.MOST_PLACES", 16)
+    monkeypatch.setattr("agent.core.transcripts.identity.Survey.MOST_PLACES", 16)
     requests.clear()
     done = mine.run("sessions", "verify", "--json")
     (row,) = done.json()["streams"]

@@ -13,22 +13,22 @@ from typing import Any, NamedTuple
 
 POINTS: tuple[tuple[str, int], ...] = (
     # how it begins
-    ("agent.system.lock.DaemonLock.acquire", 1),
+    ("agent.system.machine.lock.DaemonLock.acquire", 1),
     ("agent.daemon.process.supervisor.make_private_folder", 1),
     ("agent.daemon.process.supervisor.open_state", 1),
-    ("agent.system.state_db.opening._open_whole", 1),
-    ("agent.system.state_db.opening._check_content", 1),
-    ("agent.system.state_db.opening._prepare", 1),
-    ("agent.system.state_db.StateDb.settle", 1),
+    ("agent.system.state.state_db.opening._open_whole", 1),
+    ("agent.system.state.state_db.opening._check_content", 1),
+    ("agent.system.state.state_db.opening._prepare", 1),
+    ("agent.system.state.state_db.StateDb.settle", 1),
     ("agent.delivery.engine.engine.Engine.start", 1),
     ("agent.daemon.process.supervisor.Daemon.start", 1),
     ("agent.system.control_socket.server.ControlServer.__init__", 1),
     # what is seen
-    ("agent.system.watcher.Watcher.ensure", 1),
+    ("agent.system.files.watcher.Watcher.ensure", 1),
     ("agent.delivery.discovery.scanner.Scanner.scan", 2),
     ("agent.delivery.discovery.scanner.Scanner.look", 2),
-    ("agent.system.files.list_folder", 3),
-    ("agent.system.files.look_at", 2),
+    ("agent.system.files.reading.list_folder", 3),
+    ("agent.system.files.reading.look_at", 2),
     # what is decided
     ("agent.delivery.engine.engine.Engine.handle", 8),
     ("agent.delivery.engine.engine.Engine.tick", 8),
@@ -47,22 +47,22 @@ POINTS: tuple[tuple[str, int], ...] = (
     ("agent.delivery.push.pusher.meta_request", 1),
     ("agent.delivery.push.pusher.decide_append_reply", 4),
     ("agent.delivery.push.pusher.decide_put_reply", 4),
-    ("agent.system.files.open_file", 4),
-    ("agent.system.files.TranscriptFile.read_at", 6),
-    ("agent.system.files.TranscriptFile.pieces", 2),
+    ("agent.system.files.reading.open_file", 4),
+    ("agent.system.files.reading.TranscriptFile.read_at", 6),
+    ("agent.system.files.reading.TranscriptFile.pieces", 2),
     ("agent.system.remote.Remote.send", 8),
     ("agent.system.remote.Remote._make_way", 1),
     ("agent.system.remote.Remote._read", 8),
     # what is remembered
     ("agent.delivery.state.journal.Journal.note_change", 6),
     ("agent.delivery.state.journal.Journal.write", 4),
-    ("agent.system.state_db.StateDb.commit", 4),
+    ("agent.system.state.state_db.StateDb.commit", 4),
     # how it ends
     ("agent.daemon.process.supervisor.Daemon.stop", 1),
-    ("agent.system.watcher.Watcher.stop", 1),
+    ("agent.system.files.watcher.Watcher.stop", 1),
     ("agent.system.remote.Remote.close", 1),
-    ("agent.system.state_db.StateDb.close", 1),
-    ("agent.system.lock.DaemonLock.release", 1),
+    ("agent.system.state.state_db.StateDb.close", 1),
+    ("agent.system.machine.lock.DaemonLock.release", 1),
 )
 
 

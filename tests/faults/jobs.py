@@ -16,7 +16,7 @@ import agent.delivery.state.journal
 from agent.cli.main import main as transcriptd
 from agent.cli.receiver import receiver as receiver_command
 from agent.cli.running import running_daemon, set_up_log
-from agent.core.lifecycle import State
+from agent.core.delivery.lifecycle import State
 from agent.core.settings import Destination, Push, Settings, Watch
 from agent.daemon.process.supervisor import Daemon
 from agent.delivery.engine.engine import Engine

@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.core.session import StreamId
-from agent.core.transcript import entry_uuid, split_lines, whole_lines_bytes
+from agent.core.transcripts.session import StreamId
+from agent.core.transcripts.transcript import entry_uuid, split_lines, whole_lines_bytes
 
 
 class Scribe:

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from agent.core.session import Head, StreamId
-from agent.core.transcript import EMPTY_CHAIN, extend_chain, split_lines
+from agent.core.transcripts.session import Head, StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, extend_chain, split_lines
 from agent.core.wire import (
     Capabilities,
     RawReply,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.lifecycle import State
+from agent.core.delivery.lifecycle import State
 from agent.system import remote
 from tests.conftest import REPOSITORY
 from tests.fakes import AsgiServer, receiver_without_network

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import StreamId
-from agent.system.state_db import open_state_readonly
+from agent.core.transcripts.session import StreamId
+from agent.system.state.state_db import open_state_readonly
 from tests.faults.amounts import amount, linux
 from tests.faults.crash_points import POINTS, Point, every_point, find_owner
 from tests.faults.fork_server import Child, ForkServer
@@ -34,7 +34,7 @@ RARE = {
     "agent.delivery.push.realigner.streams_request",
     "agent.delivery.push.realigner.generation_request",
     "agent.delivery.push.realigner.decide_generation_reply",
-    "agent.system.files.TranscriptFile.pieces",
+    "agent.system.files.reading.TranscriptFile.pieces",
 }
 """Needs a rewritten file and a server that keeps generations; or a conflict that names no known head; or a life that is
 quiet for long enough to tell the title of a session that it sent from its beginning; or a line longer than a

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.system.spool import Spool
+from agent.system.state.spool import Spool
 from tests.conftest import REPOSITORY
 from tests.e2e.processes import agent, end, environment, read_until, receiver, write_config
 from tests.reliability import MakeTally
@@ -24,7 +24,7 @@ import os, sys, time
 from agent.delivery.discovery.scanner import Root
 from agent.delivery.discovery.spooling import Spooling
 from agent.providers import claude
-from agent.system.spool import Spool
+from agent.system.state.spool import Spool
 
 class Log:
     def look(self, path):
@@ -79,7 +79,7 @@ def test_kills_at_any_moment_lose_no_line(tmp_path: Path, tally: MakeTally) -> N
 
 DYING = """
 import os, signal, sys
-from agent.system import spool
+from agent.system.state import spool
 spool.Spool.read = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 sys.argv = ["transcriptd", "run"]
 from agent.cli.main import main

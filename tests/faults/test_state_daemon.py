@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent.system.paths import default_paths
-from agent.system.state_db import SCHEMA_VERSION
+from agent.system.state.state_db import SCHEMA_VERSION
 from tests.e2e.processes import (
     Receiver,
     agent,

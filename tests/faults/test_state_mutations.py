@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.lifecycle import UNSENT
-from agent.core.transcript import extend_chain
+from agent.core.delivery.lifecycle import UNSENT
+from agent.core.transcripts.transcript import extend_chain
 from agent.core.wire import INGRESS, Request
 from agent.delivery.base.world import Limits, World
 from agent.delivery.discovery.scanner import Root, Scanner
@@ -29,8 +29,8 @@ from agent.delivery.state.inputs import Observed, Vanished
 from agent.delivery.state.tasks import Task
 from agent.delivery.state.tracks import DestinationState
 from agent.providers import PROVIDERS
-from agent.system import files as real_files
-from agent.system.state_db import StateDb, open_state
+from agent.system.files import reading as real_files
+from agent.system.state.state_db import StateDb, open_state
 from tests.fakes import AsgiServer, FakeClock, receiver_without_network
 from tests.redactors import REDACTOR
 from tests.reliability import MakeTally, Tally

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
-from agent.core.identity import Cursor
-from agent.core.session import Rejected, RejectedRow, StreamId
-from agent.system.state_db import AuditRow, Changes, TrackRow, open_state
+from agent.core.transcripts.identity import Cursor
+from agent.core.transcripts.session import Rejected, RejectedRow, StreamId
+from agent.system.state.state_db import AuditRow, Changes, TrackRow, open_state
 from tests.faults.test_state_mutations import PAGE, Files, fast_folder, read_files, write_files
 from tests.reliability import MakeTally
 

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agent.core.lifecycle import Condition, State
-from agent.core.transcript import split_lines
+from agent.core.delivery.lifecycle import Condition, State
+from agent.core.transcripts.transcript import split_lines
 from agent.core.wire import Request, session_path
 from agent.delivery.state.inputs import Retry
 from agent.system.remote import Remote

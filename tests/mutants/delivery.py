@@ -2,10 +2,10 @@
 
 from tests.mutants.mutant import Mutant
 
-BACKOFF = "agent/core/backoff.py"
-IDENTITY = "agent/core/identity.py"
-LIFECYCLE = "agent/core/lifecycle.py"
-TRANSCRIPT = "agent/core/transcript.py"
+BACKOFF = "agent/core/delivery/backoff.py"
+IDENTITY = "agent/core/transcripts/identity.py"
+LIFECYCLE = "agent/core/delivery/lifecycle.py"
+TRANSCRIPT = "agent/core/transcripts/transcript.py"
 WIRE_REPLIES = "agent/core/wire/replies.py"
 WIRE_REQUESTS = "agent/core/wire/requests.py"
 ENGINE = "agent/delivery/engine/engine.py"
@@ -18,7 +18,7 @@ PUSHER = "agent/delivery/push/pusher.py"
 READING = "agent/delivery/base/reading.py"
 REALIGNER = "agent/delivery/push/realigner.py"
 TRACKS = "agent/delivery/state/tracks.py"
-SYSTEM_FILES = "agent/system/files.py"
+SYSTEM_FILES = "agent/system/files/reading.py"
 REMOTE = "agent/system/remote.py"
 TEST_PRIVATE = "tests/daemon/test_private.py::test_"
 TEST_FOUND = "tests/daemon/test_found.py::test_"
@@ -121,7 +121,7 @@ LINES = (
     ),
     Mutant(
         "half a surrogate pair is no JSON",
-        "agent/core/objects.py",
+        "agent/core/transcripts/objects.py",
         'return b"\\\\ufffd" if escape[1] else escape[0]',
         "return escape[0]",
         ("tests/core/test_transcript.py::test_the_uuid_of_a_line",),

@@ -176,7 +176,7 @@ BACKGROUND = (
     ),
     Mutant(
         "a crash is not told from a stop",
-        "agent/system/lives.py",
+        "agent/system/state/lives.py",
         "(*before.unclean, now_s) if before.since_s else before.unclean",
         "before.unclean",
         ("tests/system/test_lives.py::test_only_an_end_that_nobody_wished_is_counted",),
@@ -280,7 +280,7 @@ TOLD = (
     ),
     Mutant(
         "a session that went on ends all the same",
-        "agent/core/runs.py",
+        "agent/core/sessions/runs.py",
         "if entry.due_s > now.mono_s:",
         "if False:",
         (f"{TEST_TELLING}a_session_starts_arrives_grows_and_ends",),

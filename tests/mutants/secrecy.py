@@ -17,10 +17,10 @@ TOKENS_CHILD = "agent/system/tokens/child.py"
 TOKENS_CLIENT = "agent/system/tokens/client.py"
 TOKENS_PLACES = "agent/system/tokens/places.py"
 TOKENS_SOURCES = "agent/system/tokens/sources.py"
-PRIVACY_RULES = "agent/core/privacy.py"
-PRIVACY_LIST = "agent/system/privacy_list.py"
+PRIVACY_RULES = "agent/core/privacy/rules.py"
+PRIVACY_LIST = "agent/system/state/privacy_list.py"
 GIT = "agent/system/git/remotes.py"
-PATTERNS = "agent/core/patterns.py"
+PATTERNS = "agent/core/privacy/patterns.py"
 RULEBOOK = "agent/delivery/privacy/rulebook.py"
 TEST_PRIVATE = "tests/daemon/test_private.py::test_"
 TEST_RULES_CHANGE = "tests/daemon/test_rules_change.py::test_nothing_leaves_behind_a_change_wherever_it_comes"
@@ -148,7 +148,7 @@ LIST = (
     ),
     Mutant(
         "a rule that is gone from the list is dropped at once",
-        "agent/core/lost_rules.py",
+        "agent/core/privacy/lost_rules.py",
         "left_s = HOLD_S if is_new else known.lost[line] - passed_s",
         "left_s = 0.0",
         (f"{TEST_LOST}a_list_that_is_put_back_has_lost_nothing",),
@@ -169,7 +169,7 @@ LIST = (
     ),
     Mutant(
         "settings that were cut share all",
-        "agent/core/lost_rules.py",
+        "agent/core/privacy/lost_rules.py",
         "share=old.share if was_listed else new.share,",
         "share=new.share,",
         (f"{TEST_LOST}settings_that_are_cut_anywhere_share_no_more_than_before",),
@@ -417,28 +417,28 @@ REDACTION = (
     ),
     Mutant(
         "a colour hides what stands behind it",
-        "agent/core/finding.py",
+        "agent/core/redaction/finding.py",
         "        if self._coded in hits and",
         "        if not hits and",
         ("tests/core/test_redaction.py::test_no_sort_of_secrets_is_found_less",),
     ),
     Mutant(
         "lines that are looked at together hold nothing, however they read",
-        "agent/core/finding.py",
+        "agent/core/redaction/finding.py",
         "        return all(self.screen(",
         "        return True or all(self.screen(",
         ("tests/core/test_redaction.py::test_lines_that_are_looked_at_together_hide_nothing",),
     ),
     Mutant(
         "a long value is replaced as far as its beginning goes",
-        "agent/core/finding.py",
+        "agent/core/redaction/finding.py",
         "yield (since, head.start(1), until) if head",
         "yield (since, *head.span(1)) if head",
         ("tests/core/test_redaction.py::test_a_value_of_any_length_is_replaced_whole",),
     ),
     Mutant(
         "the middle of a long run is left out, also where a private key stands in it",
-        "agent/core/notations.py",
+        "agent/core/redaction/notations.py",
         "if any(text.find(one, since, until) >= 0 for one in _KEY_IN_A_RUN):",
         "if False:",
         (
@@ -447,7 +447,7 @@ REDACTION = (
     ),
     Mutant(
         "what goes wrong in a redactor lets the text through",
-        "agent/core/redaction.py",
+        "agent/core/redaction/redactor.py",
         'raise RedactionTimeout("an entry can\'t be redacted") from exc',
         "return []",
         ("tests/core/test_redaction.py::test_what_goes_wrong_gives_nothing",),

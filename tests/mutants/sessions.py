@@ -5,22 +5,22 @@ from tests.mutants.mutant import Mutant
 ENGINE = "agent/delivery/engine/engine.py"
 PERMITS = "agent/delivery/privacy/permits.py"
 FETCHING = "agent/sessions/transfer/fetching.py"
-LANDING = "agent/system/landing.py"
+LANDING = "agent/system/files/landing.py"
 PLACES = "agent/sessions/transfer/places.py"
-PLACING = "agent/core/placing.py"
+PLACING = "agent/core/transcripts/placing.py"
 PULLING = "agent/sessions/transfer/pulling.py"
-REWRITING = "agent/core/rewriting.py"
+REWRITING = "agent/core/transcripts/rewriting.py"
 CHANGING = "agent/sessions/transfer/changing.py"
-REPLACING = "agent/system/replacing.py"
+REPLACING = "agent/system/files/replacing.py"
 RECEIVER_API = "agent/receiver/api.py"
 TEST_AUTH = "tests/receiver/test_auth.py::test_"
 TEST_PULL = "tests/daemon/test_pull.py::test_"
 TEST_CHANGING = "tests/daemon/test_changing.py::test_"
 TEST_AGENTS = "tests/daemon/test_agents.py::test_"
-RUNS = "agent/core/runs.py"
+RUNS = "agent/core/sessions/runs.py"
 LIVE_RUNS = "agent/sessions/live/runs.py"
 TAILING = "agent/sessions/read/tailing.py"
-LINEAGE = "agent/core/lineage.py"
+LINEAGE = "agent/core/sessions/lineage.py"
 TEST_RUNS = "tests/core/test_runs.py::test_"
 TEST_LIVE_RUNS = "tests/daemon/test_runs.py::test_"
 TEST_TAILING = "tests/daemon/test_tailing.py::test_"
@@ -31,10 +31,10 @@ RENDERING = "agent/cli/sessions/rendering.py"
 TEST_READERS = "tests/providers/reading/test_readers.py::test_"
 TEST_RENDERING = "tests/cli/test_rendering.py::test_"
 INDEXING = "agent/sessions/index/indexing.py"
-INDEX_DB = "agent/system/index_db.py"
+INDEX_DB = "agent/system/state/index_db.py"
 SESSION_ROWS = "agent/sessions/search/session_rows.py"
-ANNOTATIONS = "agent/system/annotations.py"
-SEARCH_TERMS = "agent/core/search_terms.py"
+ANNOTATIONS = "agent/system/state/annotations.py"
+SEARCH_TERMS = "agent/core/sessions/search_terms.py"
 SEARCHING = "agent/sessions/search/searching.py"
 INDEX_KEEPER = "agent/sessions/index/index_keeper.py"
 TEST_INDEXING = "tests/daemon/test_indexing.py::test_"
@@ -88,14 +88,14 @@ AGENTS = (
     ),
     Mutant(
         "raw lines behind a packed file are damage",
-        "agent/core/packed.py",
+        "agent/core/transcripts/packed.py",
         "if at and source.read(len(_LINE_BEGIN)) == _LINE_BEGIN:",
         "if False:",
         ("tests/core/test_packed.py::test_frames_of_every_kind_and_raw_lines_behind_them_are_the_lines_they_hold",),
     ),
     Mutant(
         "a packed file that is cut off is taken for a shorter one",
-        "agent/core/packed.py",
+        "agent/core/transcripts/packed.py",
         "        if at > size:\n",
         "        if at > size + (1 << 40):\n",
         (f"{TEST_AGENTS}a_damaged_packed_session_is_told_of_and_takes_nothing_back",),

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.session import Facts, Observation, StreamId, is_side_file
-from agent.core.transcript import EMPTY_CHAIN, measure_run, split_lines, whole_lines_bytes
+from agent.core.transcripts.session import Facts, Observation, StreamId, is_side_file
+from agent.core.transcripts.transcript import EMPTY_CHAIN, measure_run, split_lines, whole_lines_bytes
 from agent.delivery.discovery.scanner import Root, Scanner
 from agent.providers import PROVIDERS, claude
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.core.session import Facts, StreamId
-from agent.core.transcript import split_lines
+from agent.core.transcripts.session import Facts, StreamId
+from agent.core.transcripts.transcript import split_lines
 from agent.providers import PROVIDERS, codex
 
 SID = "01a1fb4c-6b9f-7401-9c9b-e6751cf647c1"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.core.session import Facts, StreamId
+from agent.core.transcripts.session import Facts, StreamId
 from agent.providers import PROVIDERS, copilot
 
 SID = "96a2f4d4-0790-440f-82c7-843f036c4eae"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.core.session import Facts, StreamId
-from agent.core.transcript import split_lines
+from agent.core.transcripts.session import Facts, StreamId
+from agent.core.transcripts.transcript import split_lines
 from agent.providers import PROVIDERS, gemini
 
 SID = "0cfd5ac8-05ae-4bf8-8445-49b558d47dd4"

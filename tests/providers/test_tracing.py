@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from agent.core.lineage import LinkKind, Trace, conversations, link
+from agent.core.sessions.lineage import LinkKind, Trace, conversations, link
 from agent.providers.tracing import Tracer
 from tests.conftest import CORPUS
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from agent.core.session import Head, StreamId
-from agent.core.transcript import EMPTY_CHAIN, extend_chain, split_lines
+from agent.core.transcripts.session import Head, StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, extend_chain, split_lines
 from agent.core.wire import Request, append_request, session_path
 
 COMMAND = (sys.executable, "-c", "from agent.cli.receiver import receiver; receiver(prog_name='receiver')")

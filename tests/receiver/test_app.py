@@ -17,8 +17,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.core.session import Head, StreamId
-from agent.core.transcript import walk_entries
+from agent.core.transcripts.session import Head, StreamId
+from agent.core.transcripts.transcript import walk_entries
 from agent.core.wire import (
     INGRESS,
     Accepted,

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from agent.core.session import StreamId
-from agent.core.transcript import EMPTY_CHAIN, extend_chain
+from agent.core.transcripts.session import StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, extend_chain
 from agent.core.wire import NewGeneration
 from agent.errors import DiskError, MachineError
 from agent.receiver.sqlite import SqliteStore

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import StreamId
+from agent.core.transcripts.session import StreamId
 from agent.core.wire import (
     CODE_SESSIONS,
     Accepted,

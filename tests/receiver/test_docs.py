@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from agent.core.transcript import ENTRY_NAMESPACE, tombstone_line
+from agent.core.transcripts.transcript import ENTRY_NAMESPACE, tombstone_line
 from agent.core.wire import CODE_SESSIONS
 from agent.receiver.bodies import ENCODINGS, Limits
 from agent.receiver.openapi import describe_api

@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from agent.core.session import Head, StreamId
-from agent.core.transcript import EMPTY_CHAIN, extend_chain
+from agent.core.transcripts.session import Head, StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, extend_chain
 from agent.core.wire import Request, head_request, parse_loglines, session_path, streams_request
 from tests.receiver.harness import READER, Answer, Client, Receiver, fresh_head, fresh_stream, head_of, line_of
 from tests.receiver.test_app import assert_problem, raw

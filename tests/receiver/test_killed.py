@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import Head, StreamId
-from agent.core.transcript import EMPTY_CHAIN, extend_chain
+from agent.core.transcripts.session import Head, StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, extend_chain
 from tests.receiver.dying import DATA
 from tests.receiver.harness import Client, Receiver, fresh_stream, head_of
 from tests.receiver.test_files import digest_of, file_path, get, kept, send_rest

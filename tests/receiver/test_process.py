@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import Head, StreamId
-from agent.core.transcript import EMPTY_CHAIN, extend_chain, split_lines
+from agent.core.transcripts.session import Head, StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, extend_chain, split_lines
 from agent.core.wire import INGRESS, LongBody, append_request, head_request, session_path
 from agent.receiver.server import bind
 from tests.receiver.harness import COMMAND, READER, Receiver, fresh_head, fresh_stream, head_of, line_of

@@ -13,7 +13,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from agent.core.session import Head
+from agent.core.transcripts.session import Head
 from agent.core.wire import session_path
 from tests.conftest import require_tool
 from tests.receiver.harness import READER, Client, Receiver, fresh_head, fresh_stream, head_of, line_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import Gone, Observation, StreamId
+from agent.core.transcripts.session import Gone, Observation, StreamId
 from agent.delivery.discovery.scanner import Root, Scanner
 from agent.providers import claude
 

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agent.core.session import Gone, Observation, StreamId
+from agent.core.transcripts.session import Gone, Observation, StreamId
 from agent.delivery.discovery.scanner import Root, Scanner
 from agent.delivery.inventory.survey import find_files
 from agent.errors import DiskError
 from agent.providers import claude, codex
-from agent.system import files, no_links
-from agent.system.keeping import Kept, KeptFiles
+from agent.system.files import no_links
+from agent.system.files import reading as files
+from agent.system.files.keeping import Kept, KeptFiles
 from tests.scanner.conftest import Told
 from tests.scanner.test_scanner import append, write
 from tests.system.privileges import needs_posix

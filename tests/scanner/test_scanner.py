@@ -12,14 +12,14 @@ from typing import cast
 import pytest
 import zstandard
 
-from agent.core.session import Observation, Provider, StreamId
+from agent.core.transcripts.session import Observation, Provider, StreamId
 from agent.delivery.base.world import Files
 from agent.delivery.discovery.scanner import MOST_UNFOLLOWED, Root, Scanner
 from agent.errors import DiskError
 from agent.providers import PROVIDERS, claude
-from agent.system import files
-from agent.system.files import Entry
-from agent.system.files import list_folder as list_folder_for_real
+from agent.system.files import reading as files
+from agent.system.files.reading import Entry
+from agent.system.files.reading import list_folder as list_folder_for_real
 from tests.conftest import CORPORA, CORPUS, SCRATCH
 from tests.scanner.conftest import Told
 from tests.system.privileges import needs_posix, open_folder, unprivileged

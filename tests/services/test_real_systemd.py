@@ -113,7 +113,7 @@ if armed("slow"):
         begin(self, *arguments, **options)
     server.ControlServer.__init__ = late
 if armed("impatient"):
-    from agent.core import lifecycle
+    from agent.core.delivery import lifecycle
     lifecycle.KEYRING_WAIT_S = 0.5
 if armed("stuck"):
     os.rename("{HOME}/faults/stuck", "{HOME}/faults/was-stuck")

@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
-from agent.core.transcript import PieceSource
+from agent.core.transcripts.transcript import PieceSource
 from agent.delivery.base.world import Files, OpenFile
 from agent.errors import DiskError
-from agent.system.files import Entry
+from agent.system.files.reading import Entry
 
 FAULTS = ("Permission denied", "Input/output error")
 

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from agent.core.identity import Cursor
-from agent.core.lifecycle import State
-from agent.core.objects import is_object
-from agent.core.session import StreamId, is_side_file
-from agent.core.sources import origin_of
+from agent.core.delivery.lifecycle import State
 from agent.core.status import LOST
-from agent.core.transcript import EMPTY_CHAIN, entry_uuid, tombstone_line
+from agent.core.transcripts.identity import Cursor
+from agent.core.transcripts.objects import is_object
+from agent.core.transcripts.session import StreamId, is_side_file
+from agent.core.transcripts.sources import origin_of
+from agent.core.transcripts.transcript import EMPTY_CHAIN, entry_uuid, tombstone_line
 from agent.core.wire import Request
 from agent.delivery.engine.answers import DIVERGED
 from agent.delivery.privacy.permits import read_passage

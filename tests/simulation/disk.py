@@ -1,4 +1,4 @@
-"""A disk in memory: what `agent.system.files` sees of a real one, and what programs do to it.
+"""A disk in memory: what `agent.system.files.reading` sees of a real one, and what programs do to it.
 
 Inode numbers come back as soon as a file is gone and closed, as ext4 does it; descriptors go on reading a file that
 was unlinked or replaced. `tests/contracts/test_disk.py` holds it beside a real folder.
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from agent.errors import DiskError, FileVanished
-from agent.system.files import Entry
+from agent.system.files.reading import Entry
 
 _BUFFER_BYTES = 1 << 20
 

@@ -1,4 +1,5 @@
-"""What `agent.system.keeping` does, on the disk in memory: a link where both names are on one file system, else a copy.
+"""What `agent.system.files.keeping` does, on the disk in memory: a link where both names are on one file system, else a
+copy.
 
 `tests/contracts/test_kept.py` holds it beside real files.
 """
@@ -7,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from agent.errors import DiskError, FileVanished
-from agent.system.keeping import Differs, Held, Kept
+from agent.system.files.keeping import Differs, Held, Kept
 from tests.simulation.disk import FakeDisk, Folder, Inode
 
 

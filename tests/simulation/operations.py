@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.core.lifecycle import PauseReason
-from agent.core.session import StreamId
-from agent.core.transcript import split_lines
+from agent.core.delivery.lifecycle import PauseReason
+from agent.core.transcripts.session import StreamId
+from agent.core.transcripts.transcript import split_lines
 from agent.core.wire import delete_request
 from agent.delivery.state.inputs import Restore, Retry, Woken
 from agent.delivery.state.pausing import HeldOff, PauseAsked, ResumeAsked

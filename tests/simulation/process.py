@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from agent.core.lifecycle import UNSENT, Condition
+from agent.core.delivery.lifecycle import UNSENT, Condition
 from agent.core.status import OWED
 from agent.delivery.base.world import Files, Limits, World
 from agent.delivery.discovery.scanner import Root, Scanner

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from agent.core.transcript import PieceSource
+from agent.core.transcripts.transcript import PieceSource
 from agent.delivery.base.world import OpenFile
-from agent.system import files
-from agent.system.files import Entry
+from agent.system.files import reading as files
+from agent.system.files.reading import Entry
 from tests.simulation.disk import stamp_ns
 
 

@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 import zstandard
 
-from agent.core.session import FILES, Head, StreamId
-from agent.core.transcript import EMPTY_CHAIN, derived_id, entry_uuid
+from agent.core.transcripts.session import FILES, Head, StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, derived_id, entry_uuid
 from agent.core.wire import (
     INGRESS,
     JSON,

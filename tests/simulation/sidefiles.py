@@ -5,9 +5,9 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent.core.lifecycle import State
-from agent.core.session import StreamId
-from agent.core.sources import origin_of
+from agent.core.delivery.lifecycle import State
+from agent.core.transcripts.session import StreamId
+from agent.core.transcripts.sources import origin_of
 from agent.delivery.engine.errands import NO_FILES, WITHOUT_SESSION
 from tests.simulation.checks import STAYS, is_copy
 from tests.simulation.operations import Operation

@@ -8,10 +8,10 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from agent.core.privacy import Grounds
-from agent.core.session import Facts, RejectedRow, StreamId
+from agent.core.privacy.rules import Grounds
+from agent.core.transcripts.session import Facts, RejectedRow, StreamId
 from agent.errors import DiskError
-from agent.system.state_db import AuditRow, Changes, TrackRow
+from agent.system.state.state_db import AuditRow, Changes, TrackRow
 
 _DAMAGED = "state was damaged and begun anew; the old one is aside"
 _IN_MEMORY = "state is kept in memory only: it can't be written"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agent.core.session import StreamId
+from agent.core.transcripts.session import StreamId
 from agent.core.wire import BulkOffer, Request
 from agent.delivery.base.world import Limits
 from agent.delivery.engine.engine import QUIET_S

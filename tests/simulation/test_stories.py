@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import FILES, StreamId
+from agent.core.transcripts.session import FILES, StreamId
 from agent.core.wire import RawReply, Request
 from agent.delivery.discovery.scanner import Scanner
 from agent.delivery.engine.engine import Engine
 from agent.delivery.push.pusher import Pusher
 from agent.delivery.state.tasks import Outcome, Pushed, PushTask, Task
 from agent.receiver.bodies import Limits
-from agent.system.keeping import KeptFiles
-from agent.system.state_db import open_state
+from agent.system.files.keeping import KeptFiles
+from agent.system.state.state_db import open_state
 from tests.fakes import FakeClock, receiver_without_network
 from tests.reliability import MakeTally
 from tests.simulation import links, operations, server, sidefiles

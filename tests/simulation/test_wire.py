@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.lifecycle import State
-from agent.core.transcript import entry_uuid
+from agent.core.delivery.lifecycle import State
+from agent.core.transcripts.transcript import entry_uuid
 from agent.core.wire import Request
 from tests.fakes import AsgiServer, StrictBaseServer, receiver_without_network
 from tests.simulation.world import SimulatedAgent, any_lines, entry

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.core.session import StreamId
+from agent.core.transcripts.session import StreamId
 from tests.simulation.operations import TABLE, Operation
 from tests.simulation.server import ModelServer, Session
 from tests.simulation.wire import Wire

@@ -5,8 +5,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from agent.core.identity import MARKER_WINDOW_BYTES
-from agent.core.session import StreamId
+from agent.core.transcripts.identity import MARKER_WINDOW_BYTES
+from agent.core.transcripts.session import StreamId
 
 ROOT = os.sep + os.path.join("home", "projects")
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from agent.core.session import FILES, Head
+from agent.core.transcripts.session import FILES, Head
 from agent.core.wire import RawReply, Request, parse_loglines, parse_streams
 from tests.fakes import AsgiServer, body_bytes
 from tests.simulation.server import ModelServer

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Protocol
 from urllib.parse import unquote
 
-from agent.core.session import StreamId, is_side_file
+from agent.core.transcripts.session import StreamId, is_side_file
 from agent.core.wire import RawReply, Request
 from agent.errors import Unreachable
 from tests.fakes import body_bytes

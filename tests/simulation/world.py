@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.core.events import Happening
-from agent.core.lifecycle import UNSENT, State
-from agent.core.redaction import Redactor
-from agent.core.runs import Run, RunChange
+from agent.core.delivery.lifecycle import UNSENT, State
+from agent.core.redaction.redactor import Redactor
+from agent.core.sessions.events import Happening
+from agent.core.sessions.runs import Run, RunChange
 from agent.delivery.base.world import Limits, World
 from agent.delivery.discovery.scanner import Root, Scanner
 from agent.delivery.engine.engine import Engine
@@ -36,9 +36,9 @@ from agent.delivery.state.tasks import (
 )
 from agent.delivery.state.tracks import DestinationState
 from agent.providers import PROVIDERS
-from agent.system import files as real_files
-from agent.system.keeping import KeptFiles
-from agent.system.state_db import open_state
+from agent.system.files import reading as real_files
+from agent.system.files.keeping import KeptFiles
+from agent.system.state.state_db import open_state
 from tests.fakes import FakeClock
 from tests.redactors import REDACTOR
 from tests.simulation.wire import Server, Wire

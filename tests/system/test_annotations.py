@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from agent.errors import UsageError
-from agent.system.annotations import (
+from agent.system.state.annotations import (
     LONGEST_LABEL,
     LONGEST_VALUE_BYTES,
     MOST_KEYS,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import DiskError, FileVanished
-from agent.system.files import LineSource, TranscriptFile, list_folder, look_at, read_text
+from agent.system.files.reading import LineSource, TranscriptFile, list_folder, look_at, read_text
 from tests.system.privileges import needs_posix, open_folder, unprivileged
 
 MIB = 1 << 20

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.privacy import normalise_remote
+from agent.core.privacy.rules import normalise_remote
 from agent.system.git import GitRemotes, asking
 from agent.system.git.config import Unreadable, find_addresses, parse_config
 from tests.conftest import require_tool

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.lineage import Link, LinkKind, Sample, Trace
-from agent.core.session import Facts, StreamId
-from agent.core.session_queries import (
+from agent.core.sessions.lineage import Link, LinkKind, Sample, Trace
+from agent.core.sessions.session_queries import (
     GROUPS,
     LIVES,
     SORTS,
@@ -19,8 +18,17 @@ from agent.core.session_queries import (
     stats_query,
     tools_query,
 )
-from agent.core.summary import Calls, Spent, Summary
-from agent.system.index_db import USER_VERSION, IndexDb, Indexed, Known, open_index, open_index_readonly, remove_index
+from agent.core.sessions.summary import Calls, Spent, Summary
+from agent.core.transcripts.session import Facts, StreamId
+from agent.system.state.index_db import (
+    USER_VERSION,
+    IndexDb,
+    Indexed,
+    Known,
+    open_index,
+    open_index_readonly,
+    remove_index,
+)
 
 NOW_S = 2_000_000.0
 

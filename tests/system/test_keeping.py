@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent.errors import DiskError, FileVanished
-from agent.system.keeping import Differs, Kept, KeptFiles
+from agent.system.files.keeping import Differs, Kept, KeptFiles
 from tests.system.privileges import needs_posix, needs_root, open_folder, unprivileged
 
 LIMIT = 64 << 20
@@ -482,7 +482,7 @@ def test_the_listing_tells_what_has_no_other_name_left(tmp_path: Path, kept: Kep
 DIES = """\
 import os, sys
 from pathlib import Path
-from agent.system.keeping import KeptFiles
+from agent.system.files.keeping import KeptFiles
 os.replace = lambda *_: os._exit(9)
 KeptFiles(Path(sys.argv[1])).keep(sys.argv[2], "a/s.jsonl", room_bytes=0)
 """

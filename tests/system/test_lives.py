@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.system.lives import SPAN_S, Life, Lives
+from agent.system.state.lives import SPAN_S, Life, Lives
 from tests.system.privileges import needs_posix, open_folder, unprivileged
 
 NOON = 1_767_600_000.0

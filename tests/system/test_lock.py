@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from agent.errors import AlreadyRunning, DiskError
-from agent.system.lock import DaemonLock
+from agent.system.machine.lock import DaemonLock
 from tests.conftest import REPOSITORY
 from tests.system.privileges import needs_posix, open_folder, unprivileged
 
 HOLDER = """
 import sys
 from pathlib import Path
-from agent.system.lock import DaemonLock
+from agent.system.machine.lock import DaemonLock
 lock = DaemonLock(Path(sys.argv[1]))
 lock.acquire()
 print("held", flush=True)

@@ -11,7 +11,7 @@ from jeepney import HeaderFields, MessageType, new_error, new_method_return
 from jeepney.bus_messages import message_bus
 from jeepney.io.blocking import open_dbus_connection
 
-from agent.system.network import decide_metered, read_metered
+from agent.system.machine.network import decide_metered, read_metered
 from tests.conftest import require_tool
 
 NAME = "org.freedesktop.NetworkManager"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.system.network import WayOut, read_way_out
+from agent.system.machine.network import WayOut, read_way_out
 from tests.conftest import REPOSITORY, require_tool
 from tests.system.privileges import needs_root
 
@@ -62,7 +62,7 @@ def test_no_descriptor_stays_open() -> None:
 
 ASKED = """\
 import sys
-from agent.system.network import read_way_out
+from agent.system.machine.network import read_way_out
 for line in sys.stdin:
     print(*read_way_out(), flush=True)
 """

@@ -11,20 +11,22 @@ from types import FrameType
 
 import pytest
 
-from agent.core.privacy import Rule
-from agent.core.runs import Run
+from agent.core.privacy.rules import Rule
+from agent.core.sessions.runs import Run
 from agent.errors import AgentError, DiskError, NotOurs
-from agent.system import index_db, logs, own_files
-from agent.system.annotations import Annotations
-from agent.system.lives import Lives
-from agent.system.lock import DaemonLock, read_holder
+from agent.system import logs
+from agent.system.files import own_files
+from agent.system.machine.lock import DaemonLock, read_holder
 from agent.system.paths import Paths, make_private_files, make_private_folder, paths_below, refuse_planted
-from agent.system.privacy_list import PrivacyList
-from agent.system.redaction_key import read_or_make_key
-from agent.system.runs_file import RunsFile
-from agent.system.spool import Spool
-from agent.system.state_db import open_state
-from agent.system.state_db.checking import check_state
+from agent.system.state import index_db
+from agent.system.state.annotations import Annotations
+from agent.system.state.lives import Lives
+from agent.system.state.privacy_list import PrivacyList
+from agent.system.state.redaction_key import read_or_make_key
+from agent.system.state.runs_file import RunsFile
+from agent.system.state.spool import Spool
+from agent.system.state.state_db import open_state
+from agent.system.state.state_db.checking import check_state
 from tests.system.planted import PLANTS, Stage, names_of
 from tests.system.privileges import IS_ROOT, needs_posix
 
@@ -230,8 +232,8 @@ def test_a_folder_of_ours_may_be_elsewhere_but_not_somebody_elses(stage: Stage, 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device", "dangling"])
 def test_settings_of_people_may_be_links_but_nothing_waits_for_them(stage: Stage, kind: str) -> None:
-    from agent.system.files import read_text
-    from agent.system.settings_file import SettingsFile
+    from agent.system.files.reading import read_text
+    from agent.system.state.settings_file import SettingsFile
 
     if kind not in PLANTS:
         pytest.skip("only root makes devices")

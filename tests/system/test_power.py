@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.system.power import Power, _run, decide_windows, parse_pmset, read_power, read_supplies
+from agent.system.machine.power import Power, _run, decide_windows, parse_pmset, read_power, read_supplies
 
 AC = {"type": "Mains", "online": "1"}
 NO_AC = {"type": "Mains", "online": "0"}

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from agent.system.priority import NICE, lower_priority
+from agent.system.machine.priority import NICE, lower_priority
 from tests.conftest import REPOSITORY
 
 _IOPRIO_GET = {"x86_64": 252, "aarch64": 31}
 
 CHILD = """
 import ctypes, json, os, sys, threading
-from agent.system.priority import lower_priority
+from agent.system.machine.priority import lower_priority
 if len(sys.argv) > 2:
     os.nice(int(sys.argv[2]))
 lower_priority()

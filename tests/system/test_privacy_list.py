@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.privacy import HEADER, Rule, Subject, parse_lines, split_lines
+from agent.core.privacy.rules import HEADER, Rule, Subject, parse_lines, split_lines
 from agent.core.settings import Privacy
 from agent.errors import DiskError, PrivacyListError, UsageError
-from agent.system import privacy_list
-from agent.system.privacy_list import FRESH_S, LINKS_S, MOST_BYTES, PrivacyList, spell_folder
+from agent.system.state import privacy_list
+from agent.system.state.privacy_list import FRESH_S, LINKS_S, MOST_BYTES, PrivacyList, spell_folder
 from tests.conftest import REPOSITORY
 from tests.reliability import MakeTally
 from tests.system.privileges import needs_posix, open_folder, unprivileged
@@ -412,8 +412,8 @@ def test_an_edit_that_fails_leaves_the_list_as_it_was(
 @pytest.fixture
 def adders(private: PrivacyList) -> Iterator[list[subprocess.Popen[bytes]]]:
     code = (
-        "import sys; from pathlib import Path; from agent.core.privacy import Rule;"
-        "from agent.system.privacy_list import PrivacyList; sys.stdin.read();"
+        "import sys; from pathlib import Path; from agent.core.privacy.rules import Rule;"
+        "from agent.system.state.privacy_list import PrivacyList; sys.stdin.read();"
         "one = PrivacyList(Path(sys.argv[1]));"
         "[one.add([Rule('project', f'/p{sys.argv[2]}/{number}')]) for number in range(10)]"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli.main import COMMANDS
-from agent.system.process import kept_private, setting
+from agent.system.machine.process import kept_private, setting
 from tests.system.privileges import needs_posix
 from tests.waiting import wait_for
 
@@ -33,7 +33,7 @@ def test_a_process_that_dies_meanwhile_leaves_no_core_file() -> None:
     """Asked in a process of its own, which also tells how it stands behind the block."""
     script = (
         "import resource\n"
-        "from agent.system.process import kept_private\n"
+        "from agent.system.machine.process import kept_private\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (4096, resource.getrlimit(resource.RLIMIT_CORE)[1]))\n"
         "look = lambda: print(resource.getrlimit(resource.RLIMIT_CORE)[0])\n"
         "with kept_private(): look()\n"
@@ -111,7 +111,7 @@ def test_its_memory_is_nobody_elses_meanwhile() -> None:
     """The kernel gives what /proc shows of such a process to root, and pipes no core of it to anybody."""
     script = (
         "import ctypes\n"
-        "from agent.system.process import kept_private\n"
+        "from agent.system.machine.process import kept_private\n"
         "look = lambda: print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))\n"
         "with kept_private(): look()\n"
         "look()\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import DiskError
-from agent.system.redaction_key import KEY_BYTES, read_or_make_key
+from agent.system.state.redaction_key import KEY_BYTES, read_or_make_key
 
 
 def test_it_is_made_once(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.runs import Run
+from agent.core.sessions.runs import Run
 from agent.errors import DiskError
-from agent.system.runs_file import RunsFile
+from agent.system.state.runs_file import RunsFile
 
 
 def run(name: str, ended_at_s: float | None = None) -> Run:

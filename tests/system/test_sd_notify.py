@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.system.sd_notify import Notifier, open_notifier, reloading_words, status_word, watchdog_s
+from agent.system.machine.sd_notify import Notifier, open_notifier, reloading_words, status_word, watchdog_s
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX") or os.name == "nt", reason="needs Unix sockets")
 

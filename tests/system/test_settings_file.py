@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import DiskError, SettingsError
-from agent.system.settings_file import SettingsFile
+from agent.system.state.settings_file import SettingsFile
 from tests.system.privileges import NOBODY, needs_posix, needs_root, open_folder, unprivileged
 
 

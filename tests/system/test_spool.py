@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from agent.errors import DiskError
-from agent.system import spool as spool_module
 from agent.system.paths import default_paths
-from agent.system.spool import Spool, _Held, spool_path
+from agent.system.state import spool as spool_module
+from agent.system.state.spool import Spool, _Held, spool_path
 from tests.conftest import REPOSITORY
 from tests.system.privileges import needs_posix, open_folder, unprivileged
 
@@ -214,7 +214,7 @@ def test_nobody_waits_long_for_the_lock_and_a_dead_holder_holds_nothing(
     spool.append("s", "/a")
     monkeypatch.setattr(spool_module, "WAIT_S", 0.05)
     code = (
-        "import sys; from agent.system.spool import _Held\n"
+        "import sys; from agent.system.state.spool import _Held\n"
         "with _Held(sys.argv[1]):\n print('held', flush=True)\n sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.identity import START, Cursor
-from agent.core.privacy import Grounds
-from agent.core.session import Facts, Rejected, RejectedRow, StreamId
+from agent.core.privacy.rules import Grounds
+from agent.core.transcripts.identity import START, Cursor
+from agent.core.transcripts.session import Facts, Rejected, RejectedRow, StreamId
 from agent.errors import DiskError
-from agent.system.state_db import AuditRow, Changes, StateDb, TrackRow, open_state, open_state_readonly
+from agent.system.state.state_db import AuditRow, Changes, StateDb, TrackRow, open_state, open_state_readonly
 from tests.conftest import REPOSITORY
 from tests.system.privileges import needs_posix, needs_root, open_folder, unprivileged
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import StreamId
+from agent.core.transcripts.session import StreamId
 from agent.errors import DiskError
-from agent.system.state_db import Changes, StateDb, open_state, open_state_readonly
-from agent.system.state_db.opening import KEPT_ASIDE
+from agent.system.state.state_db import Changes, StateDb, open_state, open_state_readonly
+from agent.system.state.state_db.opening import KEPT_ASIDE
 from tests.system.privileges import needs_posix, open_folder, unprivileged
 from tests.system.test_state_db import ASIDE, AUDIT, EVERYTHING, OTHER, TRACK, contents, fill
 

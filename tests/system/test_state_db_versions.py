@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.session import Facts, Rejected, RejectedRow, StreamId
-from agent.system.state_db import SCHEMA_VERSION, AuditRow, open_state, open_state_readonly
-from agent.system.state_db.schema import STEPS, row_sum
-from agent.system.state_db.tables import TRACKS, encode_track, insert_rows
+from agent.core.transcripts.session import Facts, Rejected, RejectedRow, StreamId
+from agent.system.state.state_db import SCHEMA_VERSION, AuditRow, open_state, open_state_readonly
+from agent.system.state.state_db.schema import STEPS, row_sum
+from agent.system.state.state_db.tables import TRACKS, encode_track, insert_rows
 from tests.system.test_state_db import ASIDE, EVERYTHING, STREAM, TRACK, contents, fill
 
 ENDINGS = ("", "-wal", "-shm")

@@ -11,8 +11,8 @@ import pytest
 from watchdog.events import DirModifiedEvent, FileModifiedEvent, FileMovedEvent
 from watchdog.observers import Observer
 
-from agent.system import watcher as watcher_module
-from agent.system.watcher import Watcher
+from agent.system.files import watcher as watcher_module
+from agent.system.files.watcher import Watcher
 
 pytestmark = pytest.mark.filterwarnings("ignore:Callback with id .* already exists:RuntimeWarning")
 # As the watcher itself does; where warnings are errors, this one of watchdog 7.1 ends the thread that reads for all.

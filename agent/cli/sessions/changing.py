@@ -25,7 +25,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object, f
 def _choose(session: str) -> "tuple[Subject, Settings, Paths]":
     from agent.cli.sessions.choosing import choose_session
     from agent.cli.sessions.known import read_sessions
-    from agent.core.lifecycle import UNSENT
+    from agent.core.delivery.lifecycle import UNSENT
     from agent.sessions.transfer.changing import Subject
 
     paths = default_paths(environment())
@@ -153,10 +153,10 @@ def _delete_there(subject: "Subject", settings: "Settings", paths: Paths) -> "li
 
 def _delete_from_here(session_id: str, settings: "Settings", paths: Paths) -> "list[Told]":
     from agent.sessions.transfer.deleting import DELETED, delete_there, note_deleted
-    from agent.system.lock import DaemonLock
+    from agent.system.machine.lock import DaemonLock
     from agent.system.paths import make_private_folder
     from agent.system.remote import Remote
-    from agent.system.state_db import open_state
+    from agent.system.state.state_db import open_state
     from agent.system.tokens.sources import open_tokens
 
     tokens = open_tokens(settings.destinations, paths.instance, environment())

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from agent.core.session import Facts, Observation
 from agent.core.settings import Settings
+from agent.core.transcripts.session import Facts, Observation
 from agent.system.paths import Paths
 
 LATEST = "latest"
@@ -27,7 +27,7 @@ def choose_session(words: str, settings: Settings, paths: Paths, environment: Ma
     from agent.cli.sessions.resolving import check_one
     from agent.delivery.discovery.roots import find_roots
     from agent.delivery.inventory.survey import find_streams, read_followed
-    from agent.system.annotations import Annotations
+    from agent.system.state.annotations import Annotations
 
     found = find_streams(find_roots(settings, environment), lambda: read_followed(paths)).files
     ids = _by_id(words, found)
@@ -66,7 +66,7 @@ def _by_name(
 
 
 def _indexed_facts(settings: Settings, paths: Paths) -> dict[str, Facts]:
-    from agent.system.index_db import open_index_readonly
+    from agent.system.state.index_db import open_index_readonly
 
     db = open_index_readonly(paths.index) if settings.index.enabled else None
     if db is None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.cli.config import remembered
-from agent.core.session import Facts
 from agent.core.status import StreamLine
+from agent.core.transcripts.session import Facts
 from agent.errors import NotRunning
 from agent.system.control_socket import ControlClient
 from agent.system.paths import Paths

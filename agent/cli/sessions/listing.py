@@ -6,7 +6,7 @@ import click
 
 from agent.cli.config import environment, load_settings
 from agent.cli.sessions.wishes import narrowing, read_wanted
-from agent.core.session_queries import LIVES, SORTS
+from agent.core.sessions.session_queries import LIVES, SORTS
 from agent.system.paths import default_paths
 
 

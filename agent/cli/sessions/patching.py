@@ -70,8 +70,8 @@ def _parse(text: str) -> tuple[str, Any]:
 def _set_private(session_id: str, *, private: bool) -> bool:
     """By the private list, like the command for it."""
     from agent.cli.private import tell_agent
-    from agent.core.privacy import parse_rule
-    from agent.system.privacy_list import PrivacyList
+    from agent.core.privacy.rules import parse_rule
+    from agent.system.state.privacy_list import PrivacyList
 
     paths = default_paths(environment())
     listed = PrivacyList(paths.private_list, load_settings(paths).privacy)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from agent.cli.layout import Line, Span, cells
-from agent.core.normalised import Completeness, Event, Kind, ToolKind, Usage
+from agent.core.sessions.normalised import Completeness, Event, Kind, ToolKind, Usage
 
 _TIME_CELLS = 10
 _WHO_CELLS = 11

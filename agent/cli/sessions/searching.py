@@ -30,7 +30,7 @@ def search(words: tuple[str, ...], role: str, limit: int, each: int, as_json: bo
     """
     from agent.cli.output import print_json
     from agent.cli.sessions.shelf import opened_look
-    from agent.core.search_terms import Matcher, parse_terms
+    from agent.core.sessions.search_terms import Matcher, parse_terms
     from agent.sessions.search.session_rows import short_ids
     from agent.sessions.search.session_search import search_sessions
 

@@ -11,10 +11,10 @@ from agent.cli.sessions.known import find_synced
 from agent.core.settings import Settings
 from agent.errors import AgentError, NotRunning
 from agent.sessions.search.session_rows import Look
-from agent.system.annotations import Annotations
 from agent.system.control_socket import ControlClient
-from agent.system.index_db import IndexDb, open_index_readonly
 from agent.system.paths import Paths
+from agent.system.state.annotations import Annotations
+from agent.system.state.index_db import IndexDb, open_index_readonly
 
 if TYPE_CHECKING:
     from agent.sessions.index.indexing import Indexer
@@ -96,7 +96,7 @@ def find_privacy(settings: Settings, paths: Paths, environment: Mapping[str, str
     if settings.privacy.share == "all" and not os.path.lexists(paths.private_list):
         return lambda _session, _project: False
 
-    from agent.system.privacy_list import PrivacyList
+    from agent.system.state.privacy_list import PrivacyList
 
     rules = PrivacyList(paths.private_list, settings.privacy).read()
     if not (rules.sessions or rules.projects or rules.remotes or rules.unreadable) and rules.share == "all":

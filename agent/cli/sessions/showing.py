@@ -9,15 +9,15 @@ import msgspec
 
 from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_settings
-from agent.core.session import is_conversation, is_side_file
+from agent.core.transcripts.session import is_conversation, is_side_file
 from agent.errors import UsageError
 from agent.system.paths import Paths, default_paths
 
 if TYPE_CHECKING:
     from agent.cli.sessions.choosing import Chosen
     from agent.cli.sessions.rendering import Options
-    from agent.core.normalised import Event
-    from agent.core.session import Observation
+    from agent.core.sessions.normalised import Event
+    from agent.core.transcripts.session import Observation
 
 _MOST_KEYS = 100
 _PREVIEWED_CHARACTERS = 280
@@ -147,7 +147,7 @@ def _streams(chosen: "Chosen", name: str, *, subagents: bool = False) -> "list[O
 def _events(chosen: "Chosen", file: "Observation") -> "Iterator[Event]":
     from agent.providers import PROVIDERS
     from agent.sessions.read.readout import read_events
-    from agent.system.files import open_file
+    from agent.system.files.reading import open_file
 
     with open_file(file.path) as opened:
         yield from read_events(PROVIDERS[chosen.provider], opened, file.stream)
@@ -209,7 +209,7 @@ def _show_raw(streams: "list[Observation]", *, pager: bool) -> None:
 
 
 def _pieces(file: "Observation") -> Iterator[bytes]:
-    from agent.system.files import open_file
+    from agent.system.files.reading import open_file
 
     with open_file(file.path) as opened:
         yield from opened.pieces(0, opened.size())
@@ -217,7 +217,7 @@ def _pieces(file: "Observation") -> Iterator[bytes]:
 
 def _text_lines(file: "Observation") -> Iterator[str]:
     """Lines for eyes, of which a piece of a long one is one, too."""
-    from agent.system.files import open_lines
+    from agent.system.files.reading import open_lines
 
     with open_lines(file.path) as opened:
         while line := opened.readline(_LONGEST_SHOWN_BYTES):
@@ -240,7 +240,7 @@ def _last_messages(chosen: "Chosen", streams: "list[Observation]", count: int) -
 def _last_of(chosen: "Chosen", file: "Observation", count: int) -> "list[Event]":
     from agent.providers import PROVIDERS
     from agent.sessions.read.readout import read_last_messages
-    from agent.system.files import open_file
+    from agent.system.files.reading import open_file
 
     with open_file(file.path) as opened:
         return read_last_messages(PROVIDERS[chosen.provider], opened, opened.size(), file.stream, count)
@@ -292,7 +292,7 @@ def _look(key: str, paths: Paths, items: int, characters: int) -> _Look:
 
 
 def _shortened(event: "Event", characters: int) -> "Event":
-    from agent.core.normalised import Completeness
+    from agent.core.sessions.normalised import Completeness
 
     if len(event.text) <= characters:
         return event

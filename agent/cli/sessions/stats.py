@@ -7,7 +7,7 @@ import click
 
 from agent.cli.config import environment, load_settings
 from agent.cli.sessions.wishes import narrowing, read_wanted
-from agent.core.session_queries import GROUPS
+from agent.core.sessions.session_queries import GROUPS
 from agent.system.paths import default_paths
 
 _ROWS = 30

@@ -17,7 +17,7 @@ from agent.system.paths import Paths, default_paths
 if TYPE_CHECKING:
     from agent.cli.sessions.choosing import Chosen
     from agent.cli.sessions.rendering import Options
-    from agent.core.normalised import Event
+    from agent.core.sessions.normalised import Event
     from agent.core.settings import Settings
     from agent.sessions.read.tailing import Tail
 
@@ -106,7 +106,7 @@ class Following:
         wait: Callable[[float], None] = time.sleep,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        from agent.core.session import is_conversation, is_side_file
+        from agent.core.transcripts.session import is_conversation, is_side_file
 
         self._chosen = chosen
         self._paths = paths
@@ -145,7 +145,7 @@ class Following:
         self, subpath: str, path: str, count: int, is_wanted: "Callable[[Event], bool]"
     ) -> "Sequence[Shown]":
         from agent.sessions.read.tailing import find_last_lines, find_line_start
-        from agent.system.files import open_file
+        from agent.system.files.reading import open_file
 
         with open_file(path) as file:
             end = find_line_start(file, file.size())
@@ -156,10 +156,10 @@ class Following:
 
     def _read(self, subpath: str, path: str, start: int, end: int) -> "Iterator[Shown]":
         """What stands between two places where lines begin."""
-        from agent.core.session import StreamId
+        from agent.core.transcripts.session import StreamId
         from agent.providers import PROVIDERS
         from agent.sessions.read.readout import read_events, read_lines
-        from agent.system.files import open_file
+        from agent.system.files.reading import open_file
 
         if end <= start:
             return
@@ -221,7 +221,7 @@ class Following:
             if self._raw:
                 yield from self._catch_up({subpath: max(offset, before)})
             else:
-                from agent.core.normalised import Event
+                from agent.core.sessions.normalised import Event
 
                 self._offsets[subpath] = max(offset, before)
                 yield Shown(subpath, _event(one["event"], Event))
@@ -259,7 +259,7 @@ class Following:
     def _open_tail(self) -> "Tail":
         from agent.providers import PROVIDERS
         from agent.sessions.read.tailing import Place, Tail
-        from agent.system import files
+        from agent.system.files import reading as files
 
         made = Tail(
             self._chosen.session_id, PROVIDERS[self._chosen.provider], files, "", most_bytes=_ALL, most_events=_ALL
@@ -279,7 +279,7 @@ class Following:
     def _find_files(self) -> None:
         """Where they are now: a transcript moves with its project, and subagents begin."""
         from agent.cli.sessions.choosing import choose_session
-        from agent.core.session import is_conversation, is_side_file
+        from agent.core.transcripts.session import is_conversation, is_side_file
 
         try:
             chosen = choose_session(self._chosen.session_id, self._settings, self._paths, self._around)
@@ -319,7 +319,7 @@ def _show_json(one: Shown) -> None:
 
     import msgspec
 
-    from agent.core.normalised import SCHEMA
+    from agent.core.sessions.normalised import SCHEMA
 
     click.echo(json.dumps({"schema": SCHEMA, **msgspec.to_builtins(one.event)}))
 

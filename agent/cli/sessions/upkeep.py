@@ -76,7 +76,7 @@ def backfill(provider: tuple[str, ...], force: bool, clear: bool, as_json: bool)
     forced = (provider or tuple(PROVIDERS)) if force else ()
     began_s = time.monotonic()
     unread = _by_agent(paths, forced) if is_running(paths) else _by_ourselves(settings, paths, forced)
-    from agent.system.index_db import open_index_readonly
+    from agent.system.state.index_db import open_index_readonly
 
     index = open_index_readonly(paths.index)
     if index is None:

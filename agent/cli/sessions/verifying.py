@@ -8,7 +8,6 @@ import click
 from agent.cli.completing import complete_session
 from agent.cli.config import environment, load_with_destination, remembered
 from agent.cli.sessions.known import read_sessions
-from agent.core.session import PROJECT_UNKNOWN, StreamId
 from agent.core.status import (
     Open,
     StreamLine,
@@ -18,13 +17,14 @@ from agent.core.status import (
     forbids_synced,
     is_undecided,
 )
+from agent.core.transcripts.session import PROJECT_UNKNOWN, StreamId
 from agent.errors import UsageError
 from agent.system.paths import Paths, default_paths
 
 if TYPE_CHECKING:
-    from agent.core.identity import Cursor
-    from agent.core.redaction import Redactor
+    from agent.core.redaction.redactor import Redactor
     from agent.core.settings import Destination, Settings
+    from agent.core.transcripts.identity import Cursor
     from agent.delivery.push.verifier import Verdict
 
 _DIFFERS = 1

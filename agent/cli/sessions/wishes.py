@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agent.core.session_queries import Wanted
+from agent.core.sessions.session_queries import Wanted
 from agent.errors import UsageError
 
 _SPAN = re.compile(r"(\d{1,6})\s*(min|h|d|w)")

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from agent.core.backoff import FIRST_S, parse_http_date, parse_retry_after
-from agent.core.session import Head
-from agent.core.transcript import usable_uuid
+from agent.core.delivery.backoff import FIRST_S, parse_http_date, parse_retry_after
+from agent.core.transcripts.session import Head
+from agent.core.transcripts.transcript import usable_uuid
 from agent.core.wire.values import (
     Capabilities,
     FileList,

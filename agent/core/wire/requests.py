@@ -6,7 +6,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from agent.core.session import Head, StreamId
+from agent.core.transcripts.session import Head, StreamId
 from agent.core.wire.values import (
     CODE_SESSIONS,
     INGRESS,

@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 import zstandard
 
-from agent.core.session import Count, Head, Uuid
+from agent.core.transcripts.session import Count, Head, Uuid
 
 INGRESS = "/v1/session_ingress"
 CODE_SESSIONS = "/v1/code/sessions"

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.core.lifecycle import UNSENT
-from agent.core.session import Observation, StreamId
+from agent.core.delivery.lifecycle import UNSENT
+from agent.core.transcripts.session import Observation, StreamId
 from agent.daemon.process.supervisor import Daemon
 from agent.delivery.state.inputs import DeletedThere
 from agent.errors import UsageError

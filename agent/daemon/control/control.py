@@ -8,7 +8,7 @@ import msgspec
 
 from agent import __version__
 from agent.core.control_params import check_params
-from agent.core.events import to_json
+from agent.core.sessions.events import to_json
 from agent.daemon.control.changing_methods import changing_methods
 from agent.daemon.control.following import following_methods
 from agent.daemon.control.pulled import pulled_methods

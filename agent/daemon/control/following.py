@@ -7,17 +7,17 @@ All of it is for this machine's user: private sessions are there too, marked. `e
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.core.session import StreamId, is_conversation, is_side_file
+from agent.core.transcripts.session import StreamId, is_conversation, is_side_file
 from agent.daemon.status.report import resolve_sessions
 from agent.delivery.state.tracks import streams_of
 from agent.errors import DiskError, UsageError
 from agent.providers import PROVIDERS
 from agent.sessions.live.message_feed import Followed, Since, run_json
-from agent.system import files
 from agent.system.control_socket import Method, Subscribed
+from agent.system.files import reading as files
 
 if TYPE_CHECKING:
-    from agent.core.normalised import Event
+    from agent.core.sessions.normalised import Event
     from agent.daemon.process.supervisor import Daemon
     from agent.delivery.engine.engine import Engine
 
@@ -142,7 +142,7 @@ def _last_events(found: _Found, last: int) -> list[dict[str, Any]]:
 
 def _preview(daemon: "Daemon", words: str, items: int, characters: int) -> dict[str, Any]:
     """What was said last, without tools and their results. One that can't be found or read says why."""
-    from agent.core.normalised import Kind
+    from agent.core.sessions.normalised import Kind
     from agent.sessions.read.tailing import event_json
 
     try:

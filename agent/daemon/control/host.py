@@ -24,9 +24,9 @@ from agent.errors import AgentError, EngineStopped, NotRunning
 from agent.sessions.live.events import Ring
 from agent.system.control_socket import ControlClient, Method
 from agent.system.control_socket.server import ControlServer
-from agent.system.lives import Lives
+from agent.system.machine.sd_notify import READY, STOPPING, WATCHDOG, Notifier, reloading_words, status_word
 from agent.system.paths import Paths, make_private_folder
-from agent.system.sd_notify import READY, STOPPING, WATCHDOG, Notifier, reloading_words, status_word
+from agent.system.state.lives import Lives
 
 log = logging.getLogger(__name__)
 

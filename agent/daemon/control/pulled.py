@@ -7,16 +7,16 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from agent.core.identity import pack_cursor, unpack_cursor
-from agent.core.lifecycle import UNSENT, State
-from agent.core.session import Facts, Gone, StreamId
+from agent.core.delivery.lifecycle import UNSENT, State
+from agent.core.transcripts.identity import pack_cursor, unpack_cursor
+from agent.core.transcripts.session import Facts, Gone, StreamId
 from agent.daemon.process.supervisor import Daemon
 from agent.delivery.engine.answers import TAKEN_BACK
 from agent.delivery.state.inputs import PulledHere, Vanished
 from agent.delivery.state.tasks import TrackKey
 from agent.errors import UsageError
 from agent.system.control_socket import Method
-from agent.system.state_db import Changes, StateDb, TrackRow
+from agent.system.state.state_db import Changes, StateDb, TrackRow
 
 MOST_ROWS = 200
 """In one request: a line has a bound."""

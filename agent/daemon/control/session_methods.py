@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import agent
-from agent.core.session import Facts
-from agent.core.session_queries import Wanted
+from agent.core.sessions.session_queries import Wanted
+from agent.core.transcripts.session import Facts
 from agent.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class _Here:
         return _rendered(*self._daemon.ask(read))
 
     def _leave_out_indexed(self, ids: set[str]) -> None:
-        from agent.system.index_db import open_index_readonly
+        from agent.system.state.index_db import open_index_readonly
 
         db = open_index_readonly(self._daemon.paths.index)
         if db is not None:
@@ -187,8 +187,8 @@ class _Opened:
 
     def __enter__(self) -> "Look":
         from agent.sessions.search.session_rows import Look
-        from agent.system.annotations import Annotations
-        from agent.system.index_db import open_index_readonly
+        from agent.system.state.annotations import Annotations
+        from agent.system.state.index_db import open_index_readonly
 
         daemon = self._daemon
         self._db = open_index_readonly(daemon.paths.index) if daemon.index is not None else None

@@ -12,7 +12,7 @@ from agent.delivery.engine.engine import Engine
 from agent.delivery.state.inputs import Input, ScanEnded
 from agent.errors import NotRunning
 from agent.system.logs import where
-from agent.system.process import give_back_memory
+from agent.system.machine.process import give_back_memory
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent.core.lifecycle import UNSENT, Condition
+from agent.core.delivery.lifecycle import UNSENT, Condition
 from agent.core.notices import (
     CRASHES,
     GAP_S,
@@ -18,7 +18,7 @@ from agent.core.notices import (
     not_shown,
 )
 from agent.daemon.status.report import Surroundings, count_about_to_be_lost
-from agent.system.clock import Clock
+from agent.system.machine.clock import Clock
 from agent.system.notify import Shown
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from agent import __version__
-from agent.core.events import Happening
 from agent.core.notices import Concern
-from agent.core.runs import End
-from agent.core.session import Gone, Observation
+from agent.core.sessions.events import Happening
+from agent.core.sessions.runs import End
 from agent.core.settings import Destination, Settings, TokenIn, is_loopback
+from agent.core.transcripts.session import Gone, Observation
 from agent.daemon.process.engine_thread import EngineThread
 from agent.daemon.process.notifying import LOOK_S, MEMORY, Notifying, find_concerns
 from agent.daemon.process.thrift import LOOK_S as THRIFT_S
@@ -71,18 +71,18 @@ from agent.providers import PROVIDERS
 from agent.sessions.index.index_keeper import IndexKeeper
 from agent.sessions.live.events import Ring, open_ring
 from agent.sessions.live.runs import LiveRuns
-from agent.system import files
-from agent.system.clock import Clock, SystemClock
-from agent.system.keeping import KeptFiles
-from agent.system.network import WayOut, read_way_out
+from agent.system.files import reading as files
+from agent.system.files.keeping import KeptFiles
+from agent.system.files.watcher import Watcher
+from agent.system.machine.clock import Clock, SystemClock
+from agent.system.machine.network import WayOut, read_way_out
 from agent.system.notify import show
 from agent.system.paths import Paths, make_private_folder
 from agent.system.remote import Remote
-from agent.system.runs_file import RunsFile
-from agent.system.spool import Spool
-from agent.system.state_db import open_state
+from agent.system.state.runs_file import RunsFile
+from agent.system.state.spool import Spool
+from agent.system.state.state_db import open_state
 from agent.system.tokens import TokenSource
-from agent.system.watcher import Watcher
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from agent.core.settings import Push
 from agent.delivery.state.pausing import HeldOff, decide_hold_off
-from agent.system.network import read_metered
-from agent.system.power import Power, read_power
+from agent.system.machine.network import read_metered
+from agent.system.machine.power import Power, read_power
 
 log = logging.getLogger(__name__)
 

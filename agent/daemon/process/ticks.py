@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from agent.core.waking import Reading, decide_wake, describe_wake
+from agent.core.delivery.waking import Reading, decide_wake, describe_wake
 from agent.delivery.base.heartbeats import Heartbeats
-from agent.system.clock import Clock
-from agent.system.network import WayOut
+from agent.system.machine.clock import Clock
+from agent.system.machine.network import WayOut
 
 log = logging.getLogger(__name__)
 

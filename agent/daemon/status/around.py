@@ -17,10 +17,10 @@ from agent.delivery.discovery.spooling import Spooling
 from agent.errors import DiskError
 from agent.providers import PROVIDERS
 from agent.sessions.live.runs import LiveRuns
-from agent.system.files import read_text
-from agent.system.state_db import StateDb
+from agent.system.files.reading import read_text
+from agent.system.files.watcher import Watcher
+from agent.system.state.state_db import StateDb
 from agent.system.tokens import TokenSource
-from agent.system.watcher import Watcher
 
 
 class Around(NamedTuple):

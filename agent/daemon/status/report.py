@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from agent import __version__
-from agent.core.lifecycle import Condition, State
-from agent.core.session import Rejected, RejectedRow, StreamId
+from agent.core.delivery.lifecycle import Condition, State
 from agent.core.settings import Settings, TokenIn
 from agent.core.status import (
     OPEN,
@@ -28,13 +27,14 @@ from agent.core.status import (
     group_too_large,
     oldest_unsent_s,
 )
+from agent.core.transcripts.session import Rejected, RejectedRow, StreamId
 
 if TYPE_CHECKING:
     # `status` without a daemon answers from the store, and need not load the engine for that.
     from agent.delivery.engine.engine import Engine
     from agent.delivery.state.tasks import TrackKey
     from agent.delivery.state.tracks import DestinationState, Track
-    from agent.system.state_db import TrackRow
+    from agent.system.state.state_db import TrackRow
 
 _HINTS = {
     Condition.NEEDS_LOGIN: "transcriptd login {url}",

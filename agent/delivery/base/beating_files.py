@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from agent.core.transcript import PieceSource
+from agent.core.transcripts.transcript import PieceSource
 from agent.delivery.base.world import Files, OpenFile
-from agent.system.files import Entry
+from agent.system.files.reading import Entry
 
 
 class BeatingFiles:

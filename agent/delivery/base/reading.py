@@ -1,9 +1,9 @@
 """What a push reads of a file besides what it sends."""
 
-from agent.core.identity import MARKER_WINDOW_BYTES, marker_of
-from agent.core.redaction import Redactor
-from agent.core.session import Facts, Provider
-from agent.core.transcript import whole_lines_bytes
+from agent.core.redaction.redactor import Redactor
+from agent.core.transcripts.identity import MARKER_WINDOW_BYTES, marker_of
+from agent.core.transcripts.session import Facts, Provider
+from agent.core.transcripts.transcript import whole_lines_bytes
 from agent.delivery.base.world import OpenFile
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from agent.core.transcript import PieceSource
-from agent.system.files import Entry
+from agent.core.transcripts.transcript import PieceSource
+from agent.system.files.reading import Entry
 
 
 class OpenFile(Protocol):
-    """`system.files.TranscriptFile`."""
+    """`system.files.reading.TranscriptFile`."""
 
     def size(self) -> int: ...
     def read_at(self, offset: int, count: int, /) -> bytes: ...
@@ -18,7 +18,7 @@ class OpenFile(Protocol):
 
 
 class Files(Protocol):
-    """The disk: the module `system.files`, or a test's."""
+    """The disk: the module `system.files.reading`, or a test's."""
 
     def open_file(self, path: str, /) -> AbstractContextManager[OpenFile]: ...
     def open_lines(self, path: str, /) -> AbstractContextManager[PieceSource]: ...

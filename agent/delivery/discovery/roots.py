@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from agent.core.settings import Settings
 from agent.delivery.discovery.scanner import Root
 from agent.providers import named_homes, watched_folders
-from agent.system import files
+from agent.system.files import reading as files
 
 
 def find_roots(settings: Settings, environment: Mapping[str, str]) -> list[Root]:

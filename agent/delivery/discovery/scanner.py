@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from agent.core.packed import is_packed
-from agent.core.session import Gone, Observation, Provider, StreamId
-from agent.core.transcript import split_lines, whole_lines_bytes
+from agent.core.transcripts.packed import is_packed
+from agent.core.transcripts.session import Gone, Observation, Provider, StreamId
+from agent.core.transcripts.transcript import split_lines, whole_lines_bytes
 from agent.delivery.base.world import Files
 from agent.errors import DiskError, FileVanished
-from agent.system import files as real_files
-from agent.system.files import Entry
+from agent.system.files import reading as real_files
+from agent.system.files.reading import Entry
 
 _FIRST_BYTES = 64 << 10
 _CHUNK = 512

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from agent.delivery.discovery.scanner import Root
 from agent.errors import DiskError
-from agent.system.spool import Signature, Spool
+from agent.system.state.spool import Signature, Spool
 
 log = logging.getLogger(__name__)
 

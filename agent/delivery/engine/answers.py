@@ -4,12 +4,12 @@ the wire says."""
 from collections.abc import Mapping
 from typing import Protocol
 
-from agent.core.audit import AuditKind, counts_words
-from agent.core.backoff import TRIES
-from agent.core.identity import START
-from agent.core.lifecycle import Event, State
-from agent.core.session import Rejected, is_side_file
+from agent.core.delivery.audit import AuditKind, counts_words
+from agent.core.delivery.backoff import TRIES
+from agent.core.delivery.lifecycle import Event, State
 from agent.core.status import DELETED_THERE
+from agent.core.transcripts.identity import START
+from agent.core.transcripts.session import Rejected, is_side_file
 from agent.core.wire import (
     Accepted,
     BadEntry,

@@ -2,8 +2,8 @@
 stream is read again once in a while, spread evenly, when nothing else is to be done. One that was written to and did
 not grow is read soon: whoever appends does not do that, whoever rewrites in its place does."""
 
-from agent.core.lifecycle import UNSENT, State
-from agent.core.session import is_side_file
+from agent.core.delivery.lifecycle import UNSENT, State
+from agent.core.transcripts.session import is_side_file
 from agent.delivery.base.world import World
 from agent.delivery.state.tasks import TrackKey
 from agent.delivery.state.tracks import Track

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from agent.core.session import Observation
+from agent.core.transcripts.session import Observation
 from agent.delivery.base.world import World
 from agent.delivery.state.journal import Journal
 

@@ -5,8 +5,8 @@ named looked for. A room of the engine, in its thread.
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from agent.core.audit import AuditKind
-from agent.core.lifecycle import BUSY, UNSENT, Event, State
+from agent.core.delivery.audit import AuditKind
+from agent.core.delivery.lifecycle import BUSY, UNSENT, Event, State
 from agent.core.status import DELETED_HERE, DELETED_THERE
 from agent.delivery.engine.errands import NO_FILES, NO_SUBAGENTS, WITHOUT_SESSION
 from agent.delivery.state.gates import Gates

@@ -1,4 +1,4 @@
-"""Decides what should happen. Owns every stream's state, in one thread; obeys the tables of `core.lifecycle`.
+"""Decides what should happen. Owns every stream's state, in one thread; obeys the tables of `core.delivery.lifecycle`.
 
 Events come in by `handle` (what the scanner saw, what a pusher brought back, what somebody asked), time by `tick`;
 tasks go out through `dispatch`. Nothing in here waits, reads a file or speaks to a server, so a simulation can drive
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from sys import intern
 
-from agent.core.audit import AuditKind
-from agent.core.backoff import COOL_DOWN_FIRST_S, retry_delay_s
-from agent.core.events import Happening
-from agent.core.identity import PACKED_START, START, pack_cursor
-from agent.core.lifecycle import BUSY, UNSENT, Action, Event, State, next_state
-from agent.core.runs import Run, RunChange
-from agent.core.session import PROJECT_UNKNOWN, Facts, Gone, Observation, Rejected, StreamId, is_side_file
+from agent.core.delivery.audit import AuditKind
+from agent.core.delivery.backoff import COOL_DOWN_FIRST_S, retry_delay_s
+from agent.core.delivery.lifecycle import BUSY, UNSENT, Action, Event, State, next_state
+from agent.core.sessions.events import Happening
+from agent.core.sessions.runs import Run, RunChange
 from agent.core.status import DELETED_THERE, MAYBE_THERE
+from agent.core.transcripts.identity import PACKED_START, START, pack_cursor
+from agent.core.transcripts.session import PROJECT_UNKNOWN, Facts, Gone, Observation, Rejected, StreamId, is_side_file
 from agent.core.wire import (
     NeedsLogin,
     Unavailable,
@@ -77,7 +77,7 @@ from agent.delivery.state.tasks import (
 from agent.delivery.state.timers import Due, Timers
 from agent.delivery.state.tracks import DestinationState, Track, lacks_entries, statuses_of, streams_of
 from agent.errors import DiskError
-from agent.system.state_db import TrackRow
+from agent.system.state.state_db import TrackRow
 
 log = logging.getLogger(__name__)
 

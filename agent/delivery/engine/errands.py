@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from agent.core.identity import START
-from agent.core.lifecycle import UNSENT, Event, State
-from agent.core.projects import matches_project
-from agent.core.session import Rejected, StreamId, is_side_file
+from agent.core.delivery.lifecycle import UNSENT, Event, State
+from agent.core.delivery.projects import matches_project
 from agent.core.status import DELETED_HERE
+from agent.core.transcripts.identity import START
+from agent.core.transcripts.session import Rejected, StreamId, is_side_file
 from agent.delivery.base.world import Limits, World
 from agent.delivery.engine.outbox import BATCH_BYTES
 from agent.delivery.engine.private import Private

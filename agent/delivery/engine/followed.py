@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from agent.core.lifecycle import State
-from agent.core.session import StreamId
-from agent.core.sources import origin_of
+from agent.core.delivery.lifecycle import State
+from agent.core.transcripts.session import StreamId
+from agent.core.transcripts.sources import origin_of
 from agent.delivery.retention.keeper import is_wanted
 from agent.delivery.state.gates import Gates
 from agent.delivery.state.journal import Journal

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from agent.core.lifecycle import Condition
-from agent.core.session import is_side_file
+from agent.core.delivery.lifecycle import Condition
+from agent.core.transcripts.session import is_side_file
 from agent.delivery.state.gates import Gates
 from agent.delivery.state.tasks import (
     DeleteTask,

@@ -5,11 +5,11 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from agent.core.audit import AuditKind
-from agent.core.lifecycle import BUSY, Event, State
-from agent.core.privacy import NO_GROUNDS, Grounds
-from agent.core.session import Facts, is_side_file
+from agent.core.delivery.audit import AuditKind
+from agent.core.delivery.lifecycle import BUSY, Event, State
+from agent.core.privacy.rules import NO_GROUNDS, Grounds
 from agent.core.status import DELETED_HERE, DELETED_THERE, KEPT, OWED
+from agent.core.transcripts.session import Facts, is_side_file
 from agent.core.wire import Accepted, NeedsLogin, Reply, Unavailable
 from agent.delivery.privacy.permits import Guard, RulesNow
 from agent.delivery.state.gates import Gates

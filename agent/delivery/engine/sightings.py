@@ -1,18 +1,19 @@
 """Which file stands for a stream. One is enough for most; where several claim to be the same transcript, what they hold
-decides (`core.sources`), and a worker finds out about that. Also the file of ours that holds what is still to be sent.
+decides (`core.transcripts.sources`), and a worker finds out about that. Also the file of ours that holds what is still
+to be sent.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.core.audit import AuditKind
-from agent.core.identity import START
-from agent.core.lifecycle import BUSY, WITHHELD, Event, State
-from agent.core.packed import is_packed
-from agent.core.session import Gone, Observation, StreamId, is_side_file
-from agent.core.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, origin_of, rank
+from agent.core.delivery.audit import AuditKind
+from agent.core.delivery.lifecycle import BUSY, WITHHELD, Event, State
 from agent.core.status import LOST, MAYBE_THERE, unsent_bytes
+from agent.core.transcripts.identity import START
+from agent.core.transcripts.packed import is_packed
+from agent.core.transcripts.session import Gone, Observation, StreamId, is_side_file
+from agent.core.transcripts.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, origin_of, rank
 from agent.delivery.engine.followed import Followed, origin_stream
 from agent.delivery.retention.keeper import Keeper, is_kept_path, is_wanted
 from agent.delivery.state.gates import Gates

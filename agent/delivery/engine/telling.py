@@ -8,11 +8,11 @@ remembered: after a restart clients ask for everything again, and only what is n
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from agent.core.audit import AuditKind
-from agent.core.events import EventKind, Happening
-from agent.core.lifecycle import UNSENT, Condition, State
-from agent.core.runs import QUIET_S, ChangeKind, End, Moment, Run, RunBook, RunChange, Wrote
-from agent.core.session import Facts
+from agent.core.delivery.audit import AuditKind
+from agent.core.delivery.lifecycle import UNSENT, Condition, State
+from agent.core.sessions.events import EventKind, Happening
+from agent.core.sessions.runs import QUIET_S, ChangeKind, End, Moment, Run, RunBook, RunChange, Wrote
+from agent.core.transcripts.session import Facts
 from agent.delivery.base.world import World
 from agent.delivery.engine.answers import OUTSIDE
 from agent.delivery.state.gates import Gates

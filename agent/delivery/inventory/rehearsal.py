@@ -8,12 +8,12 @@ from typing import NamedTuple
 import msgspec
 
 from agent import __version__
-from agent.core.identity import START, Cursor
-from agent.core.lifecycle import State
-from agent.core.privacy import NO_GROUNDS, Grounds
-from agent.core.projects import matches_project
-from agent.core.session import Facts, Head, Observation, is_side_file
+from agent.core.delivery.lifecycle import State
+from agent.core.delivery.projects import matches_project
+from agent.core.privacy.rules import NO_GROUNDS, Grounds
 from agent.core.settings import Destination, Settings
+from agent.core.transcripts.identity import START, Cursor
+from agent.core.transcripts.session import Facts, Head, Observation, is_side_file
 from agent.core.wire import LongBody, RawReply, Request
 from agent.delivery.inventory.survey import SessionHere
 from agent.delivery.push.asking import Sender
@@ -32,7 +32,7 @@ from agent.delivery.state.tasks import (
     UploadTask,
     Withheld,
 )
-from agent.system.state_db import TrackRow
+from agent.system.state.state_db import TrackRow
 
 _BATCH_BYTES = 1 << 20
 _MOST_ENTRIES = 1 << 30

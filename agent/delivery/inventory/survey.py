@@ -6,9 +6,9 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import NamedTuple
 
-from agent.core.lifecycle import State
-from agent.core.privacy import NO_GROUNDS, Grounds, PrivateRules, Verdict
-from agent.core.session import Facts, Observation, Provider, StreamId, is_side_file
+from agent.core.delivery.lifecycle import State
+from agent.core.privacy.rules import NO_GROUNDS, Grounds, PrivateRules, Verdict
+from agent.core.transcripts.session import Facts, Observation, Provider, StreamId, is_side_file
 from agent.delivery.base.reading import first_facts
 from agent.delivery.discovery.scanner import Root, Scanner
 from agent.delivery.privacy.permits import CLOCK_S, Copies, read_passage
@@ -16,10 +16,10 @@ from agent.delivery.privacy.subjects import subject_of
 from agent.delivery.push.comparing import choose_files
 from agent.errors import DiskError
 from agent.providers import PROVIDERS
-from agent.system import files as real_files
+from agent.system.files import reading as real_files
 from agent.system.git import GitRemotes
 from agent.system.paths import Paths
-from agent.system.state_db import TrackRow, open_state_readonly
+from agent.system.state.state_db import TrackRow, open_state_readonly
 
 Followed = Callable[[], Mapping[str, StreamId]]
 """Gives the files that the agent follows, with the streams that they stand for."""

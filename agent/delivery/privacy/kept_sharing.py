@@ -1,11 +1,11 @@
-"""Settings by which more would leave than before hold for a while as they were; `core.lost_rules` has the reasons."""
+"""Settings by which more would leave than before hold for a while as they were: `core.privacy.lost_rules` says why."""
 
 import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.core.lost_rules import (
+from agent.core.privacy.lost_rules import (
     HOLD_S,
     KnownSharing,
     Sharing,
@@ -16,7 +16,7 @@ from agent.core.lost_rules import (
 )
 from agent.core.settings import Settings
 from agent.errors import DiskError
-from agent.system.known_rules import read_known, write_known
+from agent.system.state.known_rules import read_known, write_known
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
-"""Rules that are gone from the private list though nobody took them out by a command: `core.lost_rules` says what
-becomes of them; here the list is followed, and what is known of it remembered."""
+"""Rules that are gone from the private list though nobody took them out by a command: `core.privacy.lost_rules` says
+what becomes of them; here the list is followed, and what is known of it remembered."""
 
 import logging
 import threading
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from agent.core.lost_rules import HOLD_S, KnownRules, describe_lost, follow_list
-from agent.core.privacy import PrivateRules
+from agent.core.privacy.lost_rules import HOLD_S, KnownRules, describe_lost, follow_list
+from agent.core.privacy.rules import PrivateRules
 from agent.core.settings import Privacy
 from agent.errors import DiskError
-from agent.system.known_rules import read_known, write_known
 from agent.system.paths import Paths
-from agent.system.privacy_list import PrivacyList
+from agent.system.state.known_rules import read_known, write_known
+from agent.system.state.privacy_list import PrivacyList
 
 log = logging.getLogger(__name__)
 

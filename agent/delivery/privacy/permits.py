@@ -15,8 +15,8 @@ from hashlib import blake2b
 from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
-from agent.core.privacy import NO_GROUNDS, Grounds, copied_words
-from agent.core.session import Facts
+from agent.core.privacy.rules import NO_GROUNDS, Grounds, copied_words
+from agent.core.transcripts.session import Facts
 from agent.delivery.base.world import Files
 from agent.errors import DiskError, NotShared
 from agent.providers import PROVIDERS

@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Callable
 
-from agent.core.redaction import Redactor, parse_rules
+from agent.core.redaction.redactor import Redactor, parse_rules
 from agent.core.settings import Privacy
 from agent.system.paths import Paths
-from agent.system.redaction_key import read_or_make_key
+from agent.system.state.redaction_key import read_or_make_key
 
 REDACTION_S = 60.0
 """A gigabyte takes about ten; what takes longer waits until somebody looks at it, and is tried again now and then."""

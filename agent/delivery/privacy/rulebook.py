@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
-from agent.core.privacy import NO_GROUNDS, Grounds, PrivateRules
+from agent.core.privacy.rules import NO_GROUNDS, Grounds, PrivateRules
 from agent.core.settings import Privacy
 from agent.delivery.privacy.losses import Losses
 from agent.delivery.privacy.permits import SHARED, RulesNow, Verdict, stale_rules
@@ -14,7 +14,7 @@ from agent.delivery.privacy.subjects import subject_of
 from agent.errors import DiskError
 from agent.system.git import GitRemotes
 from agent.system.paths import Paths
-from agent.system.privacy_list import PrivacyList
+from agent.system.state.privacy_list import PrivacyList
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from agent.core.privacy import NO_GROUNDS, Grounds, PrivateRules, Subject
+from agent.core.privacy.rules import NO_GROUNDS, Grounds, PrivateRules, Subject
 from agent.system.git import GitRemotes
-from agent.system.privacy_list import spell_folder
+from agent.system.state.privacy_list import spell_folder
 
 
 def subject_of(

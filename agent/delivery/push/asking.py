@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from msgspec import structs
 
-from agent.core.session import Head
+from agent.core.transcripts.session import Head
 from agent.core.wire import (
     Accepted,
     Conflict,

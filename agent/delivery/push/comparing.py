@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from agent.core.session import Observation, StreamId, is_side_file
-from agent.core.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, rank, relation_of
-from agent.core.transcript import walk_entries
+from agent.core.transcripts.session import Observation, StreamId, is_side_file
+from agent.core.transcripts.sources import DECISIONS, Decision, Relation, Standing, copy_subpath, rank, relation_of
+from agent.core.transcripts.transcript import walk_entries
 from agent.delivery.base.world import Files
 from agent.delivery.state.tasks import Against, Compared, CompareTask, Look
 from agent.errors import DiskError, FileVanished

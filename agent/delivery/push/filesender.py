@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from agent.core.identity import START, Cursor
-from agent.core.objects import is_object_in_pieces
-from agent.core.projects import matches_project
-from agent.core.redaction import Redactor
-from agent.core.session import FILES, Facts, Provider, StreamId
-from agent.core.transcript import EntryMark, walk_entries
+from agent.core.delivery.projects import matches_project
+from agent.core.redaction.redactor import Redactor
+from agent.core.transcripts.identity import START, Cursor
+from agent.core.transcripts.objects import is_object_in_pieces
+from agent.core.transcripts.session import FILES, Facts, Provider, StreamId
+from agent.core.transcripts.transcript import EntryMark, walk_entries
 from agent.core.wire import (
     Accepted,
     FileState,

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from agent.core.identity import MARKER_WINDOW_BYTES, Cursor, marker_of
-from agent.core.objects import is_object, is_object_in_pieces
-from agent.core.privacy import Grounds
-from agent.core.projects import matches_project
-from agent.core.redaction import Redactor
-from agent.core.session import Facts, Head, Provider, Rejected
-from agent.core.transcript import (
+from agent.core.delivery.projects import matches_project
+from agent.core.privacy.rules import Grounds
+from agent.core.redaction.redactor import Redactor
+from agent.core.transcripts.identity import MARKER_WINDOW_BYTES, Cursor, marker_of
+from agent.core.transcripts.objects import is_object, is_object_in_pieces
+from agent.core.transcripts.session import Facts, Head, Provider, Rejected
+from agent.core.transcripts.transcript import (
     EMPTY_CHAIN,
     apart,
     describe_line,
@@ -84,7 +84,7 @@ from agent.delivery.state.tasks import (
     Withheld,
 )
 from agent.errors import DiskError, FileVanished, NotShared, RedactionTimeout
-from agent.system import files as real_files
+from agent.system.files import reading as real_files
 
 
 class _Batch(NamedTuple):

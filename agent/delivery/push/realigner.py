@@ -3,7 +3,7 @@ asked to begin a new generation: the old one stays readable, and nothing is mixe
 
 from collections.abc import Iterator
 
-from agent.core.identity import (
+from agent.core.transcripts.identity import (
     BEGINNING,
     START,
     BasePlaces,
@@ -14,8 +14,8 @@ from agent.core.identity import (
     place_behind,
     stored_prefix,
 )
-from agent.core.session import Head
-from agent.core.transcript import Cleaner, EntryMark, PieceSource, walk_entries
+from agent.core.transcripts.session import Head
+from agent.core.transcripts.transcript import Cleaner, EntryMark, PieceSource, walk_entries
 from agent.core.wire import (
     Accepted,
     NeedsLogin,

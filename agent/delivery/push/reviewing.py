@@ -3,7 +3,7 @@
 import contextlib
 import math
 
-from agent.core.privacy import Grounds
+from agent.core.privacy.rules import Grounds
 from agent.delivery.base.world import Files
 from agent.delivery.privacy.permits import WHOLE, Guard
 from agent.delivery.state.tasks import Reviewed, ReviewTask

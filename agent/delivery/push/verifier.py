@@ -5,10 +5,10 @@ from enum import StrEnum
 from itertools import islice
 from typing import NamedTuple
 
-from agent.core.identity import BEGINNING, Cursor, Place, Survey, place_behind
-from agent.core.redaction import Redactor
-from agent.core.session import FILES, Head, StreamId, is_side_file
-from agent.core.transcript import EMPTY_CHAIN, EntryMark, walk_entries
+from agent.core.redaction.redactor import Redactor
+from agent.core.transcripts.identity import BEGINNING, Cursor, Place, Survey, place_behind
+from agent.core.transcripts.session import FILES, Head, StreamId, is_side_file
+from agent.core.transcripts.transcript import EMPTY_CHAIN, EntryMark, walk_entries
 from agent.core.wire import (
     NOT_OURS,
     StreamHead,
@@ -25,7 +25,7 @@ from agent.delivery.push.asking import Sender
 from agent.delivery.push.filesender import measure_file
 from agent.delivery.push.realigner import LOGLINES_LIMIT_BYTES
 from agent.errors import DiskError, RemoteProtocolError, Unauthorized, Unreachable
-from agent.system.files import open_file, open_lines
+from agent.system.files.reading import open_file, open_lines
 
 
 class Outcome(StrEnum):

@@ -7,14 +7,14 @@ from typing import Protocol
 
 from agent.delivery.state.tasks import FoundHeld, Held, HeldOutcome, HeldTask, LetGo, LetGoTask, NotHeld
 from agent.errors import DiskError, FileVanished
-from agent.system.keeping import Differs, Kept
-from agent.system.keeping import Held as KeptFile
+from agent.system.files.keeping import Differs, Kept
+from agent.system.files.keeping import Held as KeptFile
 
 log = logging.getLogger(__name__)
 
 
 class Keeping(Protocol):
-    """`system.keeping.KeptFiles`, as far as it is needed here."""
+    """`system.files.keeping.KeptFiles`, as far as it is needed here."""
 
     def keep(self, source: str, name: str, *, room_bytes: int) -> Kept | Differs: ...
     def let_go(self, name: str) -> None: ...

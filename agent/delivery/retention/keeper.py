@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, unquote
 
-from agent.core.audit import AuditKind
-from agent.core.lifecycle import UNSENT, State
-from agent.core.packed import is_packed
-from agent.core.session import Observation, StreamId
-from agent.core.sources import origin_of
+from agent.core.delivery.audit import AuditKind
+from agent.core.delivery.lifecycle import UNSENT, State
+from agent.core.transcripts.packed import is_packed
+from agent.core.transcripts.session import Observation, StreamId
+from agent.core.transcripts.sources import origin_of
 from agent.delivery.state.gates import Gates
 from agent.delivery.state.journal import Journal
 from agent.delivery.state.tasks import (

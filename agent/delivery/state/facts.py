@@ -6,7 +6,7 @@ from sys import intern
 
 import msgspec
 
-from agent.core.session import Facts, StreamId
+from agent.core.transcripts.session import Facts, StreamId
 from agent.core.wire import Meta
 from agent.delivery.state.journal import Journal, Store
 

@@ -1,10 +1,10 @@
-"""How the agent stands with its destinations: obeys the table of conditions in `core.lifecycle`."""
+"""How the agent stands with its destinations: obeys the table of conditions in `core.delivery.lifecycle`."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
-from agent.core.backoff import retry_delay_s
-from agent.core.lifecycle import KEYRING_WAIT_S, LONG_WAIT_S, Condition, Signal, Step, next_condition
+from agent.core.delivery.backoff import retry_delay_s
+from agent.core.delivery.lifecycle import KEYRING_WAIT_S, LONG_WAIT_S, Condition, Signal, Step, next_condition
 from agent.core.wire import (
     NOT_OURS,
     Accepted,

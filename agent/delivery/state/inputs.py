@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from agent.core.runs import End
-from agent.core.session import Facts, Gone, Observation
+from agent.core.sessions.runs import End
+from agent.core.transcripts.session import Facts, Gone, Observation
 from agent.delivery.state.pausing import HeldOff, PauseAsked, ResumeAsked
 from agent.delivery.state.tasks import DiskOutcome, Outcome
-from agent.system.state_db import TrackRow
+from agent.system.state.state_db import TrackRow
 
 
 class Observed(NamedTuple):

@@ -5,13 +5,13 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from agent.core.audit import AuditKind
-from agent.core.backoff import COOL_DOWN_CAP_S, COOL_DOWN_FIRST_S
-from agent.core.privacy import Grounds
-from agent.core.session import Facts, Rejected, RejectedRow
+from agent.core.delivery.audit import AuditKind
+from agent.core.delivery.backoff import COOL_DOWN_CAP_S, COOL_DOWN_FIRST_S
+from agent.core.privacy.rules import Grounds
+from agent.core.transcripts.session import Facts, Rejected, RejectedRow
 from agent.delivery.state.tasks import TrackKey
 from agent.errors import DiskError
-from agent.system.state_db import AuditRow, Changes, TrackRow
+from agent.system.state.state_db import AuditRow, Changes, TrackRow
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _PRUNE_S = 86_400.0
 
 
 class Store(Protocol):
-    """`system.state_db.StateDb`, as far as the daemon needs it."""
+    """`system.state.state_db.StateDb`, as far as the daemon needs it."""
 
     @property
     def note(self) -> str: ...

@@ -9,11 +9,11 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agent.core.lifecycle import PauseReason
+from agent.core.delivery.lifecycle import PauseReason
 from agent.core.settings import Push
 from agent.delivery.base.world import World
 from agent.delivery.state.journal import Journal
-from agent.system.power import Power
+from agent.system.machine.power import Power
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from agent.core.identity import Cursor
-from agent.core.privacy import NO_GROUNDS, Grounds
-from agent.core.session import Facts, Head, Rejected, StreamId
-from agent.core.sources import Relation
+from agent.core.privacy.rules import NO_GROUNDS, Grounds
+from agent.core.transcripts.identity import Cursor
+from agent.core.transcripts.session import Facts, Head, Rejected, StreamId
+from agent.core.transcripts.sources import Relation
 from agent.core.wire import Capabilities, Meta, Reply
 from agent.delivery.privacy.permits import Permit
 from agent.errors import LocalProtocolError

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from agent.core.identity import Cursor, pack_cursor, unpack_cursor
-from agent.core.lifecycle import Condition, State
-from agent.core.pressure import Window
-from agent.core.session import Head, Rejected, is_side_file
+from agent.core.delivery.lifecycle import Condition, State
+from agent.core.delivery.pressure import Window
+from agent.core.transcripts.identity import Cursor, pack_cursor, unpack_cursor
+from agent.core.transcripts.session import Head, Rejected, is_side_file
 from agent.core.wire import BulkOffer, Capabilities
 from agent.delivery.state.tasks import TrackKey
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from agent.core.normalised import Completeness, Kind, LineReader, ToolKind, Usage
-from agent.core.session import StreamId
+from agent.core.sessions.normalised import Completeness, Kind, LineReader, ToolKind, Usage
+from agent.core.transcripts.session import StreamId
 from agent.providers.reading.claude_shape import (
     Block as _Block,
 )

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from agent.core.normalised import Completeness, Kind, LineReader, Usage
-from agent.core.session import CONTINUED, StreamId
+from agent.core.sessions.normalised import Completeness, Kind, LineReader, Usage
+from agent.core.transcripts.session import CONTINUED, StreamId
 from agent.providers.reading.codex_shape import (
     Base as _Base,
 )

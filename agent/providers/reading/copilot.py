@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from agent.core.normalised import Completeness, Kind, LineReader, Usage
-from agent.core.session import StreamId
+from agent.core.sessions.normalised import Completeness, Kind, LineReader, Usage
+from agent.core.transcripts.session import StreamId
 from agent.providers.reading.lines import Pairs, Recent, TableReader, Told, count_of, json_of, text_of
 from agent.providers.reading.tools import COPILOT, tool_kind
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agent.core.normalised import Completeness, Kind, LineReader, ToolKind, Usage
-from agent.core.session import StreamId
+from agent.core.sessions.normalised import Completeness, Kind, LineReader, ToolKind, Usage
+from agent.core.transcripts.session import StreamId
 from agent.providers.reading.lines import (
     UNKNOWN,
     Recent,

@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from agent.core.normalised import LONGEST_LINE_BYTES, RAW_BYTES, Completeness, Event, Kind, ToolKind, Usage
-from agent.core.session import StreamId
+from agent.core.sessions.normalised import LONGEST_LINE_BYTES, RAW_BYTES, Completeness, Event, Kind, ToolKind, Usage
+from agent.core.transcripts.session import StreamId
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from agent.core.normalised import ToolKind
+from agent.core.sessions.normalised import ToolKind
 
 
 def _kinds(names: Mapping[ToolKind, str]) -> Mapping[str, ToolKind]:

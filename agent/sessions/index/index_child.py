@@ -20,16 +20,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from agent.core.session import Observation, StreamId
+from agent.core.transcripts.session import Observation, StreamId
 from agent.delivery.discovery.scanner import Root
 from agent.delivery.inventory.survey import read_followed
 from agent.errors import AgentError
 from agent.providers import PROVIDERS
 from agent.sessions.index.index_upkeep import held_index
 from agent.sessions.index.indexing import Indexer
+from agent.system.machine.priority import lower_priority
+from agent.system.machine.process import kept_private
 from agent.system.paths import Paths
-from agent.system.priority import lower_priority
-from agent.system.process import kept_private
 
 IDLE_S = 60.0
 LOCK_S = 60.0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import agent
-from agent.core.session import Gone, Observation
+from agent.core.transcripts.session import Gone, Observation
 from agent.delivery.discovery.scanner import Root
 from agent.system.notify import child_environment
 

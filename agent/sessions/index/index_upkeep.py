@@ -11,9 +11,9 @@ from agent.delivery.discovery.scanner import Root
 from agent.delivery.inventory.survey import read_followed
 from agent.errors import DiskError
 from agent.sessions.index.indexing import Indexer, Progress
-from agent.system.index_db import IndexDb, open_index, remove_index
-from agent.system.own_files import lock_own
+from agent.system.files.own_files import lock_own
 from agent.system.paths import Paths, make_private_folder
+from agent.system.state.index_db import IndexDb, open_index, remove_index
 
 
 @contextlib.contextmanager

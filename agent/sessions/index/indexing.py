@@ -10,11 +10,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from agent.core.lineage import conversations, link
-from agent.core.normalised import LineReader
-from agent.core.session import Facts, Observation, Provider, StreamId, is_side_file
-from agent.core.summary import Summary
-from agent.core.transcript import whole_lines_bytes
+from agent.core.sessions.lineage import conversations, link
+from agent.core.sessions.normalised import LineReader
+from agent.core.sessions.summary import Summary
+from agent.core.transcripts.session import Facts, Observation, Provider, StreamId, is_side_file
+from agent.core.transcripts.transcript import whole_lines_bytes
 from agent.delivery.base.reading import marker_at
 from agent.delivery.base.world import Files
 from agent.delivery.discovery.scanner import Root
@@ -22,9 +22,9 @@ from agent.delivery.inventory.survey import Followed, find_streams
 from agent.errors import DiskError
 from agent.providers.tracing import Tracer
 from agent.sessions.read.readout import read_lines
-from agent.system import files as real_files
-from agent.system.files import TranscriptFile
-from agent.system.index_db import IndexDb, Indexed, Known
+from agent.system.files import reading as real_files
+from agent.system.files.reading import TranscriptFile
+from agent.system.state.index_db import IndexDb, Indexed, Known
 
 READER_VERSIONS: Mapping[str, int] = {}
 """Provider → version of its reader, 1 without one. What another version has read is read anew."""

@@ -3,9 +3,9 @@
 from typing import Any
 
 from agent.sessions.search.session_rows import SCHEMA, FindSynced, find_forgettable
-from agent.system.annotations import Annotations
-from agent.system.index_db import IndexDb, open_index
 from agent.system.paths import Paths
+from agent.system.state.annotations import Annotations
+from agent.system.state.index_db import IndexDb, open_index
 
 
 def clean_up(paths: Paths, index: IndexDb, find_synced: FindSynced, *, dry_run: bool) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from agent.system.annotations import Annotation, Annotations, check_label, with_value, without_value
 from agent.system.paths import Paths
+from agent.system.state.annotations import Annotation, Annotations, check_label, with_value, without_value
 
 
 def patch_session(

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from agent.core.events import SCHEMA, EventKind, Happening, to_json
+from agent.core.sessions.events import SCHEMA, EventKind, Happening, to_json
 from agent.delivery.state.journal import Store
 from agent.errors import DiskError
-from agent.system.state_db import Changes
+from agent.system.state.state_db import Changes
 
 RING = 5_000
 

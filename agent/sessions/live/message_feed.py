@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.core.runs import Run
+from agent.core.sessions.runs import Run
 from agent.sessions.live.events import Following
 
 if TYPE_CHECKING:

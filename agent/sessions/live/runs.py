@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from agent.core.events import Happening
-from agent.core.known_runs import KnownRuns, is_old
-from agent.core.runs import REPLAY_S, ChangeKind, Run, RunChange
-from agent.core.session import Observation, is_conversation, is_side_file
+from agent.core.sessions.events import Happening
+from agent.core.sessions.known_runs import KnownRuns, is_old
+from agent.core.sessions.runs import REPLAY_S, ChangeKind, Run, RunChange
+from agent.core.transcripts.session import Observation, is_conversation, is_side_file
 from agent.delivery.base.heartbeats import Heartbeats
 from agent.errors import DiskError, NotRunning, UsageError
 from agent.providers.ending import ENDING, says_over
@@ -28,7 +28,7 @@ from agent.sessions.live.message_feed import Followed, ListFeed, MessageFeed, Si
 from agent.system.logs import where
 
 if TYPE_CHECKING:
-    from agent.core.session import Provider
+    from agent.core.transcripts.session import Provider
     from agent.delivery.base.world import Files
     from agent.sessions.read.tailing import Tail
 
@@ -53,7 +53,7 @@ _LAST_LINE_BYTES = 64 << 10
 
 
 class RunStore(Protocol):
-    """`system.runs_file.RunsFile`."""
+    """`system.state.runs_file.RunsFile`."""
 
     def read(self) -> list[Run]: ...
     def note(self, changed: Sequence[Run], known: Collection[Run], /) -> None: ...

@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from agent.core.normalised import LONGEST_LINE_BYTES, RAW_BYTES, Kind
+from agent.core.sessions.normalised import LONGEST_LINE_BYTES, RAW_BYTES, Kind
 
 if TYPE_CHECKING:
-    from agent.core.normalised import Event, LineReader
-    from agent.core.session import Provider, StreamId
+    from agent.core.sessions.normalised import Event, LineReader
+    from agent.core.transcripts.session import Provider, StreamId
 
 _READ_BYTES = 1 << 18
 
@@ -21,7 +21,7 @@ MESSAGES = (Kind.USER_MESSAGE, Kind.ASSISTANT_MESSAGE)
 
 
 class Readable(Protocol):
-    """A file, as far as this module needs one: `system.files.open_file` gives it."""
+    """A file, as far as this module needs one: `system.files.reading.open_file` gives it."""
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset`; fewer only at the end of the file."""

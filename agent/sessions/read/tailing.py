@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.core.session import StreamId
+from agent.core.transcripts.session import StreamId
 from agent.errors import DiskError
 from agent.sessions.read.readout import read_lines
 
 if TYPE_CHECKING:
-    from agent.core.normalised import Event, LineReader
-    from agent.core.session import Provider
+    from agent.core.sessions.normalised import Event, LineReader
+    from agent.core.transcripts.session import Provider
     from agent.delivery.base.world import Files, OpenFile
 
 MOST_EVENTS = 1_000

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agent.core.normalised import LONGEST_LINE_BYTES, Event, LineReader
-from agent.core.search_terms import Matcher, snippet
-from agent.core.session import Provider, StreamId, is_side_file
+from agent.core.sessions.normalised import LONGEST_LINE_BYTES, Event, LineReader
+from agent.core.sessions.search_terms import Matcher, snippet
+from agent.core.transcripts.session import Provider, StreamId, is_side_file
 from agent.errors import DiskError
-from agent.system import files as real_files
-from agent.system.files import TranscriptFile
+from agent.system.files import reading as real_files
+from agent.system.files.reading import TranscriptFile
 
 ROLES: Mapping[str, str] = {
     "user.message": "user",

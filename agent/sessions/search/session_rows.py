@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from agent.core.session import Facts
-from agent.core.session_queries import (
+from agent.core.sessions.session_queries import (
     GROUPS,
     LIVES,
     SORTS,
@@ -19,9 +18,10 @@ from agent.core.session_queries import (
     tools_query,
 )
 from agent.core.status import StreamLine
+from agent.core.transcripts.session import Facts
 from agent.errors import UsageError
-from agent.system.annotations import Annotation
-from agent.system.index_db import IndexDb
+from agent.system.state.annotations import Annotation
+from agent.system.state.index_db import IndexDb
 
 SCHEMA = 1
 

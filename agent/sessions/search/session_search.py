@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from agent.core.search_terms import Matcher
-from agent.core.session import StreamId
-from agent.core.session_queries import Wanted, list_query
+from agent.core.sessions.search_terms import Matcher
+from agent.core.sessions.session_queries import Wanted, list_query
 from agent.core.settings import Settings
+from agent.core.transcripts.session import StreamId
 from agent.providers import PROVIDERS
 from agent.sessions.search.searching import Target, search
 from agent.sessions.search.session_rows import SCHEMA, Look
-from agent.system.annotations import Annotation
+from agent.system.state.annotations import Annotation
 
 _SIDE_FILES = ("files/tool-results/",)
 """Side files that hold what a tool said; others only say what is in the transcripts too."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from agent.core.rewriting import (
+from agent.core.transcripts.rewriting import (
     BY_PROVIDER,
     Checkpoint,
     choose_checkpoint,
@@ -24,10 +24,10 @@ from agent.core.rewriting import (
     read_summary,
     stays_on_reset,
 )
-from agent.core.session import Observation
+from agent.core.transcripts.session import Observation
 from agent.errors import DiskError, UsageError
-from agent.system.files import open_lines
-from agent.system.replacing import archive_name, is_open, keep_copy, make_file, mode_of, remove_file, replace_file
+from agent.system.files.reading import open_lines
+from agent.system.files.replacing import archive_name, is_open, keep_copy, make_file, mode_of, remove_file, replace_file
 
 QUIET_S = 300.0
 """A session whose files changed within this time may be at work: agents open a file only to add to it."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from agent.core.lifecycle import State
+from agent.core.delivery.lifecycle import State
 from agent.core.status import DELETED_THERE
 from agent.core.wire import (
     Accepted,
@@ -19,7 +19,7 @@ from agent.core.wire import (
 )
 from agent.delivery.engine.byhand import DELETED_BY_HAND
 from agent.delivery.push.asking import Asker, Sender
-from agent.system.state_db import Changes, StateDb
+from agent.system.state.state_db import Changes, StateDb
 
 DELETED = "deleted"
 NOT_OFFERED = "offers no deletion"

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from agent.core.session import StreamId
-from agent.core.transcript import EMPTY_CHAIN, measure_run
+from agent.core.transcripts.session import StreamId
+from agent.core.transcripts.transcript import EMPTY_CHAIN, measure_run
 from agent.core.wire import (
     NOT_OURS,
     Meta,
@@ -72,7 +72,7 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """`system.landing.Arrival`."""
+    """`system.files.landing.Arrival`."""
 
     size: int
 

@@ -5,12 +5,12 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from agent.core.placing import find_twins, unfit_parts
-from agent.core.session import FILES, Facts, Provider, StreamId, is_side_file
-from agent.core.transcript import split_lines, whole_lines_bytes
+from agent.core.transcripts.placing import find_twins, unfit_parts
+from agent.core.transcripts.session import FILES, Facts, Provider, StreamId, is_side_file
+from agent.core.transcripts.transcript import split_lines, whole_lines_bytes
 from agent.delivery.discovery.scanner import Root
 from agent.errors import DiskError, RemoteProtocolError, UsageError
-from agent.system import files
+from agent.system.files import reading as files
 
 _FIRST_BYTES = 64 << 10
 _LIST_BYTES = 1 << 20

@@ -9,12 +9,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from agent.core.identity import START, Cursor
-from agent.core.lifecycle import State
-from agent.core.redaction import Redactor
-from agent.core.session import FILES, Facts, Head, Observation, Provider, StreamId, is_side_file
-from agent.core.sources import origin_of
-from agent.core.transcript import walk_entries
+from agent.core.delivery.lifecycle import State
+from agent.core.redaction.redactor import Redactor
+from agent.core.transcripts.identity import START, Cursor
+from agent.core.transcripts.session import FILES, Facts, Head, Observation, Provider, StreamId, is_side_file
+from agent.core.transcripts.sources import origin_of
+from agent.core.transcripts.transcript import walk_entries
 from agent.core.wire import SideFile, StreamHead
 from agent.delivery.base.reading import marker_at
 from agent.delivery.discovery.scanner import Root
@@ -23,9 +23,9 @@ from agent.delivery.push.verifier import Outcome, Subject, Verdict, verify_base,
 from agent.errors import NotShared, RemoteProtocolError, UsageError
 from agent.sessions.transfer.fetching import Fetched, Offer, Source, fetch_base, fetch_file, fetch_stream, peek
 from agent.sessions.transfer.places import BY_PROJECT, choose_project, find_places, first_lines, read_folders
-from agent.system import files
-from agent.system.landing import Arrival, Landing, Seen
-from agent.system.state_db import TrackRow
+from agent.system.files import reading as files
+from agent.system.files.landing import Arrival, Landing, Seen
+from agent.system.state.state_db import TrackRow
 
 
 class Pulled(NamedTuple):

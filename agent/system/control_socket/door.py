@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from agent.errors import NotOurs
-from agent.system.own_files import make_own, read_own
+from agent.system.files.own_files import make_own, read_own
 
 LOOPBACK = "127.0.0.1"
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
-from agent.core.privacy import normalise_remote
+from agent.core.privacy.rules import normalise_remote
 from agent.system.git.asking import ask_git, find_git
 from agent.system.git.config import (
     Addresses,

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Any
 
-from agent.system.process import forbid_dumps
+from agent.system.machine.process import forbid_dumps
 from agent.system.tokens.backends import BACKENDS
 
 _LOCKED_STATUSES = ("-25308", "-25293", "-128")

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.core.normalised import Event, Kind
-from agent.core.session import Provider, StreamId
+from agent.core.sessions.normalised import Event, Kind
+from agent.core.transcripts.session import Provider, StreamId
 from agent.providers import PROVIDERS
 from tests.conftest import CORPORA
 

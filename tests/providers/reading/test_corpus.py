@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.normalised import Event, Kind
+from agent.core.sessions.normalised import Event, Kind
 from agent.providers import PROVIDERS
 from tests.providers.reading.corpus_counts import PINNED, count_all, transcripts, whole_lines
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core import normalised
-from agent.core.normalised import RAW_BYTES, Completeness, Event, Kind, LineReader, ToolKind, Usage
-from agent.core.session import StreamId
+from agent.core.sessions import normalised
+from agent.core.sessions.normalised import RAW_BYTES, Completeness, Event, Kind, LineReader, ToolKind, Usage
+from agent.core.transcripts.session import StreamId
 from agent.providers import PROVIDERS
 from agent.sessions.read.readout import read_events, read_lines
 

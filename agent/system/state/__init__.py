@@ -1,0 +1,1 @@
+"""What transcriptd itself remembers on disk: databases, lists, the spool, settings. Each has one writer."""
