@@ -1,7 +1,5 @@
 """Servers that only take whole files: section 4 of docs/wire.md, read by a parser of multipart that is not ours."""
 
-import email.parser
-import email.policy
 import gzip
 import random
 from collections.abc import Callable
@@ -17,7 +15,8 @@ from agent.delivery.engine.engine import QUIET_S
 from agent.delivery.engine.errands import REST_BYTES_S, REST_S
 from agent.delivery.push.filesender import upload_name
 from agent.delivery.state.inputs import Retry
-from tests.fakes import body_bytes, no_answer, reply
+from tests.fakes import no_answer, reply
+from tests.simulation.uploads import parse_file
 from tests.simulation.world import SimulatedAgent, entry
 
 Make = Callable[..., SimulatedAgent]
@@ -48,17 +47,6 @@ class Shelf:
 
 def condition(agent: SimulatedAgent) -> Condition:
     return agent.destination.condition
-
-
-def parse_file(request: Request) -> tuple[str, bytes]:
-    """Name and content of the multipart field `file`."""
-    head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
-    message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body_bytes(request))
-    (part,) = message.iter_parts()
-    assert part.get_param("name", header="content-disposition") == "file"
-    content = part.get_payload(decode=True)
-    assert isinstance(content, bytes)
-    return str(part.get_filename()), content
 
 
 def test_a_last_line_without_a_newline_goes_along_when_it_has_been_quiet(make_agent: Make, lines: Lines) -> None:

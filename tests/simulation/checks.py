@@ -129,7 +129,7 @@ def check_release(story: "Story", task: LetGoTask) -> None:
     family = _family(story, stream)
     if _is_excused(story, stream, family):
         return
-    if len(story.destinations) > 1 and any(one.reason == LOST for one in family.values()):
+    if len(story.process.destinations) > 1 and any(one.reason == LOST for one in family.values()):
         return  # this server has what stood there later, the other one lacks both; the loss is told
     seen_bytes = max((one.size for one in family.values()), default=0)  # a link may have more, which nobody saw
     lines = story.disk.read(found.path)[:seen_bytes].split(b"\n")[:-1]
@@ -165,6 +165,8 @@ def check_end(story: "Story") -> None:
         with story.at(there):
             for stream in story.transcripts.versions:
                 _check_stream(story, stream)
+    if story.shelf:
+        story.shelf.check_end()
     held = list(story.kept.list_kept())
     keeper = story.process.engine.keeper
     for one in held:

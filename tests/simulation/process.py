@@ -21,7 +21,7 @@ from agent.delivery.push.comparing import compare
 from agent.delivery.push.pusher import Pusher
 from agent.delivery.push.reviewing import review
 from agent.delivery.retention.holding import Holding, Keeping
-from agent.delivery.state.inputs import Input, Observed, RulesChanged, ScanEnded, Vanished
+from agent.delivery.state.inputs import Input, Observed, Retry, RulesChanged, ScanEnded, Vanished
 from agent.delivery.state.tasks import (
     CompareTask,
     DeleteTask,
@@ -34,11 +34,13 @@ from agent.delivery.state.tasks import (
     ReviewTask,
     Task,
     TrackKey,
+    UploadTask,
 )
 from agent.delivery.state.tracks import DestinationState
 from agent.providers import PROVIDERS
 from tests.fakes import FakeClock
 from tests.redactors import REDACTOR
+from tests.simulation.uploads import SHELF, Shelf
 
 DESTINATION = "there"
 
@@ -59,6 +61,7 @@ class Machine(NamedTuple):
     kept_bytes: int
     released: Callable[[LetGoTask], None]
     """Called before what is retained of a file is let go."""
+    shelf: Shelf | None
 
 
 class Process:
@@ -77,6 +80,10 @@ class Process:
         self.destinations = {
             name: DestinationState(name, "http://127.0.0.1", compress=machine.compress) for name in machine.senders
         }
+        if machine.shelf:
+            self.destinations[SHELF].protocol = "upload"
+            machine.shelf.begin_life()
+        self._shelf = machine.shelf
         self.looks: deque[DiskTask] = deque()
         self._released = machine.released
         self.holding = Holding(machine.kept, machine.kept_bytes)
@@ -131,6 +138,8 @@ class Process:
             assert not taken, f"two tasks at a time for {key}"
             is_question = isinstance(task, RealignTask)
             assert is_question or not self.engine.pausing.why, f"a task for {key} while paused"
+        if self._shelf and isinstance(task, UploadTask):
+            self._shelf.check_rest(task, self.engine.tracks[task.key])
         self.tasks.append(task)
 
     # --- steps ------------------------------------------------------------------------------------------------
@@ -139,6 +148,8 @@ class Process:
         if not self.inbox:
             return False
         event = self.inbox.popleft()
+        if self._shelf and isinstance(event, Retry):
+            self._shelf.hear_retry()
         self.engine.handle(event)
         self.engine.tick()
         key = getattr(event, "key", None)

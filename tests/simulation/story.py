@@ -19,7 +19,7 @@ from agent.delivery.state.inputs import Retry
 from agent.delivery.state.pausing import HeldOff, ResumeAsked
 from agent.delivery.state.tasks import LetGoTask, TrackKey
 from tests.fakes import FakeClock, FakeRules
-from tests.simulation import copies, links, operations, sidefiles
+from tests.simulation import copies, links, operations, sidefiles, uploads
 from tests.simulation.badfiles import BadFiles
 from tests.simulation.checks import check_cursor, check_end, check_generation, check_leave, check_release
 from tests.simulation.disk import FakeDisk
@@ -30,6 +30,7 @@ from tests.simulation.sidefiles import SideFiles, check_file, check_side_files
 from tests.simulation.store import Medium
 from tests.simulation.there import SECOND, There, draw_at_second
 from tests.simulation.transcripts import ROOT, Transcripts, Writer
+from tests.simulation.uploads import SHELF, Shelf
 from tests.simulation.wire import Crash, Wire
 
 STEPS = 150
@@ -54,6 +55,9 @@ COPIES_SHARE, COPIES_STEPS = 0.25, 0.15
 
 SIDE_SHARE, SIDE_STEPS, SUDDEN_SIDE = 0.25, 0.15, 0.02
 """The same of stories of side files, and how often one changes between two steps of a look or a push."""
+
+UPLOAD_SHARE, UPLOAD_STEPS = 0.12, 0.06
+"""The same of stories with a server that only takes whole files."""
 
 SECOND_SHARE, SECOND_STEPS = 0.15, 0.08
 """The same of stories with a second destination, and of what happens there."""
@@ -116,6 +120,10 @@ class Story:
             self.destinations[SECOND] = _make_there(self, SECOND, self.second, is_second_base)
             is_base = is_base or is_second_base
         # Apart from those too.
+        self.uploading = random.Random(f"uploads {seed}")
+        self.shelf = Shelf(self, self.uploading) if self.uploading.random() < UPLOAD_SHARE else None
+        """Takes whole files only."""
+        # Apart from those too.
         self._holds = random.Random(f"holds {seed}")
         self.has_mounts = self._holds.random() < MOUNTED_SHARE
         """Whether transcripts and state are on two file systems, so that what is retained is a copy."""
@@ -146,7 +154,7 @@ class Story:
         limits = Limits(workers=rng.choice((1, 2, 8)), audit_interval_s=AUDIT_S if self.audits else 0.0)
         self._machine = Machine(
             self.files,
-            {name: one.wire for name, one in self.destinations.items()},
+            {name: one.wire for name, one in self.destinations.items()} | ({SHELF: self.shelf} if self.shelf else {}),
             root,
             self.clock,
             rng,
@@ -157,6 +165,7 @@ class Story:
             self.kept,
             self.kept_bytes,
             self._check_release,
+            self.shelf,
         )
         self._next_pass_s = self._next_scan_s = 0.0
         self.boot()
@@ -193,6 +202,8 @@ class Story:
             operation = sidefiles.draw(self.besides)
         if self.has_links and self.linking.random() < LINKS_STEPS:
             operation = links.draw(self.linking)
+        if self.shelf and self.uploading.random() < UPLOAD_STEPS:
+            operation = uploads.draw(self.uploading)
         there = self.there
         if len(self.destinations) > 1 and self.second.random() < SECOND_STEPS:
             operation, there = draw_at_second(self, self.second), self.destinations[SECOND]
@@ -210,6 +221,8 @@ class Story:
         self._haste = 0.0
         for there in self.destinations.values():
             there.end_trouble()
+        if self.shelf:
+            self.shelf.end_trouble()
         self.files.faults.clear()
         self.files.out_of_descriptors = False
         self.medium.is_full = False
@@ -220,7 +233,7 @@ class Story:
             for path, (place, _) in list(self.transcripts.files.items()):
                 # That a server holds something else comes out when it is spoken to, with a line of its own.
                 self.transcripts.append(path, place, b"\n" + self.writer.entry(place.stream.session_id))
-        if any(there.wire.stopped or there.server.has_lost for there in self.destinations.values()):
+        if any(there.wire.stopped or there.server.has_lost for there in self.destinations.values()) or self.shelf:
             self.process.inbox.append(Retry())
         self.process.settle()
         self._let_quiet_pass()
@@ -284,8 +297,9 @@ class Story:
     # --- what must hold meanwhile -----------------------------------------------------------------------------
 
     def _check_cursor(self, key: TrackKey) -> None:
-        with self.at(self.destinations[key.destination]):
-            check_cursor(self, key)
+        if key.destination != SHELF:
+            with self.at(self.destinations[key.destination]):
+                check_cursor(self, key)
 
     def _check_release(self, task: LetGoTask) -> None:
         for there in self.destinations.values():

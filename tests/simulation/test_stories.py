@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.transcripts.session import FILES, StreamId
-from agent.core.wire import RawReply, Request
+from agent.core.wire import RawReply, Reply, Request, Unavailable, decide_upload_reply
 from agent.delivery.discovery.scanner import Scanner
 from agent.delivery.engine.engine import Engine
 from agent.delivery.push.pusher import Pusher
@@ -20,7 +20,7 @@ from agent.system.files.keeping import KeptFiles
 from agent.system.state.state_db import open_state
 from tests.fakes import FakeClock, receiver_without_network
 from tests.reliability import MakeTally
-from tests.simulation import links, operations, server, sidefiles
+from tests.simulation import links, operations, server, sidefiles, uploads
 from tests.simulation.real import RealFolder
 from tests.simulation.seeds import REPOSITORY, quiet, run_seeds, try_seed
 from tests.simulation.server import Generation, ModelServer, Target
@@ -95,7 +95,14 @@ def test_the_same_seed_tells_the_same_story_and_all_that_can_happen_does() -> No
         kinds.update(
             f"meanwhile: {one.name}" for one in operations.RULES_CHANGE if f"meanwhile: {one.name}" in story.trace
         )
-    every = (*operations.TABLE, *operations.PRIVATE_TABLE, *operations.PAUSE_TABLE, *sidefiles.TABLE, *links.TABLE)
+    every = (
+        *operations.TABLE,
+        *operations.PRIVATE_TABLE,
+        *operations.PAUSE_TABLE,
+        *sidefiles.TABLE,
+        *links.TABLE,
+        *uploads.TABLE,
+    )
     assert not [one.name for one in every if not drawn[one.name]], "no story drew these"
     assert not [name for name in SECOND_NAMES if not drawn[f"{SECOND}: {name}"]], "these happened at no second server"
     assert kinds["mounted: True"] > 20
@@ -248,6 +255,17 @@ def _follow_links(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scanner, "_root_of", lambda self, path: self._roots[0])
 
 
+def _upload_without_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.delivery.engine.errands.REST_S", 0.0)
+
+
+def _upload_what_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgive(raw: RawReply, now_s: float) -> Reply:
+        return Unavailable("later") if raw.status in (403, 413) else decide_upload_reply(raw, now_s)
+
+    monkeypatch.setattr("agent.delivery.push.filesender.decide_upload_reply", forgive)
+
+
 def _run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cursor moves whatever the server said."""
     run = Pusher.run
@@ -287,6 +305,8 @@ BREAKS = (
     _repeat_a_batch,
     _garble_a_side_file,
     _follow_links,
+    _upload_without_rest,
+    _upload_what_was_refused,
     _run_ahead,
     _skip_the_marker,
     _never_scan_again,
