@@ -256,7 +256,9 @@ def test_hooks_lose_nothing_and_end_soon_while_one_stands_still_with_the_lock(sp
 
 ALLOWED = {
     "agent", "agent.__main__", "agent.cli", "agent.cli.capture", "agent.cli.main", "agent.core", "agent.core.spool",
-    "agent.errors", "agent.system", "agent.system.files.own_files", "agent.system.state.spool",
+    "agent.errors", "agent.system", "agent.system.files",
+    "agent.system.files.own_files", "agent.system.state",
+    "agent.system.state.spool",
 }  # fmt: skip
 TOO_SLOW = {"click", "msgspec", "filelock", "platformdirs", "pathlib", "typing", "dataclasses", "logging", "inspect"}
 
