@@ -21,7 +21,7 @@ from agent.delivery.push.comparing import compare
 from agent.delivery.push.pusher import Pusher
 from agent.delivery.push.reviewing import review
 from agent.delivery.retention.holding import Holding, Keeping
-from agent.delivery.state.inputs import Input, Observed, Retry, RulesChanged, ScanEnded, Vanished
+from agent.delivery.state.inputs import Input, Observed, RulesChanged, ScanEnded, Vanished
 from agent.delivery.state.tasks import (
     CompareTask,
     DeleteTask,
@@ -148,8 +148,8 @@ class Process:
         if not self.inbox:
             return False
         event = self.inbox.popleft()
-        if self._shelf and isinstance(event, Retry):
-            self._shelf.hear_retry()
+        if self._shelf:
+            self._shelf.hear(event)
         self.engine.handle(event)
         self.engine.tick()
         key = getattr(event, "key", None)

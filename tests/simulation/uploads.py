@@ -11,6 +11,7 @@ from agent.core.transcripts.sources import origin_of
 from agent.core.wire import RawReply, Request
 from agent.delivery.engine.errands import REST_S
 from agent.delivery.push.filesender import upload_name
+from agent.delivery.state.inputs import Input, Retry, Vanished
 from agent.delivery.state.tasks import TrackKey, UploadTask
 from agent.delivery.state.tracks import Track
 from agent.errors import Unreachable
@@ -94,14 +95,18 @@ class Shelf:
         self._taken_s.clear()
         self.refused.clear()
 
-    def hear_retry(self) -> None:
-        self.begin_life()
+    def hear(self, event: Input) -> None:
+        """Before the engine does: a file that comes back is tried again, and all are when somebody says so."""
+        if isinstance(event, Retry):
+            self.begin_life()
+        elif isinstance(event, Vanished):
+            self.refused.clear()
 
     def check_rest(self, task: UploadTask, track: Track) -> None:
         """Before a file is handed out: one that was sent a moment ago rests, unless that failed."""
         now_s = self._story.clock.mono_s
         since_s = now_s - self._taken_s.get(task.key, -REST_S)
-        assert track.attempts or since_s >= REST_S, f"{task.key.stream} is sent again after {since_s:.1f} s"
+        assert track.attempts or since_s > REST_S - 0.001, f"{task.key.stream} is sent again after {since_s:.1f} s"
         self._taken_s[task.key] = now_s
 
     # --- the end --------------------------------------------------------------------------------------------------
