@@ -37,7 +37,7 @@ from agent.delivery.engine.private import REVIEWED, Private
 from agent.delivery.engine.sightings import Sightings
 from agent.delivery.engine.telling import Telling
 from agent.delivery.privacy.permits import Guard
-from agent.delivery.retention.keeper import Keeper, is_wanted
+from agent.delivery.retention.keeper import Keeper
 from agent.delivery.state.facts import SessionFacts
 from agent.delivery.state.gates import Gates
 from agent.delivery.state.inputs import (
@@ -369,12 +369,8 @@ class Engine:
         self.keeper.came_back(event)
         if isinstance(event, Held):
             self.sightings.take_over(event)
-        elif isinstance(event, NotHeld) and event.other and self._is_unsent(event.stream):
+        elif isinstance(event, NotHeld) and event.other:
             self.sightings.find_replaced(event)
-
-    def _is_unsent(self, stream: StreamId) -> bool:
-        """Whether some server still lacks it; else what is held of an earlier file under its name is on its way out."""
-        return any(is_wanted(track) for key, track in self.streams_of(stream.session_id) if key.stream == stream)
 
     def _answered_for_all(self, event: Probed | MetaSent | SessionDeleted) -> None:
         match event:

@@ -526,7 +526,8 @@ class Sightings:
             self._followed.move(held.stream, held.path)
 
     def find_replaced(self, found: NotHeld) -> None:
-        """The file at `found.other` does not begin as what is held."""
+        """The file at `found.other` does not begin as what is held. When that one is sent already, what is held is on
+        its way out, and is compared before it goes."""
         if self._followed.path(found.stream) == found.other and self._followed.is_unsent(found.stream):
             self.find_older(found.stream)
 
