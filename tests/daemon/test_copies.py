@@ -16,7 +16,7 @@ from agent.core.wire import Request, parse_streams, streams_request
 from agent.daemon.status.report import Surroundings, report
 from agent.delivery.retention.keeper import SWEEP_S
 from agent.delivery.state.inputs import Retry
-from agent.delivery.state.tasks import KeepTask, PushTask
+from agent.delivery.state.tasks import KeepTask, NotHeld, PushTask
 from tests.daemon.test_generations import contents, generations
 from tests.fakes import AsgiServer, FakeRules, ScriptedServer, no_answer
 from tests.simulation.world import SimulatedAgent
@@ -435,3 +435,25 @@ def test_a_file_that_moved_while_it_was_sent_is_followed_at_its_new_place(
     assert agent.track("s").path == str(moved)
     assert [one for one in contents(receiver, "s") if one == moved.read_bytes()]
     assert problems(agent) == []
+
+
+def test_a_file_that_is_sent_does_not_give_its_place_to_what_is_held_of_an_earlier_one(
+    make_agent: Make, lines: Lines, receiver: AsgiServer, line: Line
+) -> None:
+    """That it differs from what is held may be heard late: it was sent meanwhile."""
+    agent = make_agent(line.server)
+    agent.append("s", lines(2))
+    rest(agent)
+    line.away = False
+    agent.engine.handle(Retry())
+    agent.settle()
+    content = agent.path("s").read_bytes()
+    agent.path("s").unlink()
+    agent.path("s").write_bytes(content)
+    agent.settle()
+    assert STREAM in agent.engine.keeper.held, "until the next look"
+    agent.engine.handle(NotHeld(STREAM, "", str(agent.path("s"))))
+    agent.append("s", lines(1))
+    agent.settle()
+    assert agent.track("s").path == str(agent.path("s"))
+    assert contents(receiver, "s") == [agent.path("s").read_bytes()]
